@@ -1,0 +1,2 @@
+//! Drives any WebSocket server.
+fn main() {}

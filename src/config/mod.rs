@@ -1,0 +1,151 @@
+//! Raw flags and environment → one validated [`Config`].
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Which descriptor table loops keep their sockets in. See `docs/OPERATING.md`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FdTable {
+    /// All loops use the process's table; its limit bounds all connections together.
+    Shared,
+    /// Each loop has a table of its own; the limit bounds each loop's connections.
+    Private,
+}
+
+/// Everything the gateway runs by, validated: limits fit each other, counts fit the machine.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Config {
+    /// Addresses to listen on. Port 0 takes a free one.
+    pub listen: Vec<SocketAddr>,
+    /// Event-loop threads, 1 to 1024.
+    pub loops: usize,
+    /// Worker threads; 0 routes inline on the loops.
+    pub workers: usize,
+    /// Connections held at once, all loops together.
+    pub max_connections: usize,
+    /// Where descriptors live.
+    pub fd_table: FdTable,
+    /// Length of the kernel's queue of connections not yet accepted, per listener.
+    pub backlog: u32,
+    /// Longest request head, and the most that is kept of what is pipelined behind it.
+    pub max_header_bytes: usize,
+    /// Longest message, assembled.
+    pub max_message_bytes: usize,
+    /// Longest payload of one frame.
+    pub max_frame_bytes: usize,
+    /// Most frames one message may come in.
+    pub max_fragments: u32,
+    /// From accept to the end of the upgrade.
+    pub handshake_timeout: Duration,
+    /// Without a byte from the peer; `None` is never.
+    pub idle_timeout: Option<Duration>,
+    /// From a message's first byte to its last; `None` is never.
+    pub message_timeout: Option<Duration>,
+    /// Silence after which a ping goes out (± 10 %); `None` is never.
+    pub ping_interval: Option<Duration>,
+    /// From a ping to any byte of the peer.
+    pub pong_timeout: Duration,
+    /// Without progress on bytes that are owed to the peer.
+    pub write_timeout: Duration,
+    /// From our Close to the end of the TCP connection, and for handlers to settle before it.
+    pub close_timeout: Duration,
+    /// From SIGTERM to exit.
+    pub drain_timeout: Duration,
+    /// Bytes owed to one connection before it is closed as too slow.
+    pub outbound_limit_bytes: usize,
+    /// Bytes of all buffers together before the slowest connections are shed.
+    pub memory_limit_bytes: u64,
+    /// `TCP_NODELAY` on client sockets.
+    pub tcp_nodelay: bool,
+    /// Where SIGUSR1 and exit write the statistics, as one JSON object.
+    pub stats_out: Option<PathBuf>,
+    /// Where latency histograms are logged, in the HdrHistogram interval log format.
+    pub histogram_out: Option<PathBuf>,
+    /// How often an interval is written to `histogram_out`.
+    pub histogram_interval: Duration,
+    /// Capacities and budgets that have no flag.
+    pub tuning: Tuning,
+}
+
+/// Capacities of lanes and budgets of a loop turn. The defaults suit every load measured so far;
+/// tests squeeze them.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Tuning {
+    /// Posts a loop's mailbox holds.
+    pub mailbox_capacity: usize,
+    /// Batches of room work a shard's lane holds.
+    pub room_lane_capacity: usize,
+    /// Batches of client messages a shard's lane holds.
+    pub message_lane_capacity: usize,
+    /// The loop's shared read buffer, bytes.
+    pub read_buffer_bytes: usize,
+    /// Arena bytes after which a batch leaves before its turn ends.
+    pub batch_bytes: usize,
+    /// Messages after which a batch leaves before its turn ends.
+    pub batch_messages: usize,
+    /// Reads per connection and turn.
+    pub reads_per_turn: usize,
+    /// Bytes read per connection and turn.
+    pub bytes_per_turn: usize,
+    /// Connections accepted per loop and turn.
+    pub accepts_per_turn: usize,
+    /// Handshakes answered per loop and turn.
+    pub handshakes_per_turn: usize,
+    /// Connections flushed per loop and turn.
+    pub flushes_per_turn: usize,
+}
+
+impl Default for Tuning {
+    fn default() -> Self {
+        Self {
+            mailbox_capacity: 256,
+            room_lane_capacity: 64,
+            message_lane_capacity: 64,
+            read_buffer_bytes: 64 * 1024,
+            batch_bytes: 64 * 1024,
+            batch_messages: 1024,
+            reads_per_turn: 4,
+            bytes_per_turn: 256 * 1024,
+            accepts_per_turn: 64,
+            handshakes_per_turn: 128,
+            flushes_per_turn: 1024,
+        }
+    }
+}
+
+impl Default for Config {
+    /// What `tidegate` without arguments runs by, but for what depends on the machine
+    /// (`loops`, `workers`: 1; `max_connections`: 1024).
+    fn default() -> Self {
+        Self {
+            listen: vec![SocketAddr::from(([0, 0, 0, 0], 8080))],
+            loops: 1,
+            workers: 1,
+            max_connections: 1024,
+            fd_table: FdTable::Shared,
+            backlog: 4096,
+            max_header_bytes: 8 * 1024,
+            max_message_bytes: 1024 * 1024,
+            max_frame_bytes: 1024 * 1024,
+            max_fragments: 4096,
+            handshake_timeout: Duration::from_secs(10),
+            idle_timeout: None,
+            message_timeout: Some(Duration::from_secs(30)),
+            ping_interval: Some(Duration::from_secs(30)),
+            pong_timeout: Duration::from_secs(20),
+            write_timeout: Duration::from_secs(30),
+            close_timeout: Duration::from_secs(5),
+            drain_timeout: Duration::from_secs(20),
+            outbound_limit_bytes: 1024 * 1024,
+            memory_limit_bytes: 1024 * 1024 * 1024,
+            tcp_nodelay: true,
+            stats_out: None,
+            histogram_out: None,
+            histogram_interval: Duration::from_secs(10),
+            tuning: Tuning::default(),
+        }
+    }
+}

@@ -1,0 +1,228 @@
+//! What is counted: one block per loop and per worker, each written by one thread.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+/// A count with one writer and any number of readers.
+///
+/// The writer's `add` is a plain load and store: no locked instruction on the hot path.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// Adds `n`. To be called by the owning thread only.
+    #[inline]
+    pub fn add(&self, n: u64) {
+        self.0.store(self.0.load(Relaxed).wrapping_add(n), Relaxed);
+    }
+
+    /// Takes `n` away. To be called by the owning thread only.
+    #[inline]
+    pub fn sub(&self, n: u64) {
+        self.0.store(self.0.load(Relaxed).wrapping_sub(n), Relaxed);
+    }
+
+    /// Sets the value. To be called by the owning thread only.
+    #[inline]
+    pub fn set(&self, n: u64) {
+        self.0.store(n, Relaxed);
+    }
+
+    /// The value as of about now.
+    #[inline]
+    #[must_use]
+    pub fn get(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+}
+
+/// Declares an enum of causes with a stable name for each, usable as an array index.
+macro_rules! causes {
+    ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $text:literal,)+ }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[repr(u8)]
+        pub enum $name { $($(#[$vdoc])* $variant,)+ }
+
+        impl $name {
+            /// Every cause, in the order of its index.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
+
+            /// The name that statistics use.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$variant => $text,)+ }
+            }
+        }
+    };
+}
+
+causes! {
+    /// Why an upgraded connection ended. Each is counted once, by the first cause that applied.
+    CloseCause {
+        /// The peer sent a Close frame.
+        PeerClose = "peer_close",
+        /// The peer ended the TCP stream without a Close frame.
+        PeerEof = "peer_eof",
+        /// The socket failed: reset, or the network's error.
+        SocketError = "socket_error",
+        /// The peer broke the protocol (1002).
+        ProtocolError = "protocol_error",
+        /// Text that is not UTF-8 (1007).
+        InvalidUtf8 = "invalid_utf8",
+        /// A frame or message over its limit (1009).
+        TooBig = "too_big",
+        /// Bytes owed to the peer passed `--outbound-limit`.
+        OutboundLimit = "outbound_limit",
+        /// No progress on owed bytes within `--write-timeout`.
+        WriteTimeout = "write_timeout",
+        /// No byte after a ping within `--pong-timeout`.
+        PongTimeout = "pong_timeout",
+        /// No byte within `--idle-timeout`.
+        IdleTimeout = "idle_timeout",
+        /// A begun message not ended within `--message-timeout`.
+        MessageTimeout = "message_timeout",
+        /// Shed at the memory ceiling.
+        MemoryLimit = "memory_limit",
+        /// A handler closed it.
+        Handler = "handler",
+        /// The gateway is going away (1001).
+        Shutdown = "shutdown",
+    }
+}
+
+causes! {
+    /// Why a connection never became an open WebSocket.
+    RefusalCause {
+        /// 400, 431, 414, 405 and their like: a request that is not in order.
+        BadRequest = "bad_request",
+        /// 404: no endpoint at that path.
+        NotFound = "not_found",
+        /// 426: not an upgrade, or not version 13.
+        UpgradeRequired = "upgrade_required",
+        /// `on_connect` said no.
+        Hook = "hook",
+        /// 503: over the maximum, or out of descriptors.
+        Full = "full",
+        /// No complete request within `--handshake-timeout`.
+        HandshakeTimeout = "handshake_timeout",
+        /// The peer left before the upgrade was done.
+        PeerGone = "peer_gone",
+        /// The gateway is going away.
+        Shutdown = "shutdown",
+    }
+}
+
+causes! {
+    /// What was dropped without reaching a client or handler, and why.
+    DropCause {
+        /// Addressed to a connection that has ended.
+        StaleConnection = "stale_connection",
+        /// Addressed to a connection that is closing.
+        AfterClose = "after_close",
+        /// Dropped by `drop-oldest`.
+        DropOldest = "drop_oldest",
+        /// Replaced by `keep-latest`.
+        KeepLatest = "keep_latest",
+        /// A message behind our Close or behind a violation.
+        InboundAfterClose = "inbound_after_close",
+        /// A log line while the log's own queue was full.
+        LogLine = "log_line",
+    }
+}
+
+/// One count per cause.
+#[derive(Debug)]
+pub struct PerCause<const N: usize>([Counter; N]);
+
+impl<const N: usize> Default for PerCause<N> {
+    fn default() -> Self {
+        Self(std::array::from_fn(|_| Counter::default()))
+    }
+}
+
+impl<const N: usize> PerCause<N> {
+    /// The count of the cause with this index (`cause as usize`).
+    #[inline]
+    #[must_use]
+    pub fn at(&self, index: usize) -> &Counter {
+        &self.0[index]
+    }
+}
+
+/// What one event loop counts. Written by its thread only.
+#[derive(Debug, Default)]
+pub struct LoopCounters {
+    /// Sockets held now, upgraded or not.
+    pub connections: Counter,
+    /// Open WebSockets now.
+    pub open: Counter,
+    /// Turns of the loop.
+    pub turns: Counter,
+    /// Connections not read from now because their worker is full.
+    pub paused: Counter,
+    /// Times a connection was paused.
+    pub pauses: Counter,
+    /// Sockets accepted.
+    pub accepted: Counter,
+    /// Times accepting was suspended for want of descriptors or room.
+    pub accept_pauses: Counter,
+    /// Sockets passed to an emptier loop.
+    pub handed_over: Counter,
+    /// WebSockets opened (upgrade answered).
+    pub opened: Counter,
+    /// WebSockets closed.
+    pub closed: Counter,
+    /// Plain HTTP requests answered (page, health, errors).
+    pub http_responses: Counter,
+    /// Messages received from clients.
+    pub messages_in: Counter,
+    /// Messages queued to clients.
+    pub messages_out: Counter,
+    /// Bytes read from sockets.
+    pub bytes_in: Counter,
+    /// Bytes written to sockets.
+    pub bytes_out: Counter,
+    /// Pings received and answered.
+    pub pings_in: Counter,
+    /// Pings sent.
+    pub pings_out: Counter,
+    /// Publishes expanded to a member of this loop.
+    pub deliveries: Counter,
+    /// Upgraded connections that ended, by cause.
+    pub closes: PerCause<{ CloseCause::ALL.len() }>,
+    /// Connections that were never upgraded, by cause.
+    pub refusals: PerCause<{ RefusalCause::ALL.len() }>,
+    /// Messages dropped, by cause.
+    pub drops: PerCause<{ DropCause::ALL.len() }>,
+    /// Bytes in outboxes and their entries now.
+    pub outbox_bytes: Counter,
+    /// Bytes of partial frames, unfinished messages and request heads now.
+    pub inbound_bytes: Counter,
+    /// Bytes of batch arenas owned or in flight now.
+    pub arena_bytes: Counter,
+}
+
+/// What one worker (or one loop's inline shard) counts. Written by its thread only.
+#[derive(Debug, Default)]
+pub struct WorkerCounters {
+    /// Batches taken.
+    pub batches: Counter,
+    /// Messages routed.
+    pub messages: Counter,
+    /// Room work items done: joins, leaves, publishes.
+    pub room_work: Counter,
+    /// Handlers that panicked.
+    pub panics: Counter,
+    /// Messages answered with an error by the router itself.
+    pub errors: Counter,
+    /// Sends refused by a full lane.
+    pub refused_sends: Counter,
+    /// Late answers to connections that had ended, as far as known here.
+    pub late_answers: Counter,
+    /// Times the thread went to sleep.
+    pub sleeps: Counter,
+    /// Rooms that have members now, of which this shard is the home.
+    pub rooms: Counter,
+    /// Memberships of those rooms now.
+    pub memberships: Counter,
+}
