@@ -14,3 +14,9 @@ pub const FRAME_HEADER_MAX: usize = 14;
 pub const REQUEST_HEADERS_MAX: usize = 96;
 /// One tick of connection deadlines, milliseconds. A `u32` of them is 6.8 years.
 pub const TICK_MS: u64 = 50;
+/// Most member ids that one `members` answer lists; the count is always whole.
+pub const MEMBERS_LISTED_MAX: usize = 100;
+/// Longest name of a room, bytes.
+pub const ROOM_NAME_MAX: usize = 255;
+/// Most rooms one connection may be in.
+pub const ROOMS_PER_CONNECTION_MAX: usize = 1024;

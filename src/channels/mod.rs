@@ -1,1 +1,39 @@
-//! channels.
+//! Rooms: who is in them, and in what order they are spoken to.
+//!
+//! Invariants:
+//! - a room has one home shard (by hash of its name); joins, leaves and publishes pass through it
+//!   and through nothing else, so all members see its publishes in one order;
+//! - the home knows the members and how many of them each loop has; loops without are not posted to;
+//! - a publish begun after a join was answered reaches that member; one begun after a leave was
+//!   answered does not: the answer rides behind the change of membership in the same mailbox;
+//! - room work posts to mailboxes only, never to other room or message lanes.
+
+mod home;
+mod publish;
+mod work;
+
+pub use home::{Home, Surroundings};
+pub use publish::{OwnedBody, Publish};
+pub use work::{Answer, Countdown, Done, ReplyTo, RoomBatch, RoomWork, Settles, Then};
+
+/// A room for as long as it has members: home shard 16 bits | serial 48.
+///
+/// Loops know rooms by this alone. It is never used again, so a late post about a room that was
+/// reaped finds nobody.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct RoomId(u64);
+
+impl RoomId {
+    /// The `serial`-th room of a shard.
+    #[must_use]
+    pub fn new(shard: usize, serial: u64) -> Self {
+        debug_assert!(serial < 1 << 48);
+        Self((shard as u64) << 48 | serial)
+    }
+
+    /// As an opaque key.
+    #[must_use]
+    pub fn to_bits(self) -> u64 {
+        self.0
+    }
+}

@@ -1,1 +1,19 @@
-//! connection.
+//! The life of one client, as a state machine without sockets or clocks: bytes and ticks come in,
+//! messages and owed bytes come out.
+//!
+//! Invariants:
+//! - an idle open connection owns no heap: its inbound state and its outbox are `None`;
+//! - its state is plain data;
+//! - Close goes out behind the answers to everything that came before it (all handed-over messages
+//!   settled, or the close deadline passed), and after it nothing is queued;
+//! - nothing is read once the peer's Close, its EOF or a violation of its was seen.
+
+mod life;
+mod outbox;
+mod timers;
+
+pub use life::{Connection, Ended, Env, Inbound, Phase, Received, Sink};
+pub use outbox::{
+    Outbox, OutboxPool, Overflow, OverflowPolicy, Room, SharedFrame, SharedKey,
+};
+pub use timers::{Due, Tick, Timeouts, jittered};

@@ -1,1 +1,27 @@
-//! reactor.
+//! The event loops: the only room with sockets.
+//!
+//! Invariants:
+//! - one thread touches a socket, for all its life; types that own a loop's sockets are not `Send`;
+//! - a slot is freed only after the event batch, and after its shard has accepted its `Closed`;
+//! - registrations are edge-triggered: whatever stops for a budget is on the run queue, and while
+//!   that is not empty the loop polls without waiting;
+//! - each turn has budgets for reads, bytes, accepts and flushes; a loop never blocks and never
+//!   panics;
+//! - the mailbox is always drained, whatever else the loop waits for, and draining it posts nothing.
+
+mod accept;
+mod deadlines;
+mod event_loop;
+mod fd_table;
+mod flush;
+mod gate;
+mod handshake;
+mod mailbox;
+mod read;
+mod table;
+mod topics;
+
+pub use accept::{Acceptor, bind_listeners};
+pub use event_loop::{EventLoop, LoopParts, Routing, WAKER};
+pub use fd_table::{HandOver, leave_shared_table};
+pub use table::{Marks, Peer, Slot, Table};

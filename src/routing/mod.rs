@@ -1,1 +1,20 @@
-//! routing.
+//! From a message to the handler it is for, and what a handler can do.
+//!
+//! Invariants:
+//! - one connection's messages are handled in the order in which they came;
+//! - a handler's panic is caught, counted and answered with an error; it never takes a thread down;
+//! - nothing a handler does blocks its thread on another lane.
+
+mod admission;
+mod builtin;
+mod context;
+mod endpoint;
+mod gateway;
+
+pub use admission::{Accept, Admission, ConnectRequest, Refuse, Verdict};
+pub use context::{Context, Responder, SelfDelivery};
+pub use endpoint::{Endpoint, EndpointId, Handler, OnConnect};
+pub use gateway::{Gateway, Gone};
+
+pub(crate) use context::{Effects, Parts, Session, Sessions};
+pub(crate) use gateway::{Deferred, adopt_executor, take_deferred};

@@ -1,0 +1,218 @@
+//! What all threads of a gateway see.
+
+use std::hash::{BuildHasher as _, RandomState};
+use std::sync::atomic::{
+    AtomicBool, AtomicU64, AtomicUsize,
+    Ordering::{Acquire, Relaxed, Release, SeqCst},
+};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use super::snapshot::Snapshot;
+use crate::public_id::PublicIds;
+use crate::telemetry::memory::MemoryGauge;
+use crate::worker::{Alarm, Lanes};
+
+/// How many connections a loop has and may have, readable by the other loops.
+#[derive(Debug, Default)]
+pub struct Load {
+    held: AtomicUsize,
+}
+
+impl Load {
+    /// Connections held or on their way to the loop.
+    #[must_use]
+    pub fn get(&self) -> usize {
+        self.held.load(Relaxed)
+    }
+
+    /// Takes a place, unless `capacity` are taken.
+    #[must_use]
+    pub fn reserve(&self, capacity: usize) -> bool {
+        let taken = self.held.fetch_add(1, Relaxed);
+        if taken >= capacity {
+            self.release();
+            return false;
+        }
+        true
+    }
+
+    /// Gives a place back.
+    pub fn release(&self) {
+        let before = self.held.fetch_sub(1, Relaxed);
+        debug_assert!(before > 0, "released more places than were taken");
+    }
+}
+
+/// What all threads of a gateway see.
+#[derive(Debug)]
+pub struct Shared {
+    /// What clients see of ids.
+    pub ids: PublicIds,
+    /// The ceiling's count.
+    pub memory: Arc<MemoryGauge>,
+    /// The zero of ticks and of uptime.
+    pub started_at: Instant,
+    /// Per loop.
+    pub loads: Vec<Load>,
+    /// Connections held by all loops together.
+    pub total: Load,
+    lanes: Lanes,
+    alarms: Vec<Arc<Alarm>>,
+    snapshot: Mutex<Arc<Snapshot>>,
+    snapshot_version: AtomicU64,
+    hasher: RandomState,
+    late_answers: AtomicU64,
+    draining: AtomicBool,
+    forced: AtomicBool,
+    loops_busy: AtomicUsize,
+    workers_stop: AtomicBool,
+}
+
+/// What [`Shared`] is made from.
+#[derive(Debug)]
+pub struct SharedParts {
+    /// What clients see of ids.
+    pub ids: PublicIds,
+    /// The ceiling's count.
+    pub memory: Arc<MemoryGauge>,
+    /// Into every loop and home.
+    pub lanes: Lanes,
+    /// Of every loop, then of every worker.
+    pub alarms: Vec<Arc<Alarm>>,
+    /// The first configuration.
+    pub snapshot: Arc<Snapshot>,
+    /// When the gateway started.
+    pub started_at: Instant,
+}
+
+impl Shared {
+    /// The state of a gateway that runs.
+    #[must_use]
+    pub fn new(parts: SharedParts) -> Arc<Self> {
+        let loops = parts.lanes.mailboxes.len();
+        Arc::new(Self {
+            ids: parts.ids,
+            memory: parts.memory,
+            started_at: parts.started_at,
+            loads: (0..loops).map(|_| Load::default()).collect(),
+            total: Load::default(),
+            lanes: parts.lanes,
+            alarms: parts.alarms,
+            snapshot_version: AtomicU64::new(parts.snapshot.version),
+            snapshot: Mutex::new(parts.snapshot),
+            hasher: RandomState::new(),
+            late_answers: AtomicU64::new(0),
+            draining: AtomicBool::new(false),
+            forced: AtomicBool::new(false),
+            loops_busy: AtomicUsize::new(loops),
+            workers_stop: AtomicBool::new(false),
+        })
+    }
+
+    /// The sending ends of every mailbox and room lane.
+    #[must_use]
+    pub fn lanes(&self) -> &Lanes {
+        &self.lanes
+    }
+
+    /// The shard whose rooms `room` is one of. Keyed, so that clients can't gather rooms on one.
+    #[must_use]
+    pub fn home_of(&self, room: &str) -> usize {
+        (self.hasher.hash_one(room) % self.lanes.rooms.len() as u64) as usize
+    }
+
+    /// The configuration in force.
+    #[must_use]
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        Arc::clone(&self.snapshot.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The configuration in force if it is not `current`. One relaxed load where it is.
+    #[inline]
+    #[must_use]
+    pub fn newer_snapshot(&self, current: &Snapshot) -> Option<Arc<Snapshot>> {
+        (self.snapshot_version.load(Acquire) != current.version).then(|| self.snapshot())
+    }
+
+    /// Puts a configuration in force; threads take it up between turns.
+    ///
+    /// # Panics
+    /// If it drops or moves an endpoint: slots hold indices into that table.
+    pub fn replace_snapshot(&self, mut next: Snapshot) {
+        let mut current = self.snapshot.lock().unwrap_or_else(PoisonError::into_inner);
+        assert!(current.endpoints_are_prefix_of(&next), "endpoints may only be added");
+        next.version = current.version + 1;
+        *current = Arc::new(next);
+        self.snapshot_version.store(current.version, Release);
+        drop(current);
+        self.ring_all();
+    }
+
+    /// Counts an answer that has nowhere to go: unasked for, double, or too late.
+    pub fn count_late_answer(&self) {
+        self.late_answers.fetch_add(1, Relaxed);
+    }
+
+    /// Answers that had nowhere to go.
+    #[must_use]
+    pub fn late_answers(&self) -> u64 {
+        self.late_answers.load(Relaxed)
+    }
+
+    /// Asks all loops to stop accepting and to close what they have.
+    pub fn drain(&self) {
+        self.draining.store(true, SeqCst);
+        self.ring_all();
+    }
+
+    /// Whether the gateway is going away.
+    #[inline]
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Relaxed)
+    }
+
+    /// Asks all loops to leave at once.
+    pub fn force(&self) {
+        self.forced.store(true, SeqCst);
+        self.drain();
+    }
+
+    /// Whether loops have to leave at once.
+    #[must_use]
+    pub fn is_forced(&self) -> bool {
+        self.forced.load(Relaxed)
+    }
+
+    /// A loop has no connections left. It goes on serving rooms until all loops have none.
+    pub fn loop_is_done(&self) {
+        if self.loops_busy.fetch_sub(1, SeqCst) == 1 {
+            self.ring_all();
+        }
+    }
+
+    /// Whether no loop has connections left.
+    #[must_use]
+    pub fn loops_are_done(&self) -> bool {
+        self.loops_busy.load(SeqCst) == 0
+    }
+
+    /// Asks workers to leave once their lanes are empty.
+    pub fn stop_workers(&self) {
+        self.workers_stop.store(true, SeqCst);
+        self.ring_all();
+    }
+
+    /// Whether workers have to leave once their lanes are empty.
+    #[must_use]
+    pub fn workers_stop(&self) -> bool {
+        self.workers_stop.load(SeqCst)
+    }
+
+    fn ring_all(&self) {
+        for alarm in &self.alarms {
+            alarm.ring();
+        }
+    }
+}

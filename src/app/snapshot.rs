@@ -1,0 +1,84 @@
+//! The configuration as the data plane sees it: one immutable value, swapped between turns.
+
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::config::Config;
+use crate::connection::Timeouts;
+use crate::limits::{REQUEST_HEADERS_MAX, TICK_MS};
+use crate::protocol::{Decoder, HeadLimits};
+use crate::routing::{Endpoint, EndpointId};
+
+/// Configuration and endpoints. The endpoint table only grows, so that an index stays good.
+#[derive(Debug)]
+pub struct Snapshot {
+    /// Counts replacements.
+    pub version: u64,
+    /// What was configured.
+    pub config: Config,
+    /// Times, in ticks.
+    pub timeouts: Timeouts,
+    /// Frame and message limits.
+    pub decoder: Decoder,
+    /// Request limits.
+    pub head_limits: HeadLimits,
+    endpoints: Vec<Arc<Endpoint>>,
+}
+
+impl Snapshot {
+    /// A first snapshot.
+    #[must_use]
+    pub fn new(config: Config, endpoints: Vec<Arc<Endpoint>>) -> Self {
+        let timeouts = Timeouts {
+            handshake: ticks(config.handshake_timeout).get(),
+            idle: config.idle_timeout.map(ticks),
+            message: config.message_timeout.map(ticks),
+            ping: config.ping_interval.map(ticks),
+            pong: ticks(config.pong_timeout).get(),
+            write: ticks(config.write_timeout).get(),
+            close: ticks(config.close_timeout).get(),
+        };
+        let decoder = Decoder {
+            max_frame_bytes: config.max_frame_bytes,
+            max_message_bytes: config.max_message_bytes,
+            max_fragments: config.max_fragments,
+        };
+        let head_limits = HeadLimits {
+            max_header_bytes: config.max_header_bytes,
+            max_headers: REQUEST_HEADERS_MAX,
+        };
+        Self { version: 0, config, timeouts, decoder, head_limits, endpoints }
+    }
+
+    /// The endpoint of an id that came from this table or an earlier one.
+    #[inline]
+    #[must_use]
+    pub fn endpoint(&self, id: EndpointId) -> &Endpoint {
+        &self.endpoints[id.0 as usize]
+    }
+
+    /// All endpoints, in the order of their ids.
+    #[must_use]
+    pub fn endpoints(&self) -> &[Arc<Endpoint>] {
+        &self.endpoints
+    }
+
+    /// The endpoint at a path. Later ones of the same path replace earlier ones.
+    #[must_use]
+    pub fn find(&self, path: &str) -> Option<EndpointId> {
+        let index = self.endpoints.iter().rposition(|endpoint| endpoint.path == path)?;
+        Some(EndpointId(index as u16))
+    }
+
+    pub(super) fn endpoints_are_prefix_of(&self, next: &Self) -> bool {
+        self.endpoints.len() <= next.endpoints.len()
+            && self.endpoints.iter().zip(&next.endpoints).all(|(a, b)| Arc::ptr_eq(a, b))
+    }
+}
+
+/// Whole ticks, at least one: a timeout is never shorter than asked for.
+fn ticks(time: Duration) -> NonZeroU32 {
+    let ticks = time.as_millis().div_ceil(u128::from(TICK_MS));
+    NonZeroU32::new(u32::try_from(ticks).unwrap_or(u32::MAX)).unwrap_or(NonZeroU32::MIN)
+}

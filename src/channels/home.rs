@@ -1,0 +1,245 @@
+//! The rooms whose home a shard is.
+
+use std::collections::hash_map::{Entry, HashMap};
+use std::collections::HashSet;
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use super::publish::{OwnedBody, Publish};
+use super::work::{Answer, Done, ReplyTo, RoomWork, Settles, Then};
+use super::RoomId;
+use crate::app::Snapshot;
+use crate::dialect::Body;
+use crate::id::ConnId;
+use crate::limits::MEMBERS_LISTED_MAX;
+use crate::public_id::PublicIds;
+use crate::telemetry::counters::WorkerCounters;
+use crate::worker::{Outgoing, PostItem};
+
+/// Membership and order of this shard's rooms.
+#[derive(Debug)]
+pub struct Home {
+    shard: usize,
+    rooms: HashMap<Box<str>, Room>,
+    next_serial: u64,
+}
+
+#[derive(Debug)]
+struct Room {
+    id: RoomId,
+    members: HashSet<ConnId>,
+    /// How many members each loop has; loops without are not listed.
+    per_loop: Vec<(u32, u32)>,
+    /// Publishes so far.
+    serial: u64,
+}
+
+/// What room work needs from around it.
+#[derive(Debug)]
+pub struct Surroundings<'a> {
+    /// Endpoints, for their dialects.
+    pub snapshot: &'a Snapshot,
+    /// What clients see of ids.
+    pub ids: &'a PublicIds,
+    /// The shard's counters.
+    pub counters: &'a WorkerCounters,
+}
+
+impl Home {
+    /// A home without rooms.
+    #[must_use]
+    pub fn new(shard: usize) -> Self {
+        Self { shard, rooms: HashMap::new(), next_serial: 0 }
+    }
+
+    /// Does one piece of work; posts go to `out`.
+    pub fn apply(&mut self, work: RoomWork, around: &Surroundings<'_>, out: &mut Outgoing) {
+        around.counters.room_work.add(1);
+        let (then, report) = match work {
+            RoomWork::Join { room, conn, then } => {
+                let members = self.join(&room, conn, out, around.counters);
+                (then, Report::Membership { room, members })
+            }
+            RoomWork::Leave { room, conn, then } => {
+                let members = self.leave(&room, conn, out, around.counters);
+                (then, Report::Membership { room, members })
+            }
+            RoomWork::Publish { room, publish, except, then } => {
+                let (serial, members) = self.publish(&room, &publish, except, out);
+                (then, Report::Published { room, serial, members })
+            }
+            RoomWork::Members { room, then } => (then, self.members(room, around.ids)),
+        };
+        finish(then, report, around, out);
+    }
+
+    fn join(
+        &mut self,
+        name: &str,
+        conn: ConnId,
+        out: &mut Outgoing,
+        counters: &WorkerCounters,
+    ) -> usize {
+        if !self.rooms.contains_key(name) {
+            let id = RoomId::new(self.shard, self.next_serial);
+            self.next_serial += 1;
+            self.rooms.insert(name.into(), Room::new(id));
+            counters.rooms.add(1);
+        }
+        let room = self.rooms.get_mut(name).expect("just put there");
+        if room.add(conn) {
+            counters.memberships.add(1);
+            out.post(conn.loop_index()).push(PostItem::Subscribe { room: room.id, conn });
+        }
+        room.members.len()
+    }
+
+    fn leave(
+        &mut self,
+        name: &str,
+        conn: ConnId,
+        out: &mut Outgoing,
+        counters: &WorkerCounters,
+    ) -> usize {
+        let Entry::Occupied(mut entry) = self.rooms.entry(name.into()) else { return 0 };
+        let room = entry.get_mut();
+        if room.remove(conn) {
+            counters.memberships.sub(1);
+            out.post(conn.loop_index()).push(PostItem::Unsubscribe { room: room.id, conn });
+        }
+        let left = room.members.len();
+        if left == 0 {
+            entry.remove();
+            counters.rooms.sub(1);
+        }
+        left
+    }
+
+    fn publish(
+        &mut self,
+        name: &str,
+        publish: &Arc<Publish>,
+        except: Option<ConnId>,
+        out: &mut Outgoing,
+    ) -> (u64, usize) {
+        let Some(room) = self.rooms.get_mut(name) else { return (0, 0) };
+        room.serial += 1;
+        for (loop_index, _) in &room.per_loop {
+            let publish = Arc::clone(publish);
+            out.post(*loop_index as usize).push(PostItem::Publish { room: room.id, publish, except });
+        }
+        let spared = except.is_some_and(|conn| room.members.contains(&conn));
+        (room.serial, room.members.len() - usize::from(spared))
+    }
+
+    fn members(&self, room: Box<str>, ids: &PublicIds) -> Report {
+        let found = self.rooms.get(&room);
+        let members = found.map_or(0, |r| r.members.len());
+        let some = found.into_iter().flat_map(|r| r.members.iter()).take(MEMBERS_LISTED_MAX);
+        let ids = some.map(|conn| ids.encode(*conn).as_str().to_owned()).collect();
+        Report::Members { room, members, ids }
+    }
+}
+
+impl Room {
+    fn new(id: RoomId) -> Self {
+        Self { id, members: HashSet::new(), per_loop: Vec::new(), serial: 0 }
+    }
+
+    fn add(&mut self, conn: ConnId) -> bool {
+        if !self.members.insert(conn) {
+            return false;
+        }
+        let at = conn.loop_index() as u32;
+        match self.per_loop.iter_mut().find(|(index, _)| *index == at) {
+            Some((_, count)) => *count += 1,
+            None => self.per_loop.push((at, 1)),
+        }
+        true
+    }
+
+    fn remove(&mut self, conn: ConnId) -> bool {
+        if !self.members.remove(&conn) {
+            return false;
+        }
+        let at = conn.loop_index() as u32;
+        let index = self.per_loop.iter().position(|(index, _)| *index == at);
+        let index = index.expect("a member's loop is counted");
+        self.per_loop[index].1 -= 1;
+        if self.per_loop[index].1 == 0 {
+            self.per_loop.swap_remove(index);
+        }
+        true
+    }
+}
+
+/// What the asker may be told.
+enum Report {
+    Membership { room: Box<str>, members: usize },
+    Published { room: Box<str>, serial: u64, members: usize },
+    Members { room: Box<str>, members: usize, ids: Vec<String> },
+}
+
+impl Report {
+    fn to_json(&self) -> String {
+        let (Self::Membership { room, .. }
+        | Self::Published { room, .. }
+        | Self::Members { room, .. }) = self;
+        let mut text = format!("{{\"room\":{}", serde_json::Value::from(&**room));
+        let _ = match self {
+            Self::Membership { members, .. } => write!(text, ",\"members\":{members}}}"),
+            Self::Published { serial, members, .. } => {
+                write!(text, ",\"serial\":{serial},\"receivers\":{members}}}")
+            }
+            Self::Members { members, ids, .. } => {
+                let ids = serde_json::Value::from(ids.clone());
+                write!(text, ",\"members\":{members},\"ids\":{ids}}}")
+            }
+        };
+        text
+    }
+}
+
+fn finish(then: Then, report: Report, around: &Surroundings<'_>, out: &mut Outgoing) {
+    match then {
+        Then::Nothing => {}
+        Then::Report(to) => {
+            if to.correlation.is_some() {
+                let text = report.to_json();
+                put_answer(&to, &Ok(Body::Json(&text).into()), around, out);
+            }
+            settle(&to, out);
+        }
+        Then::Reply(to, answer) => {
+            put_answer(&to, &answer, around, out);
+            settle(&to, out);
+        }
+        Then::Last(countdown) => match countdown.count() {
+            None => {}
+            Some(Done::Reply(to, answer)) => {
+                put_answer(&to, &answer, around, out);
+                settle(&to, out);
+            }
+            Some(Done::Accept(conn, accept)) => {
+                out.post(conn.loop_index()).push(PostItem::Accept { conn, accept });
+            }
+        },
+    }
+}
+
+fn put_answer(to: &ReplyTo, answer: &Answer, around: &Surroundings<'_>, out: &mut Outgoing) {
+    if to.correlation.is_none() {
+        return;
+    }
+    let dialect = &around.snapshot.endpoint(to.endpoint).dialect;
+    let body = answer.as_ref().map(OwnedBody::as_body);
+    let correlation = to.correlation.as_deref();
+    out.post(to.conn.loop_index())
+        .reply(to.conn, 1, |bytes| dialect.put_answer(bytes, correlation, body));
+}
+
+fn settle(to: &ReplyTo, out: &mut Outgoing) {
+    if to.settles == Settles::Yes {
+        out.post(to.conn.loop_index()).settle(to.conn, 1);
+    }
+}

@@ -1,0 +1,122 @@
+//! Level-1 work: what shards ask of a room's home.
+
+use std::sync::atomic::{AtomicUsize, Ordering::AcqRel};
+use std::sync::{Arc, Mutex};
+
+use super::publish::{OwnedBody, Publish};
+use crate::id::ConnId;
+use crate::routing::{Accept, EndpointId};
+
+/// Something to do to a room, at its home.
+#[derive(Debug)]
+pub enum RoomWork {
+    /// `conn` becomes a member.
+    Join { room: Box<str>, conn: ConnId, then: Then },
+    /// `conn` is a member no more.
+    Leave { room: Box<str>, conn: ConnId, then: Then },
+    /// All members get it, but for `except`.
+    Publish { room: Box<str>, publish: Arc<Publish>, except: Option<ConnId>, then: Then },
+    /// Who is in it.
+    Members { room: Box<str>, then: Then },
+}
+
+impl RoomWork {
+    /// The room's name.
+    #[must_use]
+    pub fn room(&self) -> &str {
+        match self {
+            Self::Join { room, .. }
+            | Self::Leave { room, .. }
+            | Self::Publish { room, .. }
+            | Self::Members { room, .. } => room,
+        }
+    }
+
+    /// Sets what happens after it.
+    pub fn set_then(&mut self, new: Then) {
+        match self {
+            Self::Join { then, .. }
+            | Self::Leave { then, .. }
+            | Self::Publish { then, .. }
+            | Self::Members { then, .. } => *then = new,
+        }
+    }
+}
+
+/// What happens once the work is done and its posts are queued.
+#[derive(Debug)]
+pub enum Then {
+    /// Nothing.
+    Nothing,
+    /// The asker is told how it went.
+    Report(ReplyTo),
+    /// The asker gets an answer that is ready.
+    Reply(ReplyTo, Answer),
+    /// One of several; the last one acts.
+    Last(Arc<Countdown>),
+}
+
+/// An answer that waits for room work.
+pub type Answer = Result<OwnedBody, crate::dialect::ErrorAnswer<'static>>;
+
+/// Whether an answer settles the message that it answers (the handler has returned by then).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Settles {
+    /// The message counts as handed over until this answer is out.
+    Yes,
+    /// It was settled before, or is none.
+    No,
+}
+
+/// Where an answer goes.
+#[derive(Debug)]
+pub struct ReplyTo {
+    /// Whose message is answered.
+    pub conn: ConnId,
+    /// Its endpoint, which knows the dialect.
+    pub endpoint: EndpointId,
+    /// What the answer has to carry; `None` where none is wanted.
+    pub correlation: Option<Box<[u8]>>,
+    /// Whether it settles the message.
+    pub settles: Settles,
+}
+
+/// Something that waits for several pieces of room work at different homes.
+#[derive(Debug)]
+pub struct Countdown {
+    left: AtomicUsize,
+    done: Mutex<Option<Done>>,
+}
+
+/// What the last piece of work sets off.
+#[derive(Debug)]
+pub enum Done {
+    /// The asker gets its answer.
+    Reply(ReplyTo, Answer),
+    /// The upgrade is answered.
+    Accept(ConnId, Box<Accept>),
+}
+
+impl Countdown {
+    /// Acts after `pieces` of work; at least 1.
+    #[must_use]
+    pub fn new(pieces: usize, done: Done) -> Arc<Self> {
+        assert!(pieces > 0);
+        Arc::new(Self { left: AtomicUsize::new(pieces), done: Mutex::new(Some(done)) })
+    }
+
+    /// One piece is done; the last one gets what is to be done then.
+    pub fn count(&self) -> Option<Done> {
+        if self.left.fetch_sub(1, AcqRel) != 1 {
+            return None;
+        }
+        self.done.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take()
+    }
+}
+
+/// Work of one shard for one home, sent in one piece.
+#[derive(Debug, Default)]
+pub struct RoomBatch {
+    /// In the order in which it was asked for.
+    pub work: Vec<RoomWork>,
+}

@@ -1,0 +1,645 @@
+//! Phases of a connection, and what moves it from one to the next.
+
+use std::sync::Arc;
+
+use super::outbox::{Outbox, OutboxPool, Room, SharedFrame, SharedKey};
+use super::timers::{Due, Stamps, Tick, Timeouts};
+use crate::protocol::{
+    Decoder, Event, MessageKind, OpCode, Partial, Spare, Violation, put_close,
+};
+use crate::telemetry::counters::CloseCause;
+
+/// Where a connection is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// The request head is being read.
+    Handshake,
+    /// The request is complete and waits for `on_connect`; nothing is read.
+    Admitting,
+    /// An open WebSocket.
+    Open,
+    /// Ending, while messages handed over before are not settled; nothing is read.
+    Draining,
+    /// Our Close is queued or sent. Read on for the peer's, unless it came.
+    Closing,
+    /// Our side of the TCP connection is shut; what still comes is thrown away, so that the
+    /// kernel does not answer it with a reset that would overtake our last bytes.
+    Lingering,
+    /// An HTTP response is queued; then as `Lingering`.
+    Responding,
+    /// The socket can be closed.
+    Dead,
+}
+
+/// Bytes that a connection keeps between reads.
+#[derive(Debug, Default)]
+pub enum Inbound {
+    /// None.
+    #[default]
+    Nothing,
+    /// A request head, and what came behind it.
+    Head(Box<Vec<u8>>),
+    /// A partial frame or an unfinished message.
+    Partial(Box<Partial>),
+}
+
+/// How the peer's side ended, if it has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// It has not.
+    No,
+    /// It sent Close; the code to answer with, and whether bytes came behind it.
+    Close { code: Option<u16>, bytes_behind: bool },
+    /// It ended the TCP stream.
+    Eof,
+    /// It broke the protocol.
+    Violation(Violation),
+}
+
+/// Whether more is to be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Received {
+    /// Yes.
+    Continue,
+    /// No: the connection is ending.
+    Stop,
+}
+
+/// Takes the messages of a connection.
+pub trait Sink {
+    /// A message that lay whole in the read buffer; text is valid UTF-8.
+    fn message(&mut self, kind: MessageKind, payload: &[u8]);
+    /// A message assembled from pieces. Returns the buffer if it was copied out of it.
+    fn assembled(&mut self, kind: MessageKind, payload: Vec<u8>) -> Option<Vec<u8>>;
+    /// A ping was answered.
+    fn pinged(&mut self);
+    /// A message came behind our Close and was thrown away.
+    fn discarded(&mut self);
+}
+
+/// What a connection works with that is its loop's.
+#[derive(Debug)]
+pub struct Env<'a> {
+    /// Now.
+    pub now: Tick,
+    /// Frame and message limits.
+    pub decoder: Decoder,
+    /// Outbound limit and policy.
+    pub room: Room,
+    /// Memory for partial frames.
+    pub spare: &'a mut Spare,
+    /// Memory for owed bytes.
+    pub outboxes: &'a mut OutboxPool,
+}
+
+/// One client's state. The socket is the reactor's.
+#[derive(Debug)]
+pub struct Connection {
+    inbound: Inbound,
+    outbox: Option<Box<Outbox>>,
+    stamps: Stamps,
+    /// Messages handed over and not settled.
+    in_flight: u32,
+    ended: Ended,
+    phase: Phase,
+    cause: Option<CloseCause>,
+    paused: bool,
+    /// A deadline may have come nearer since [`take_timers_changed`](Connection::take_timers_changed).
+    timers_changed: bool,
+}
+
+impl Connection {
+    /// A connection that was just accepted.
+    #[must_use]
+    pub fn new(now: Tick) -> Self {
+        Self {
+            inbound: Inbound::Nothing,
+            outbox: None,
+            stamps: Stamps { phase: now, read: now, ..Stamps::default() },
+            in_flight: 0,
+            ended: Ended::No,
+            phase: Phase::Handshake,
+            cause: None,
+            paused: false,
+            timers_changed: true,
+        }
+    }
+
+    /// Where it is in its life.
+    #[inline]
+    #[must_use]
+    pub fn phase(&self) -> Phase {
+        self.phase
+    }
+
+    /// Why it ends or ended, once it does.
+    #[inline]
+    #[must_use]
+    pub fn cause(&self) -> Option<CloseCause> {
+        self.cause
+    }
+
+    /// Messages handed over and not settled.
+    #[must_use]
+    pub fn in_flight(&self) -> u32 {
+        self.in_flight
+    }
+
+    /// Whether there is anything to read for in this phase.
+    #[inline]
+    #[must_use]
+    pub fn wants_read(&self) -> bool {
+        match self.phase {
+            Phase::Handshake | Phase::Open | Phase::Lingering | Phase::Responding => true,
+            Phase::Closing => self.ended == Ended::No,
+            Phase::Admitting | Phase::Draining | Phase::Dead => false,
+        }
+    }
+
+    /// Bytes kept of what came in.
+    #[inline]
+    #[must_use]
+    pub fn inbound_bytes(&self) -> usize {
+        match &self.inbound {
+            Inbound::Nothing => 0,
+            Inbound::Head(head) => head.capacity() + size_of::<Vec<u8>>(),
+            Inbound::Partial(partial) => partial.heap_bytes(),
+        }
+    }
+
+    /// Bytes of memory of what is owed.
+    #[inline]
+    #[must_use]
+    pub fn outbox_bytes(&self) -> usize {
+        self.outbox.as_ref().map_or(0, |outbox| outbox.heap_bytes())
+    }
+
+    /// Keeps what has come of the request head, and what came behind it.
+    pub fn keep_head(&mut self, head: Vec<u8>) {
+        self.inbound = Inbound::Head(Box::new(head));
+    }
+
+    /// What has come of the request head so far.
+    #[must_use]
+    pub fn take_head(&mut self) -> Option<Vec<u8>> {
+        match std::mem::take(&mut self.inbound) {
+            Inbound::Head(head) => Some(*head),
+            other => {
+                self.inbound = other;
+                None
+            }
+        }
+    }
+
+    /// The request waits for its verdict. The handshake deadline goes on.
+    pub fn admit(&mut self) {
+        debug_assert_eq!(self.phase, Phase::Handshake);
+        self.phase = Phase::Admitting;
+    }
+
+    /// The upgrade is answered with `response`: an open WebSocket from here on.
+    pub fn open(&mut self, response: &[u8], env: &mut Env<'_>) {
+        debug_assert!(matches!(self.phase, Phase::Handshake | Phase::Admitting));
+        self.inbound = Inbound::Nothing;
+        self.enter(Phase::Open, env.now);
+        self.stamps.read = env.now;
+        self.outbox(env).push_own(response, false);
+    }
+
+    /// The request is answered with an HTTP `response`, and that is all.
+    pub fn respond(&mut self, response: &[u8], env: &mut Env<'_>) {
+        self.inbound = Inbound::Nothing;
+        self.enter(Phase::Responding, env.now);
+        self.outbox(env).push_own(response, false);
+    }
+
+    /// Bytes came in, in any phase that reads but `Handshake`.
+    #[inline]
+    pub fn receive(
+        &mut self,
+        mut input: &mut [u8],
+        env: &mut Env<'_>,
+        sink: &mut impl Sink,
+    ) -> Received {
+        match self.phase {
+            Phase::Open => {}
+            Phase::Closing if self.ended == Ended::No => {}
+            _ => return if self.wants_read() { Received::Continue } else { Received::Stop },
+        }
+        self.stamps.read = env.now;
+        self.stamps.ping = 0;
+        let mut state = match std::mem::take(&mut self.inbound) {
+            Inbound::Partial(partial) => Some(partial),
+            _ => None,
+        };
+        let received = loop {
+            match env.decoder.next(&mut state, env.spare, &mut input) {
+                Ok(Some(event)) => {
+                    let behind = !input_is_spent(&event, input.len());
+                    if self.event(event, behind, env, sink) == Received::Stop {
+                        break Received::Stop;
+                    }
+                }
+                Ok(None) => break Received::Continue,
+                Err(violation) => {
+                    self.violated(violation, env);
+                    break Received::Stop;
+                }
+            }
+        };
+        if received == Received::Continue {
+            self.keep_partial(state, env.now);
+        }
+        received
+    }
+
+    #[inline]
+    fn keep_partial(&mut self, state: Option<Box<Partial>>, now: Tick) {
+        match state {
+            Some(partial) => {
+                self.inbound = Inbound::Partial(partial);
+                if self.stamps.message == 0 {
+                    self.stamps.message = now.max(1);
+                    self.timers_changed = true;
+                }
+            }
+            None => self.stamps.message = 0,
+        }
+    }
+
+    #[inline]
+    fn event(
+        &mut self,
+        event: Event<'_>,
+        bytes_behind: bool,
+        env: &mut Env<'_>,
+        sink: &mut impl Sink,
+    ) -> Received {
+        let open = self.phase == Phase::Open;
+        match event {
+            Event::Message { kind, payload } if open => {
+                self.in_flight += 1;
+                self.stamps.message = 0;
+                sink.message(kind, payload);
+            }
+            Event::Assembled { kind, payload } if open => {
+                self.in_flight += 1;
+                self.stamps.message = 0;
+                if let Some(buffer) = sink.assembled(kind, payload) {
+                    env.spare.recycle(buffer);
+                }
+            }
+            Event::Message { .. } => sink.discarded(),
+            Event::Assembled { payload, .. } => {
+                env.spare.recycle(payload);
+                sink.discarded();
+            }
+            Event::Ping(payload) => {
+                if open {
+                    sink.pinged();
+                    self.control(OpCode::Pong, payload.as_slice(), env);
+                }
+            }
+            Event::Pong(_) => {}
+            Event::Close { code, .. } => {
+                self.peer_closed(code, bytes_behind, env);
+                return Received::Stop;
+            }
+        }
+        if self.wants_read() { Received::Continue } else { Received::Stop }
+    }
+
+    fn peer_closed(&mut self, code: Option<u16>, bytes_behind: bool, env: &mut Env<'_>) {
+        self.ended = Ended::Close { code, bytes_behind };
+        if self.phase == Phase::Open {
+            self.drain(CloseCause::PeerClose, env);
+        } else if self.outbox.is_none() {
+            self.phase = Phase::Dead;
+        }
+    }
+
+    fn violated(&mut self, violation: Violation, env: &mut Env<'_>) {
+        self.ended = Ended::Violation(violation);
+        self.drain(
+            match violation.close_code() {
+                1007 => CloseCause::InvalidUtf8,
+                1009 => CloseCause::TooBig,
+                _ => CloseCause::ProtocolError,
+            },
+            env,
+        );
+    }
+
+    /// The peer ended the stream: no more bytes will come.
+    pub fn receive_eof(&mut self, env: &mut Env<'_>) {
+        match self.phase {
+            Phase::Open => {
+                self.inbound = Inbound::Nothing;
+                self.ended = Ended::Eof;
+                self.drain(CloseCause::PeerEof, env);
+            }
+            Phase::Draining => self.ended = Ended::Eof,
+            Phase::Closing | Phase::Responding if self.outbox.is_some() => self.ended = Ended::Eof,
+            _ => self.phase = Phase::Dead,
+        }
+    }
+
+    /// The socket failed: nothing can be sent or received any more.
+    pub fn failed(&mut self, cause: CloseCause) {
+        self.cause.get_or_insert(cause);
+        self.phase = Phase::Dead;
+    }
+
+    /// `n` messages handed over before are settled.
+    #[inline]
+    pub fn settled(&mut self, n: u32, env: &mut Env<'_>) {
+        debug_assert!(n <= self.in_flight, "settled more than was handed over");
+        self.in_flight = self.in_flight.saturating_sub(n);
+        if self.phase == Phase::Draining && self.in_flight == 0 {
+            self.queue_close(env);
+        }
+    }
+
+    /// Queues whole frames that answer or push. `false`: too late, the connection is ending.
+    #[inline]
+    pub fn deliver(&mut self, frames: &[u8], env: &mut Env<'_>) -> bool {
+        if !matches!(self.phase, Phase::Open | Phase::Draining) {
+            return false;
+        }
+        let room = env.room;
+        let outbox = self.outbox(env);
+        outbox.push_own(frames, true);
+        if outbox.enforce(room).is_err() {
+            self.overflowed(env);
+        }
+        true
+    }
+
+    /// Queues a shared frame. `false`: too late, or too early.
+    #[inline]
+    pub fn deliver_shared(
+        &mut self,
+        frame: &Arc<SharedFrame>,
+        key: SharedKey,
+        env: &mut Env<'_>,
+    ) -> bool {
+        if !matches!(self.phase, Phase::Open | Phase::Draining) {
+            return false;
+        }
+        let room = env.room;
+        let outbox = self.outbox(env);
+        outbox.push_shared(frame, key, room);
+        if outbox.enforce(room).is_err() {
+            self.overflowed(env);
+        }
+        true
+    }
+
+    /// Closes now, behind what is queued. `false`: it was closing already.
+    pub fn close(&mut self, code: u16, reason: &str, cause: CloseCause, env: &mut Env<'_>) -> bool {
+        if !matches!(self.phase, Phase::Open | Phase::Draining) {
+            return false;
+        }
+        self.cause.get_or_insert(cause);
+        self.put_close(Some(code), reason, env);
+        true
+    }
+
+    /// Closes once what was handed over is settled; nothing more is read until then.
+    pub fn close_in_order(&mut self, cause: CloseCause, env: &mut Env<'_>) {
+        if self.phase == Phase::Open {
+            self.drain(cause, env);
+        }
+    }
+
+    /// The connection is paused (not read from, because its worker is full) or is so no more.
+    /// Deadlines that wait for the peer stand still meanwhile and begin anew at resume.
+    pub fn set_paused(&mut self, paused: bool, now: Tick) {
+        if self.paused && !paused {
+            self.stamps.read = now;
+            self.stamps.ping = 0;
+            if self.stamps.message != 0 {
+                self.stamps.message = now;
+            }
+            if self.phase == Phase::Handshake {
+                self.stamps.phase = now;
+            }
+        }
+        self.paused = paused;
+    }
+
+    /// Whether it is paused.
+    #[inline]
+    #[must_use]
+    pub fn is_paused(&self) -> bool {
+        self.paused
+    }
+
+    /// What is due at `now`.
+    #[must_use]
+    pub fn due(&self, timeouts: &Timeouts, seed: u64, now: Tick) -> Due {
+        self.stamps.due(self.phase, self.paused, timeouts, seed, now)
+    }
+
+    /// Acts on what is due. `Handshake` is the reactor's, which answers in HTTP.
+    pub fn act_on(&mut self, due: Due, env: &mut Env<'_>) {
+        match due {
+            Due::Nothing(_) | Due::Handshake => {}
+            Due::Idle => self.close_in_order(CloseCause::IdleTimeout, env),
+            Due::Message => self.close_in_order(CloseCause::MessageTimeout, env),
+            Due::Ping => {
+                self.stamps.ping = env.now.max(1);
+                self.control(OpCode::Ping, b"", env);
+            }
+            Due::Pong => self.failed(CloseCause::PongTimeout),
+            Due::Write => self.failed(CloseCause::WriteTimeout),
+            // Handlers had their time; what they answer from now on comes too late.
+            Due::Close if self.phase == Phase::Draining => self.queue_close(env),
+            Due::Close => self.phase = Phase::Dead,
+        }
+    }
+
+    /// Whether a deadline may have come nearer since this was last asked.
+    #[inline]
+    pub fn take_timers_changed(&mut self) -> bool {
+        std::mem::take(&mut self.timers_changed)
+    }
+
+    /// Whether bytes are owed.
+    #[inline]
+    #[must_use]
+    pub fn owes(&self) -> bool {
+        self.outbox.is_some()
+    }
+
+    /// Bytes owed, with the overhead of entries.
+    #[inline]
+    #[must_use]
+    pub fn owed_bytes(&self) -> usize {
+        self.outbox.as_ref().map_or(0, |outbox| outbox.owed_bytes())
+    }
+
+    /// The next bytes to write.
+    #[inline]
+    pub fn slices<'a>(&'a self, slices: &mut [&'a [u8]]) -> usize {
+        self.outbox.as_ref().map_or(0, |outbox| outbox.slices(slices))
+    }
+
+    /// Publishes dropped since last asked: (`drop-oldest`, `keep-latest`).
+    #[inline]
+    pub fn take_dropped(&mut self) -> (u32, u32) {
+        self.outbox.as_mut().map_or((0, 0), |outbox| outbox.take_dropped())
+    }
+
+    /// `n` of the next bytes were written.
+    #[inline]
+    pub fn wrote(&mut self, n: usize, env: &mut Env<'_>) {
+        let Some(outbox) = &mut self.outbox else { return };
+        outbox.wrote(n);
+        if self.stamps.write != 0 {
+            self.stamps.write = env.now.max(1);
+        }
+        if outbox.is_empty() {
+            self.stamps.write = 0;
+            if let Some(outbox) = self.outbox.take() {
+                env.outboxes.give(outbox);
+            }
+        }
+    }
+
+    /// The socket takes no more for now.
+    #[inline]
+    pub fn write_blocked(&mut self, now: Tick) {
+        if self.stamps.write == 0 {
+            self.stamps.write = now.max(1);
+            self.timers_changed = true;
+        }
+        if let Some(outbox) = &mut self.outbox {
+            outbox.compact();
+        }
+    }
+
+    /// To be asked when nothing is owed any more: whether our side of the TCP connection is to be
+    /// shut now. The connection may be `Dead` after it instead.
+    pub fn flushed(&mut self, now: Tick) -> bool {
+        debug_assert!(self.outbox.is_none());
+        match (self.phase, self.ended) {
+            (Phase::Closing, Ended::No) => false,
+            (Phase::Closing, Ended::Close { bytes_behind: false, .. } | Ended::Eof)
+            | (Phase::Responding, Ended::Eof) => {
+                self.phase = Phase::Dead;
+                false
+            }
+            (Phase::Closing | Phase::Responding, _) => {
+                self.enter(Phase::Lingering, now);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Lets go of all memory, at the end.
+    pub fn release(&mut self, env: &mut Env<'_>) {
+        self.inbound = Inbound::Nothing;
+        if let Some(outbox) = self.outbox.take() {
+            env.outboxes.give(outbox);
+        }
+    }
+
+    fn enter(&mut self, phase: Phase, now: Tick) {
+        self.phase = phase;
+        self.stamps.phase = now;
+        self.timers_changed = true;
+    }
+
+    /// The connection is to end once what it handed over is settled.
+    fn drain(&mut self, cause: CloseCause, env: &mut Env<'_>) {
+        if self.phase == Phase::Closing {
+            // A violation while we wait for the peer's Close: ours is out, there is no more to say.
+            if self.outbox.is_none() {
+                self.phase = Phase::Dead;
+            }
+            return;
+        }
+        self.cause.get_or_insert(cause);
+        self.inbound = Inbound::Nothing;
+        self.enter(Phase::Draining, env.now);
+        if self.in_flight == 0 {
+            self.queue_close(env);
+        }
+    }
+
+    /// Queues the Close that fits how the connection came to its end.
+    fn queue_close(&mut self, env: &mut Env<'_>) {
+        let (code, reason) = match (self.ended, self.cause) {
+            (Ended::Close { code, .. }, _) => (code, ""),
+            (Ended::Violation(violation), _) => (Some(violation.close_code()), violation.reason()),
+            (Ended::Eof, _) => (Some(1002), "the stream ended without a Close frame"),
+            (Ended::No, Some(CloseCause::Shutdown)) => (Some(1001), "the gateway is going away"),
+            (Ended::No, Some(CloseCause::IdleTimeout)) => (Some(1001), "idle for too long"),
+            (Ended::No, Some(CloseCause::MessageTimeout)) => {
+                (Some(1008), "a message took too long")
+            }
+            (Ended::No, Some(CloseCause::MemoryLimit)) => (Some(1013), "out of memory for this"),
+            (Ended::No, _) => (Some(1000), ""),
+        };
+        self.put_close(code, reason, env);
+    }
+
+    fn put_close(&mut self, code: Option<u16>, reason: &str, env: &mut Env<'_>) {
+        let mut frame = Vec::with_capacity(128);
+        put_close(&mut frame, code, reason);
+        self.inbound = Inbound::Nothing;
+        self.enter(Phase::Closing, env.now);
+        // Past the limit by at most one control frame: a Close is never refused.
+        self.outbox(env).push_own(&frame, true);
+    }
+
+    /// Queues a ping or pong.
+    fn control(&mut self, op: OpCode, payload: &[u8], env: &mut Env<'_>) {
+        let mut frame = [0u8; 2 + crate::limits::CONTROL_PAYLOAD_MAX];
+        frame[0] = 0x80 | op as u8;
+        frame[1] = payload.len() as u8;
+        frame[2..2 + payload.len()].copy_from_slice(payload);
+        let room = env.room;
+        let outbox = self.outbox(env);
+        outbox.push_own(&frame[..2 + payload.len()], true);
+        if outbox.enforce(room).is_err() {
+            self.overflowed(env);
+        }
+    }
+
+    /// More is owed than the limit allows: nothing but the Close follows what is begun.
+    #[cold]
+    fn overflowed(&mut self, env: &mut Env<'_>) {
+        if let Some(outbox) = &mut self.outbox {
+            outbox.keep_begun_frame_only();
+        }
+        self.cause.get_or_insert(CloseCause::OutboundLimit);
+        self.put_close(Some(1008), "too slow for what is sent", env);
+    }
+
+    /// Gives up what is owed and held, because memory is short.
+    pub fn shed(&mut self, env: &mut Env<'_>) {
+        if let Some(outbox) = &mut self.outbox {
+            outbox.keep_begun_frame_only();
+        }
+        self.cause.get_or_insert(CloseCause::MemoryLimit);
+        if matches!(self.phase, Phase::Open | Phase::Draining) {
+            self.put_close(Some(1013), "shed: the gateway is out of memory", env);
+        } else {
+            self.phase = Phase::Dead;
+        }
+    }
+
+    #[inline]
+    fn outbox(&mut self, env: &mut Env<'_>) -> &mut Outbox {
+        self.outbox.get_or_insert_with(|| env.outboxes.take())
+    }
+}
+
+/// Whether nothing lies behind a Close in what was read.
+#[inline]
+fn input_is_spent(event: &Event<'_>, left: usize) -> bool {
+    !matches!(event, Event::Close { .. }) || left == 0
+}

@@ -1,0 +1,175 @@
+//! The way from a loop to one shard: the batch that is being filled, and who waits for it.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use crossbeam_channel::Receiver;
+
+use crate::connection::Sink;
+use crate::id::ConnId;
+use crate::protocol::MessageKind;
+use crate::routing::EndpointId;
+use crate::telemetry::counters::{DropCause, LoopCounters};
+use crate::worker::{Alarm, Batch, LaneSender, Refused};
+
+use super::table::Peer;
+
+/// Messages above this size keep the memory that they were assembled in instead of being copied.
+const BIG_MESSAGE_BYTES: usize = 32 * 1024;
+
+/// One shard, as a loop sees it.
+#[derive(Debug)]
+pub struct Gate {
+    batch: Option<Box<Batch>>,
+    /// The shard did not take the last batch. Its connections are not read from.
+    blocked: bool,
+    /// Slots that have something to read and may not.
+    pub paused: Vec<u32>,
+    /// Slots that have ended while the shard was blocked.
+    pub buried: Vec<u32>,
+    /// Slots whose end is in `batch`.
+    closing: Vec<u32>,
+}
+
+/// What became of a batch.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Sent {
+    /// There was none.
+    Nothing,
+    /// The shard has it; slots whose end was in it are free.
+    Accepted(Vec<u32>),
+    /// It is kept.
+    Refused,
+}
+
+impl Gate {
+    /// An open gate.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            batch: None,
+            blocked: false,
+            paused: Vec::new(),
+            buried: Vec::new(),
+            closing: Vec::new(),
+        }
+    }
+
+    /// Whether the shard takes nothing now.
+    #[inline]
+    #[must_use]
+    pub fn is_blocked(&self) -> bool {
+        self.blocked
+    }
+
+    /// Sets whether the shard takes nothing now.
+    pub fn set_blocked(&mut self, blocked: bool) {
+        self.blocked = blocked;
+    }
+
+    /// Whether nothing waits to be sent and nobody to be freed.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.batch.is_none() && self.buried.is_empty()
+    }
+
+    /// Whether a batch waits.
+    #[must_use]
+    pub fn has_batch(&self) -> bool {
+        self.batch.is_some()
+    }
+
+    /// Whether the batch should leave before its turn ends.
+    #[inline]
+    #[must_use]
+    pub fn is_full(&self, max_bytes: usize, max_messages: usize) -> bool {
+        self.batch.as_ref().is_some_and(|batch| {
+            batch.bytes() >= max_bytes || batch.messages() as usize >= max_messages
+        })
+    }
+
+    /// The batch to add to.
+    #[inline]
+    pub fn batch(&mut self, from: usize, now: Instant, spare: &Receiver<Box<Batch>>) -> &mut Batch {
+        self.batch.get_or_insert_with(|| match spare.try_recv() {
+            Ok(mut batch) => {
+                batch.read_at = now;
+                batch
+            }
+            Err(_) => Batch::new(from, now),
+        })
+    }
+
+    /// Notes that the slot's end is in the batch.
+    pub fn note_closing(&mut self, slot: u32) {
+        self.closing.push(slot);
+    }
+
+    /// Takes the batch, to be routed inline; the slots whose end is in it are free after that.
+    pub fn take_batch(&mut self) -> Option<(Box<Batch>, Vec<u32>)> {
+        let batch = self.batch.take()?;
+        Some((batch, std::mem::take(&mut self.closing)))
+    }
+
+    /// Sends the batch to the shard's worker.
+    pub fn send(&mut self, lane: &LaneSender<Box<Batch>>, me: &Arc<Alarm>) -> Sent {
+        let Some(batch) = self.batch.take() else { return Sent::Nothing };
+        match lane.offer(batch, me) {
+            // A worker that is gone takes no more messages; its connections end with the gateway.
+            Ok(()) | Err(Refused::Gone(_)) => {
+                self.blocked = false;
+                Sent::Accepted(std::mem::take(&mut self.closing))
+            }
+            Err(Refused::Full(batch)) => {
+                self.batch = Some(batch);
+                self.blocked = true;
+                Sent::Refused
+            }
+        }
+    }
+}
+
+/// Puts one connection's messages into its shard's batch.
+#[derive(Debug)]
+pub(super) struct BatchSink<'a> {
+    pub(super) batch: &'a mut Batch,
+    pub(super) conn: ConnId,
+    pub(super) endpoint: EndpointId,
+    pub(super) peer: Peer,
+    pub(super) counters: &'a LoopCounters,
+}
+
+impl Sink for BatchSink<'_> {
+    #[inline]
+    fn message(&mut self, kind: MessageKind, payload: &[u8]) {
+        self.counters.messages_in.add(1);
+        self.begin_run();
+        self.batch.push_message(kind, payload);
+    }
+
+    fn assembled(&mut self, kind: MessageKind, payload: Vec<u8>) -> Option<Vec<u8>> {
+        self.counters.messages_in.add(1);
+        self.begin_run();
+        if payload.len() <= BIG_MESSAGE_BYTES {
+            self.batch.push_message(kind, &payload);
+            return Some(payload);
+        }
+        self.batch.push_big(kind, payload);
+        None
+    }
+
+    fn pinged(&mut self) {
+        self.counters.pings_in.add(1);
+    }
+
+    fn discarded(&mut self) {
+        self.counters.drops.at(DropCause::InboundAfterClose as usize).add(1);
+    }
+}
+
+impl BatchSink<'_> {
+    #[inline]
+    fn begin_run(&mut self) {
+        self.batch.begin_run(self.conn, self.endpoint, || self.peer.addr());
+    }
+}

@@ -1,0 +1,189 @@
+//! Sockets → connections: one read into the loop's shared buffer, parsed in place.
+
+use std::io::{self, Read as _};
+
+use super::event_loop::EventLoop;
+use super::gate::BatchSink;
+use super::table::Marks;
+use crate::connection::{Phase, Received};
+use crate::telemetry::counters::CloseCause;
+
+/// What a read brought.
+pub(super) enum Brought {
+    /// So many bytes.
+    Bytes(usize),
+    /// Nothing for now.
+    Drained,
+    /// The end of the stream.
+    Eof,
+    /// An error.
+    Failed,
+}
+
+impl EventLoop {
+    /// Reads from the connections that were queued when the turn began.
+    pub(super) fn read_queued(&mut self) {
+        for _ in 0..self.run_queue.len() {
+            let Some(index) = self.run_queue.pop_front() else { return };
+            self.read_slot(index as usize);
+        }
+    }
+
+    fn read_slot(&mut self, index: usize) {
+        let Some(slot) = self.table.get_mut(index) else { return };
+        if !slot.marks.has(Marks::QUEUED) {
+            return;
+        }
+        slot.marks.clear(Marks::QUEUED);
+        if slot.marks.has(Marks::BURIED) || !slot.conn.wants_read() {
+            return;
+        }
+        let gate = self.gate_of(index);
+        if self.gates[gate].is_blocked() && self.pause(index, gate) {
+            return;
+        }
+        let tuning = &self.kit.snapshot.config.tuning;
+        let (reads, bytes_max) = (tuning.reads_per_turn, tuning.bytes_per_turn);
+        let mut bytes = 0;
+        for _ in 0..reads {
+            match self.read_once(index, gate) {
+                Some(n) => bytes += n,
+                None => break,
+            }
+            if bytes >= bytes_max || self.gates[gate].is_blocked() {
+                break;
+            }
+        }
+        self.after_change(index);
+        // What stopped for a budget goes on next turn.
+        if let Some(slot) = self.table.get_mut(index)
+            && slot.marks.has(Marks::READABLE)
+            && !slot.marks.has(Marks::BURIED)
+            && slot.conn.wants_read()
+        {
+            self.queue_run(index);
+        }
+    }
+
+    /// One read and what follows from it. `None`: there is nothing more to read for now.
+    fn read_once(&mut self, index: usize, gate: usize) -> Option<usize> {
+        let slot = self.table.get_mut(index)?;
+        if slot.conn.phase() == Phase::Handshake {
+            return self.read_head(index);
+        }
+        let room = self.read_buffer.len();
+        let n = match self.read_socket(index, 0, room) {
+            Brought::Bytes(n) => n,
+            Brought::Drained => return None,
+            Brought::Eof => {
+                self.receive_eof(index);
+                return None;
+            }
+            Brought::Failed => {
+                self.table.get_mut(index)?.conn.failed(CloseCause::SocketError);
+                return None;
+            }
+        };
+        let go_on = self.receive(index, gate, 0, n) == Received::Continue;
+        let tuning = &self.kit.snapshot.config.tuning;
+        if self.gates[gate].is_full(tuning.batch_bytes, tuning.batch_messages) {
+            self.send_batch(gate);
+        }
+        let slot = self.table.get_mut(index)?;
+        (go_on && slot.marks.has(Marks::READABLE)).then_some(n)
+    }
+
+    /// Reads into the shared buffer at `at`, at most to `end`. Clears the slot's readiness where
+    /// the socket is drained.
+    pub(super) fn read_socket(&mut self, index: usize, at: usize, end: usize) -> Brought {
+        let Some(slot) = self.table.get_mut(index) else { return Brought::Drained };
+        let Some(socket) = &mut slot.socket else { return Brought::Drained };
+        let buffer = &mut self.read_buffer[at..end];
+        loop {
+            match socket.read(buffer) {
+                Ok(0) => return Brought::Eof,
+                Ok(n) => {
+                    // A short read has drained the socket, unless the event said that an end or
+                    // an error is behind the data: that is seen only by reading on.
+                    if n < buffer.len() && !slot.marks.has(Marks::HANGUP) {
+                        slot.marks.clear(Marks::READABLE);
+                    }
+                    self.counters.bytes_in.add(n as u64);
+                    return Brought::Bytes(n);
+                }
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                    slot.marks.clear(Marks::READABLE);
+                    slot.marks.clear(Marks::HANGUP);
+                    return Brought::Drained;
+                }
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => return Brought::Failed,
+            }
+        }
+    }
+
+    /// Hands `read_buffer[from..to]` to the connection; its messages go into the gate's batch.
+    pub(super) fn receive(
+        &mut self,
+        index: usize,
+        gate: usize,
+        from: usize,
+        to: usize,
+    ) -> Received {
+        let conn = self.table.id(index);
+        let Some(slot) = self.table.get_mut(index) else { return Received::Stop };
+        let before = (slot.conn.outbox_bytes(), slot.conn.inbound_bytes());
+        let batch = self.gates[gate].batch(self.index, self.now, &self.spare_batches);
+        let messages = batch.messages();
+        let mut sink = BatchSink {
+            batch,
+            conn,
+            endpoint: slot.endpoint,
+            peer: slot.peer,
+            counters: &self.counters,
+        };
+        let mut env = self.kit.env(slot.endpoint);
+        let received = slot.conn.receive(&mut self.read_buffer[from..to], &mut env, &mut sink);
+        if sink.batch.messages() != messages {
+            slot.marks.set(Marks::KNOWN);
+        }
+        self.note_memory(index, before);
+        received
+    }
+
+    fn receive_eof(&mut self, index: usize) {
+        let Some(slot) = self.table.get_mut(index) else { return };
+        slot.marks.clear(Marks::READABLE);
+        let before = (slot.conn.outbox_bytes(), slot.conn.inbound_bytes());
+        let mut env = self.kit.env(slot.endpoint);
+        slot.conn.receive_eof(&mut env);
+        self.note_memory(index, before);
+    }
+
+    /// Does not read from a connection whose shard is full. `false`: it need not wait for it.
+    fn pause(&mut self, index: usize, gate: usize) -> bool {
+        let Some(slot) = self.table.get_mut(index) else { return false };
+        if matches!(slot.conn.phase(), Phase::Lingering | Phase::Responding) {
+            return false;
+        }
+        slot.conn.set_paused(true, self.kit.tick);
+        slot.marks.set(Marks::PAUSED);
+        self.gates[gate].paused.push(index as u32);
+        self.counters.pauses.add(1);
+        self.counters.paused.add(1);
+        true
+    }
+
+    /// Reads on from a paused connection.
+    pub(super) fn resume(&mut self, index: usize) {
+        let Some(slot) = self.table.get_mut(index) else { return };
+        if !slot.marks.has(Marks::PAUSED) {
+            return;
+        }
+        slot.marks.clear(Marks::PAUSED);
+        slot.conn.set_paused(false, self.kit.tick);
+        self.counters.paused.sub(1);
+        self.rearm(index);
+        self.queue_run(index);
+    }
+}

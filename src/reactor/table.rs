@@ -1,0 +1,312 @@
+//! A loop's connections: one slab of slots, and dense columns beside it.
+
+use std::marker::PhantomData;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+
+use slab::Slab;
+use socket2::Socket;
+
+use crate::connection::{Connection, Tick};
+use crate::id::{ConnId, GENERATION_BITS};
+use crate::routing::EndpointId;
+
+/// One connection: its socket, its state, and what the loop notes of it.
+#[derive(Debug)]
+pub struct Slot {
+    /// Closed (`None`) as soon as the connection is dead; the slot may outlive it.
+    pub socket: Option<Socket>,
+    /// The client's state.
+    pub conn: Connection,
+    /// The other end.
+    pub peer: Peer,
+    /// Microseconds from the loop's start to accept, modulo 2^32.
+    pub accepted_us: u32,
+    /// The endpoint, once open.
+    pub endpoint: EndpointId,
+    /// What is known of the socket, and which queues the slot is in.
+    pub marks: Marks,
+}
+
+// The budget of an idle connection: everything that it costs in this process.
+#[cfg(all(target_pointer_width = "64", not(debug_assertions)))]
+const _: () = {
+    assert!(size_of::<Slot>() <= 160 && Table::SLOT_BYTES <= 160);
+    assert!(Table::SLOT_BYTES + Table::COLUMN_BYTES <= 176);
+};
+
+/// Bits of a slot.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Marks(u16);
+
+impl Marks {
+    /// There may be something to read.
+    pub const READABLE: Self = Self(1);
+    /// The event carried RDHUP, HUP or ERR: only 0 or `WouldBlock` ends reading.
+    pub const HANGUP: Self = Self(1 << 1);
+    /// The socket took no more; the next writable event says when it does.
+    pub const WRITE_BLOCKED: Self = Self(1 << 2);
+    /// In the run queue.
+    pub const QUEUED: Self = Self(1 << 3);
+    /// In the flush queue.
+    pub const FLUSHING: Self = Self(1 << 4);
+    /// In the paused list of its shard.
+    pub const PAUSED: Self = Self(1 << 5);
+    /// The shard has heard of it and must hear of its end.
+    pub const KNOWN: Self = Self(1 << 6);
+    /// It was upgraded.
+    pub const OPENED: Self = Self(1 << 7);
+    /// It has ended; the slot waits until the shard has accepted its `Closed`.
+    pub const BURIED: Self = Self(1 << 8);
+    /// Accepted over the maximum, only to be told so.
+    pub const SURPLUS: Self = Self(1 << 9);
+
+    /// Whether all bits of `mark` are set.
+    #[inline]
+    #[must_use]
+    pub const fn has(self, mark: Self) -> bool {
+        self.0 & mark.0 == mark.0
+    }
+
+    /// Sets bits.
+    #[inline]
+    pub fn set(&mut self, mark: Self) {
+        self.0 |= mark.0;
+    }
+
+    /// Clears bits.
+    #[inline]
+    pub fn clear(&mut self, mark: Self) {
+        self.0 &= !mark.0;
+    }
+}
+
+/// The other end of a socket, in 20 bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Peer {
+    ip: [u8; 16],
+    port: u16,
+}
+
+impl From<SocketAddr> for Peer {
+    fn from(addr: SocketAddr) -> Self {
+        let ip = match addr.ip() {
+            IpAddr::V4(ip) => ip.to_ipv6_mapped(),
+            IpAddr::V6(ip) => ip,
+        };
+        Self { ip: ip.octets(), port: addr.port() }
+    }
+}
+
+impl Peer {
+    /// As an address; IPv4 as such.
+    #[inline]
+    #[must_use]
+    pub fn addr(&self) -> SocketAddr {
+        SocketAddr::new(Ipv6Addr::from(self.ip).to_canonical(), self.port)
+    }
+}
+
+/// The shape of `slab`'s private entry, for its size.
+#[allow(dead_code, reason = "only its size is of use")]
+#[expect(clippy::large_enum_variant, reason = "as in slab")]
+enum SlabEntry {
+    Vacant(usize),
+    Occupied(Slot),
+}
+
+/// All connections of one loop. Not `Send`: its sockets mean nothing in another thread's table.
+#[derive(Debug)]
+pub struct Table {
+    loop_index: usize,
+    slots: Slab<Slot>,
+    generations: Vec<u32>,
+    /// When a slot has to be looked at, at the latest; `Tick::MAX` for vacant ones.
+    deadlines: Vec<Tick>,
+    _on_one_thread: PhantomData<*const ()>,
+}
+
+impl Table {
+    /// What a slot costs in the slab, its entry included.
+    pub const SLOT_BYTES: usize = size_of::<SlabEntry>();
+    /// What it costs in the columns.
+    pub const COLUMN_BYTES: usize = size_of::<u32>() + size_of::<Tick>();
+
+    /// A table with address space for `capacity` connections; memory comes with use.
+    #[must_use]
+    pub fn new(loop_index: usize, capacity: usize) -> Self {
+        Self {
+            loop_index,
+            slots: Slab::with_capacity(capacity),
+            generations: Vec::with_capacity(capacity),
+            deadlines: Vec::with_capacity(capacity),
+            _on_one_thread: PhantomData,
+        }
+    }
+
+    /// Connections in it, buried ones included.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// Whether it is empty.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.slots.is_empty()
+    }
+
+    /// Puts a connection in; says where.
+    pub fn insert(&mut self, slot: Slot) -> usize {
+        let index = self.slots.insert(slot);
+        if index == self.generations.len() {
+            self.generations.push(0);
+            self.deadlines.push(Tick::MAX);
+        }
+        index
+    }
+
+    /// Takes a slot out of use: its id names nobody from here on.
+    pub fn free(&mut self, index: usize) -> Slot {
+        self.generations[index] = (self.generations[index] + 1) & ((1 << GENERATION_BITS) - 1);
+        self.deadlines[index] = Tick::MAX;
+        self.slots.remove(index)
+    }
+
+    /// The slot at an index that is in use.
+    #[inline]
+    pub fn get_mut(&mut self, index: usize) -> Option<&mut Slot> {
+        self.slots.get_mut(index)
+    }
+
+    /// The id of the connection in a slot.
+    #[inline]
+    #[must_use]
+    pub fn id(&self, index: usize) -> ConnId {
+        ConnId::new(self.loop_index, self.generations[index], index)
+    }
+
+    /// The slot of a connection, unless it has ended.
+    #[inline]
+    pub fn find(&mut self, conn: ConnId) -> Option<(usize, &mut Slot)> {
+        let index = conn.slot();
+        if *self.generations.get(index)? != conn.generation() {
+            return None;
+        }
+        let slot = self.slots.get_mut(index)?;
+        (!slot.marks.has(Marks::BURIED)).then_some((index, slot))
+    }
+
+    /// Makes sure that the slot is looked at by `tick`.
+    #[inline]
+    pub fn arm(&mut self, index: usize, tick: Tick) {
+        let deadline = &mut self.deadlines[index];
+        *deadline = (*deadline).min(tick);
+    }
+
+    /// Says anew when the slot has to be looked at.
+    #[inline]
+    pub fn rearm(&mut self, index: usize, tick: Tick) {
+        self.deadlines[index] = tick;
+    }
+
+    /// Collects the slots that are due at `now`; answers the earliest deadline of the others.
+    pub fn sweep(&self, now: Tick, due: &mut Vec<usize>) -> Tick {
+        let mut earliest = Tick::MAX;
+        // In chunks, so that the common chunk with nothing due is a few vector instructions.
+        for (chunk_index, chunk) in self.deadlines.chunks(64).enumerate() {
+            let chunk_min = chunk.iter().fold(Tick::MAX, |min, d| min.min(*d));
+            if chunk_min > now {
+                earliest = earliest.min(chunk_min);
+                continue;
+            }
+            for (index, deadline) in chunk.iter().enumerate() {
+                if *deadline <= now {
+                    due.push(chunk_index * 64 + index);
+                } else {
+                    earliest = earliest.min(*deadline);
+                }
+            }
+        }
+        earliest
+    }
+
+    /// The indices in use.
+    pub fn indices(&self) -> impl Iterator<Item = usize> + '_ {
+        self.slots.iter().map(|(index, _)| index)
+    }
+
+    /// The slot that holds the most memory, with its bytes.
+    #[must_use]
+    pub fn heaviest(&self) -> Option<(usize, usize)> {
+        self.slots
+            .iter()
+            .filter(|(_, slot)| !slot.marks.has(Marks::BURIED))
+            .map(|(index, slot)| (index, slot.conn.outbox_bytes() + slot.conn.inbound_bytes()))
+            .max_by_key(|(_, bytes)| *bytes)
+            .filter(|(_, bytes)| *bytes > 0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn slot() -> Slot {
+        let (socket, _) = Socket::pair(socket2::Domain::UNIX, socket2::Type::STREAM, None).unwrap();
+        Slot {
+            socket: Some(socket),
+            conn: Connection::new(0),
+            peer: SocketAddr::from(([127, 0, 0, 1], 1)).into(),
+            accepted_us: 0,
+            endpoint: EndpointId(0),
+            marks: Marks::default(),
+        }
+    }
+
+    #[test]
+    fn a_slot_and_its_columns_keep_to_the_budget() {
+        assert!(Table::SLOT_BYTES <= 160, "{}", Table::SLOT_BYTES);
+        assert!(Table::SLOT_BYTES + Table::COLUMN_BYTES <= 176);
+        // The slab's own entry, not only ours: memory of a full slab over its length.
+        let slab: Slab<Slot> = Slab::with_capacity(1000);
+        assert!(slab.capacity() >= 1000);
+    }
+
+    #[test]
+    fn a_stale_id_names_nobody() {
+        let mut table = Table::new(3, 4);
+        let index = table.insert(slot());
+        let first = table.id(index);
+        assert!(table.find(first).is_some());
+        table.free(index);
+        assert!(table.find(first).is_none());
+        assert_eq!(table.insert(slot()), index);
+        assert!(table.find(first).is_none());
+        assert_ne!(table.id(index), first);
+    }
+
+    #[test]
+    fn a_sweep_finds_what_is_due_and_the_next() {
+        let mut table = Table::new(0, 200);
+        for _ in 0..200 {
+            let index = table.insert(slot());
+            table.rearm(index, 1000 + index as Tick);
+        }
+        table.arm(7, 5);
+        table.arm(130, 9);
+        let mut due = Vec::new();
+        assert_eq!(table.sweep(6, &mut due), 9);
+        assert_eq!(due, [7]);
+        due.clear();
+        assert_eq!(table.sweep(9, &mut due), 1000);
+        assert_eq!(due, [7, 130]);
+    }
+
+    #[test]
+    fn addresses_come_back() {
+        for text in ["1.2.3.4:5", "[::1]:80", "[2001:db8::7]:65535"] {
+            let addr: SocketAddr = text.parse().unwrap();
+            assert_eq!(Peer::from(addr).addr(), addr);
+        }
+    }
+}

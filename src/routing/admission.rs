@@ -1,0 +1,126 @@
+//! Deciding on a connection before its upgrade is answered.
+
+use std::net::SocketAddr;
+
+use super::gateway::Gateway;
+use crate::id::ConnId;
+use crate::worker::{Post, PostItem};
+
+/// A request that `on_connect` has to decide on.
+#[derive(Debug)]
+pub struct ConnectRequest<'a> {
+    /// The path, without the query.
+    pub path: &'a str,
+    /// What stands behind the `?`.
+    pub query: Option<&'a str>,
+    /// The other end of the socket.
+    pub peer: SocketAddr,
+    /// The id that the connection will have.
+    pub conn: ConnId,
+    pub(crate) request: &'a crate::protocol::Request<'a>,
+}
+
+impl ConnectRequest<'_> {
+    /// The first header of that name (case does not matter), if it is text.
+    #[must_use]
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.request.header(name).and_then(|value| std::str::from_utf8(value).ok())
+    }
+}
+
+/// Yes: the upgrade is answered with this.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Accept {
+    /// The subprotocol to answer; `None` leaves the choice to the endpoint.
+    pub subprotocol: Option<String>,
+    /// More headers of the answer.
+    pub headers: Vec<(String, String)>,
+    /// Who this is, as handlers will see it.
+    pub identity: Option<String>,
+    /// Rooms that the connection is in before the upgrade is answered.
+    pub rooms: Vec<String>,
+}
+
+impl Accept {
+    /// Whether the shard has something to do before the upgrade is answered.
+    #[must_use]
+    pub fn needs_shard(&self) -> bool {
+        self.identity.is_some() || !self.rooms.is_empty()
+    }
+}
+
+/// No: the request is answered with this and the connection closed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refuse {
+    /// HTTP status, 400 to 599.
+    pub status: u16,
+    /// More headers of the answer.
+    pub headers: Vec<(String, String)>,
+    /// Text of the answer.
+    pub body: String,
+}
+
+impl Refuse {
+    /// A refusal without headers.
+    #[must_use]
+    pub fn new(status: u16, body: &str) -> Self {
+        Self { status, headers: Vec::new(), body: body.to_owned() }
+    }
+}
+
+/// What `on_connect` decided.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// The connection may open.
+    Accept(Accept),
+    /// It may not.
+    Refuse(Refuse),
+}
+
+/// The right to answer one connection's request, once. Dropped unanswered, it refuses with 500.
+#[derive(Debug)]
+pub struct Admission {
+    conn: ConnId,
+    gateway: Gateway,
+    answered: bool,
+}
+
+impl Admission {
+    pub(crate) fn new(conn: ConnId, gateway: Gateway) -> Self {
+        Self { conn, gateway, answered: false }
+    }
+
+    /// Lets the connection open.
+    pub fn accept(self, accept: Accept) {
+        self.answer(Verdict::Accept(accept));
+    }
+
+    /// Refuses the connection.
+    pub fn refuse(self, refuse: Refuse) {
+        self.answer(Verdict::Refuse(refuse));
+    }
+
+    /// Answers either way.
+    pub fn answer(mut self, verdict: Verdict) {
+        self.send(verdict);
+    }
+
+    fn send(&mut self, verdict: Verdict) {
+        self.answered = true;
+        let conn = self.conn;
+        let item = match verdict {
+            Verdict::Accept(accept) => PostItem::Accept { conn, accept: Box::new(accept) },
+            Verdict::Refuse(refuse) => PostItem::Refuse { conn, refuse: Box::new(refuse) },
+        };
+        // Gone only when the gateway is, and the connection with it.
+        let _ = self.gateway.post(conn.loop_index(), Post::of(item));
+    }
+}
+
+impl Drop for Admission {
+    fn drop(&mut self) {
+        if !self.answered {
+            self.send(Verdict::Refuse(Refuse::new(500, "The connection was not decided on.\n")));
+        }
+    }
+}

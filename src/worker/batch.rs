@@ -1,0 +1,222 @@
+//! What a loop hands to a shard: one arena of message bytes, and who sent which range of it.
+
+use std::net::SocketAddr;
+use std::ops::Range;
+use std::time::Instant;
+
+use crate::id::ConnId;
+use crate::protocol::MessageKind;
+use crate::routing::{Accept, EndpointId};
+use crate::telemetry::counters::CloseCause;
+
+/// A loop turn's decoded messages for one shard, in order.
+#[derive(Debug)]
+pub struct Batch {
+    /// The loop that made it, to which its memory goes back.
+    pub from_loop: usize,
+    /// When the first of its bytes were read.
+    pub read_at: Instant,
+    runs: Vec<Run>,
+    items: Vec<Item>,
+    arena: Vec<u8>,
+    big: Vec<Vec<u8>>,
+    accepts: Vec<Box<Accept>>,
+    messages: u32,
+    big_bytes: usize,
+}
+
+/// Consecutive items of one connection.
+#[derive(Clone, Debug)]
+pub struct Run {
+    /// Whose items they are.
+    pub conn: ConnId,
+    /// The endpoint that it is connected to.
+    pub endpoint: EndpointId,
+    /// The other end of its socket.
+    pub peer: SocketAddr,
+    first: u32,
+    count: u32,
+}
+
+/// One thing that a connection did.
+#[derive(Clone, Debug)]
+enum Item {
+    Message { kind: MessageKind, start: u32, len: u32 },
+    Big { kind: MessageKind, index: u32 },
+    Admit { start: u32, len: u32 },
+    JoinThenAccept { index: u32 },
+    Closed { cause: Option<CloseCause> },
+}
+
+/// An item as the shard sees it, borrowing from the batch.
+#[derive(Debug)]
+pub enum Taken<'a> {
+    /// A message: valid UTF-8 if text.
+    Message { kind: MessageKind, payload: &'a [u8] },
+    /// A request head that the endpoint's `on_connect` has to decide on.
+    Admit { head: &'a [u8] },
+    /// Accepted by `on_connect`, into rooms that have to be joined before the upgrade is answered.
+    JoinThenAccept(&'a Accept),
+    /// The connection has ended; `None` where it was never open.
+    Closed { cause: Option<CloseCause> },
+}
+
+impl Batch {
+    /// An empty batch of a loop.
+    #[must_use]
+    pub fn new(from_loop: usize, now: Instant) -> Box<Self> {
+        Box::new(Self {
+            from_loop,
+            read_at: now,
+            runs: Vec::new(),
+            items: Vec::new(),
+            arena: Vec::new(),
+            big: Vec::new(),
+            accepts: Vec::new(),
+            messages: 0,
+            big_bytes: 0,
+        })
+    }
+
+    /// Empties it for another turn, keeping memory up to `keep_bytes`.
+    pub fn reset(&mut self, keep_bytes: usize) {
+        self.runs.clear();
+        self.items.clear();
+        self.big.clear();
+        self.accepts.clear();
+        self.messages = 0;
+        self.big_bytes = 0;
+        if self.arena.capacity() > keep_bytes {
+            self.arena = Vec::with_capacity(keep_bytes);
+        }
+        self.arena.clear();
+    }
+
+    /// Whether nothing is in it.
+    #[inline]
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.items.is_empty()
+    }
+
+    /// Messages in it.
+    #[inline]
+    #[must_use]
+    pub fn messages(&self) -> u32 {
+        self.messages
+    }
+
+    /// Bytes of messages in it.
+    #[inline]
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.arena.len() + self.big_bytes
+    }
+
+    /// Bytes of memory it holds, for the ceiling's count.
+    #[must_use]
+    pub fn heap_bytes(&self) -> usize {
+        self.arena.capacity()
+            + self.big_bytes
+            + self.items.capacity() * size_of::<Item>()
+            + self.runs.capacity() * size_of::<Run>()
+    }
+
+    /// Begins a run of `conn`, unless the last one is its own already.
+    #[inline]
+    pub fn begin_run(
+        &mut self,
+        conn: ConnId,
+        endpoint: EndpointId,
+        peer: impl FnOnce() -> SocketAddr,
+    ) {
+        if self.runs.last().is_some_and(|run| run.conn == conn) {
+            return;
+        }
+        let peer = peer();
+        self.runs.push(Run { conn, endpoint, peer, first: self.items.len() as u32, count: 0 });
+    }
+
+    /// Adds a message of the run's connection: the one copy on the data's way.
+    #[inline]
+    pub fn push_message(&mut self, kind: MessageKind, payload: &[u8]) {
+        let start = self.arena.len() as u32;
+        self.arena.extend_from_slice(payload);
+        self.messages += 1;
+        self.push(Item::Message { kind, start, len: payload.len() as u32 });
+    }
+
+    /// Adds a message that has memory of its own, without a copy.
+    pub fn push_big(&mut self, kind: MessageKind, payload: Vec<u8>) {
+        self.big_bytes += payload.capacity();
+        self.messages += 1;
+        let index = self.big.len() as u32;
+        self.big.push(payload);
+        self.push(Item::Big { kind, index });
+    }
+
+    /// Adds a request head that a hook has to decide on.
+    pub fn push_admit(&mut self, head: &[u8]) {
+        let start = self.arena.len() as u32;
+        self.arena.extend_from_slice(head);
+        self.push(Item::Admit { start, len: head.len() as u32 });
+    }
+
+    /// Adds rooms to be joined before the upgrade is answered.
+    pub fn push_accept(&mut self, accept: Box<Accept>) {
+        let index = self.accepts.len() as u32;
+        self.accepts.push(accept);
+        self.push(Item::JoinThenAccept { index });
+    }
+
+    /// Adds the end of the run's connection.
+    pub fn push_closed(&mut self, cause: Option<CloseCause>) {
+        self.push(Item::Closed { cause });
+    }
+
+    /// The runs, in order.
+    #[inline]
+    #[must_use]
+    pub fn runs(&self) -> &[Run] {
+        &self.runs
+    }
+
+    /// The indices of a run's items.
+    #[inline]
+    #[must_use]
+    pub fn items_of(&self, run: &Run) -> Range<usize> {
+        run.first as usize..(run.first + run.count) as usize
+    }
+
+    /// The item at `index`.
+    #[inline]
+    #[must_use]
+    pub fn item(&self, index: usize) -> Taken<'_> {
+        let range = |start: u32, len: u32| &self.arena[start as usize..(start + len) as usize];
+        match &self.items[index] {
+            Item::Message { kind, start, len } => {
+                Taken::Message { kind: *kind, payload: range(*start, *len) }
+            }
+            Item::Big { kind, index } => {
+                Taken::Message { kind: *kind, payload: &self.big[*index as usize] }
+            }
+            Item::Admit { start, len } => Taken::Admit { head: range(*start, *len) },
+            Item::JoinThenAccept { index } => Taken::JoinThenAccept(&self.accepts[*index as usize]),
+            Item::Closed { cause } => Taken::Closed { cause: *cause },
+        }
+    }
+
+    /// Connections whose end is in this batch.
+    pub fn closed(&self) -> impl Iterator<Item = ConnId> + '_ {
+        self.runs.iter().filter_map(|run| {
+            let last = self.items_of(run).end.checked_sub(1)?;
+            matches!(self.items[last], Item::Closed { .. }).then_some(run.conn)
+        })
+    }
+
+    #[inline]
+    fn push(&mut self, item: Item) {
+        self.items.push(item);
+        self.runs.last_mut().expect("begin_run comes first").count += 1;
+    }
+}
