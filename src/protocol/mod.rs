@@ -1,1 +1,31 @@
-//! protocol.
+//! Bytes ↔ meaning: frames, messages and the opening handshake of RFC 6455, server side.
+//!
+//! Invariants:
+//! - No io, no clock, no log, no thread: input and limits go in, events and bytes come out.
+//! - No panic on any input, and no `unsafe`.
+//! - A frame that lies whole in the input is unmasked there and allocates nothing; a connection
+//!   keeps a [`Partial`] exactly while a frame or message is begun and not ended.
+//! - Limits hold before memory is taken: for what has arrived and at most as much again, never
+//!   for what a header announces.
+//! - The same bytes mean the same events and the same [`Violation`], however reads split them.
+//! - Nothing that a caller puts into a response can begin a new header line.
+//!
+//! Deliberately absent: extensions (a reserved bit is a violation), request bodies, masking of
+//! what is sent.
+
+mod close;
+mod decoder;
+mod frame;
+pub mod handshake;
+mod mask;
+mod partial;
+mod utf8;
+mod violation;
+
+pub use close::{CLOSE_REASON_MAX, CloseReason, is_sendable_code, put_close};
+pub use decoder::{Decoder, Event};
+pub use frame::{ControlPayload, MessageKind, OpCode, SERVER_HEADER_MAX, encode_header, put_frame};
+pub use mask::{apply_mask, rotated};
+pub use partial::{Partial, Spare};
+pub use utf8::{InvalidUtf8, Utf8Stream};
+pub use violation::Violation;

@@ -1,0 +1,190 @@
+//! Bytes of a client → events, in place where the bytes allow it (RFC 6455, 5 and 6.2).
+
+use super::close::{CloseReason, parse_close};
+use super::frame::{ControlPayload, FrameHeader, Lead, MessageKind, OpCode};
+use super::mask::apply_mask;
+use super::partial::{Partial, Spare};
+use super::violation::Violation;
+use std::mem;
+
+/// What a client said.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Event<'a> {
+    /// A message that lay whole in the input: unmasked in place.
+    Message {
+        /// Text or binary.
+        kind: MessageKind,
+        /// The message; valid UTF-8 if it is text.
+        payload: &'a [u8],
+    },
+    /// A message put together over several reads or frames.
+    Assembled {
+        /// Text or binary.
+        kind: MessageKind,
+        /// The message; valid UTF-8 if it is text. To be given back by [`Spare::recycle`].
+        payload: Vec<u8>,
+    },
+    /// To be answered with a Pong of the same payload (RFC 6455, 5.5.2).
+    Ping(ControlPayload),
+    /// An answer to a Ping, or unasked (RFC 6455, 5.5.3).
+    Pong(ControlPayload),
+    /// The client ends the connection: nothing after this is to be decoded (RFC 6455, 5.5.1).
+    Close {
+        /// Why, as a code that may be sent; `None` for an empty Close.
+        code: Option<u16>,
+        /// Why, in words; often empty.
+        reason: CloseReason,
+    },
+}
+
+/// The limits that a connection's frames are decoded under; what a connection keeps between
+/// reads lies in an `Option<Box<Partial>>` beside its slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Decoder {
+    /// Most payload of one data frame, bytes.
+    pub max_frame_bytes: usize,
+    /// Most payload of one message, bytes.
+    pub max_message_bytes: usize,
+    /// Most frames of a fragmented message. A message in one frame is never refused for it.
+    pub max_fragments: u32,
+}
+
+impl Decoder {
+    /// Takes bytes from the front of `input` up to the end of the next event.
+    ///
+    /// `Ok(None)` means that all of `input` is used up; what is unfinished lies in `state`, which
+    /// is `None` exactly when nothing is begun. Call until then: one input may hold many events.
+    ///
+    /// # Errors
+    /// The first [`Violation`], as early as the bytes show it, and the same one wherever the
+    /// stream was split. After it, as after [`Event::Close`], the rest of `input` means nothing:
+    /// drop it, hand `state` to [`Spare::reclaim`], and call no more.
+    #[inline]
+    pub fn next<'a>(
+        &self,
+        state: &mut Option<Box<Partial>>,
+        spare: &mut Spare,
+        input: &mut &'a mut [u8],
+    ) -> Result<Option<Event<'a>>, Violation> {
+        if state.is_none() {
+            if input.is_empty() {
+                return Ok(None);
+            }
+            if let Some(header) = self.header(input, Progress::IDLE)?
+                && header.fin
+                && let Some(payload) = take_frame(input, &header)
+            {
+                apply_mask(payload, header.mask);
+                return whole_frame(header.op, payload).map(Some);
+            }
+        }
+        self.resume(state, spare, input)
+    }
+
+    /// The way of everything that does not lie whole in one input.
+    #[inline(never)]
+    fn resume<'a>(
+        &self,
+        state: &mut Option<Box<Partial>>,
+        spare: &mut Spare,
+        input: &mut &'a mut [u8],
+    ) -> Result<Option<Event<'a>>, Violation> {
+        let partial = state.get_or_insert_with(|| spare.partial());
+        let event = partial.feed(self, spare, input)?;
+        if partial.is_idle() {
+            spare.reclaim(state);
+        }
+        Ok(event)
+    }
+
+    /// Reads a frame's header from the front of `bytes`, as far as it is there. Every rule is
+    /// checked as soon as the bytes that it is about have come, in one fixed order.
+    #[inline]
+    pub(super) fn header(
+        &self,
+        bytes: &[u8],
+        progress: Progress,
+    ) -> Result<Option<FrameHeader>, Violation> {
+        let Some(&first) = bytes.first() else { return Ok(None) };
+        let lead = Lead::parse(first)?;
+        self.check_sequence(lead.op, progress)?;
+        let Some((len, mask_at)) = lead.length(bytes)? else { return Ok(None) };
+        if !lead.op.is_control() {
+            self.check_length(len, progress)?;
+        }
+        Ok(lead.header(bytes, len, mask_at))
+    }
+
+    #[inline]
+    fn check_sequence(&self, op: OpCode, progress: Progress) -> Result<(), Violation> {
+        match (op, progress.fragments) {
+            (OpCode::Continuation, 0) => Err(Violation::UnexpectedContinuation),
+            (OpCode::Continuation, n) if n >= self.max_fragments => {
+                Err(Violation::TooManyFragments)
+            }
+            (OpCode::Text | OpCode::Binary, 1..) => Err(Violation::ExpectedContinuation),
+            _ => Ok(()),
+        }
+    }
+
+    #[inline]
+    fn check_length(&self, len: u64, progress: Progress) -> Result<(), Violation> {
+        if len > self.max_frame_bytes as u64 {
+            return Err(Violation::FrameTooBig);
+        }
+        if len.saturating_add(progress.bytes as u64) > self.max_message_bytes as u64 {
+            return Err(Violation::MessageTooBig);
+        }
+        Ok(())
+    }
+}
+
+/// How far the unfinished message is.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Progress {
+    /// Frames begun; 0 where there is no message.
+    pub(super) fragments: u32,
+    /// Payload so far.
+    pub(super) bytes: usize,
+}
+
+impl Progress {
+    pub(super) const IDLE: Self = Self { fragments: 0, bytes: 0 };
+}
+
+/// Cuts a frame off the front of `input`, if all of it is there, and returns its payload.
+#[inline]
+fn take_frame<'a>(input: &mut &'a mut [u8], header: &FrameHeader) -> Option<&'a mut [u8]> {
+    let len = usize::try_from(header.len).ok()?;
+    if input.len() - header.size < len {
+        return None;
+    }
+    let (frame, rest) = mem::take(input).split_at_mut(header.size + len);
+    *input = rest;
+    frame.get_mut(header.size..)
+}
+
+/// The event of a final frame, its payload unmasked.
+#[inline]
+fn whole_frame(op: OpCode, payload: &[u8]) -> Result<Event<'_>, Violation> {
+    match op {
+        OpCode::Text => match simdutf8::basic::from_utf8(payload) {
+            Ok(_) => Ok(Event::Message { kind: MessageKind::Text, payload }),
+            Err(_) => Err(Violation::InvalidUtf8),
+        },
+        OpCode::Binary => Ok(Event::Message { kind: MessageKind::Binary, payload }),
+        _ => control_event(op, payload),
+    }
+}
+
+/// The event of a control frame, its payload unmasked.
+pub(super) fn control_event(op: OpCode, payload: &[u8]) -> Result<Event<'static>, Violation> {
+    let taken = || ControlPayload::new(payload).ok_or(Violation::ControlTooLong);
+    match op {
+        OpCode::Ping => Ok(Event::Ping(taken()?)),
+        OpCode::Pong => Ok(Event::Pong(taken()?)),
+        OpCode::Close => parse_close(payload),
+        // Data frames have their own ways, and a continuation was refused with its header.
+        _ => Err(Violation::UnexpectedContinuation),
+    }
+}
