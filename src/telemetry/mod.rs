@@ -5,3 +5,5 @@
 //! - nothing here takes a lock per message.
 
 pub mod counters;
+pub mod memory;
+pub mod stages;
