@@ -12,6 +12,7 @@ pub mod dialect;
 pub mod id;
 pub mod limits;
 pub mod protocol;
+pub mod public_id;
 pub mod reactor;
 pub mod routing;
 pub mod telemetry;
