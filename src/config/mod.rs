@@ -27,7 +27,7 @@ pub use flags::{CheckArgs, Cli, Command, Flags, OutputFormat};
 pub use machine::{Machine, descriptor_limits, raise_descriptor_limit};
 pub use problem::{Origin, Problem};
 pub use resolve::{LogSettings, Resolved, planned, resolve};
-pub use sysfs::Sysfs;
+pub use sysfs::{CgroupLimit, Sysfs};
 pub use units::{format_bytes, format_duration, parse_bytes, parse_count, parse_duration};
 
 /// Which descriptor table loops keep their sockets in. See `docs/OPERATING.md`.
