@@ -184,16 +184,20 @@ impl<'a> Draft<'a> {
         if given.is_empty() {
             return;
         }
-        listen.clear();
+        let mut addresses = Vec::new();
         for text in given {
             match text.parse() {
-                Ok(address) => listen.push(address),
+                Ok(address) => addresses.push(address),
                 Err(_) => self.misread(
                     "--listen",
                     text,
                     "an IP address and a port, such as 0.0.0.0:8080 or [::]:8080",
                 ),
             }
+        }
+        // Without one that can be read, that there is none is not a second mistake.
+        if !addresses.is_empty() {
+            *listen = addresses;
         }
     }
 

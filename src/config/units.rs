@@ -3,11 +3,13 @@
 use std::time::Duration;
 
 /// Binary units first, largest first: what sizes are written out in.
-const BYTE_UNITS: [(&str, u64); 13] = [
+const BYTE_UNITS: [(&str, u64); 15] = [
+    ("PiB", 1 << 50),
     ("TiB", 1 << 40),
     ("GiB", 1 << 30),
     ("MiB", 1 << 20),
     ("KiB", 1 << 10),
+    ("P", 1 << 50),
     ("T", 1 << 40),
     ("G", 1 << 30),
     ("M", 1 << 20),
@@ -69,7 +71,7 @@ pub fn parse_count(text: &str) -> Result<u64, String> {
 #[must_use]
 pub fn format_bytes(bytes: u64) -> String {
     let exact = |&&(_, factor): &&(&str, u64)| bytes != 0 && bytes.is_multiple_of(factor);
-    match BYTE_UNITS[..4].iter().find(exact) {
+    match BYTE_UNITS[..5].iter().find(exact) {
         Some((unit, factor)) => format!("{}{unit}", bytes / factor),
         None => format!("{bytes}B"),
     }
