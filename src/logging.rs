@@ -13,7 +13,7 @@ use std::io::{self, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use env_logger::fmt::Formatter;
@@ -237,8 +237,9 @@ impl<W: Write> Write for Sink<W> {
 }
 
 fn flush(queue: &Sender<Item>, timeout: Duration) -> bool {
+    let deadline = Instant::now() + timeout;
     let (done, wait) = bounded(1);
-    queue.send_timeout(Item::Flush(done), timeout).is_ok() && wait.recv_timeout(timeout).is_ok()
+    queue.send_deadline(Item::Flush(done), deadline).is_ok() && wait.recv_deadline(deadline).is_ok()
 }
 
 /// Starts a thread that no signal is delivered to: it inherits its mask from this one, which is

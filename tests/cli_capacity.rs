@@ -151,16 +151,24 @@ fn a_library_configuration_is_validated_too() {
 
 #[test]
 fn the_soft_descriptor_limit_is_raised_to_the_hard_one() {
-    let hard = raise_descriptor_limit().expect("raised");
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).expect("limits");
+    setrlimit(Resource::RLIMIT_NOFILE, hard / 2, hard).expect("lowered");
+    assert_eq!(raise_descriptor_limit().expect("raised"), hard);
     assert_eq!(tidegate::config::descriptor_limits().expect("limits"), (hard, hard));
 }
 
 proptest! {
     /// The least number of loops holds what is wanted, and one fewer does not.
     #[test]
-    fn loops_needed_is_the_least(wanted in 1_usize..3_000_000, limit in 64_u64..200_000, addresses in 1_usize..8) {
+    fn loops_needed_is_the_least(
+        wanted in 1_usize..3_000_000,
+        limit in 64_u64..200_000,
+        addresses in 1_usize..8,
+    ) {
         let room = |loops: usize| {
-            loops * usize::try_from(limit).expect("small").saturating_sub(descriptor_reserve(loops, addresses, true))
+            let limit = usize::try_from(limit).expect("small");
+            loops * limit.saturating_sub(descriptor_reserve(loops, addresses, true))
         };
         match loops_needed(wanted, limit, addresses) {
             Some(loops) => {
@@ -173,7 +181,12 @@ proptest! {
 
     /// Whatever is accepted fits: table by table, descriptors and reserve are within the limit.
     #[test]
-    fn what_is_accepted_fits_the_limit(wanted in 1_usize..500_000, limit in 64_u64..100_000, loops in 1_usize..64, table in 0_usize..3) {
+    fn what_is_accepted_fits_the_limit(
+        wanted in 1_usize..500_000,
+        limit in 64_u64..100_000,
+        loops in 1_usize..64,
+        table in 0_usize..3,
+    ) {
         let table = ["auto", "shared", "private"][table];
         let args = format!("--max-connections {wanted} --loops {loops} --fd-table {table}");
         if let Ok((config, capacity)) = laid_out(&args, &machine(limit)) {

@@ -79,7 +79,7 @@ pub struct Flags {
         help_heading = "Capacity",
         global = true,
         value_delimiter = ',',
-        allow_hyphen_values = true
+        allow_negative_numbers = true
     )]
     pub listen: Vec<String>,
 
@@ -93,7 +93,7 @@ pub struct Flags {
         value_name = "N",
         help_heading = "Capacity",
         global = true,
-        allow_hyphen_values = true
+        allow_negative_numbers = true
     )]
     pub max_connections: Option<String>,
 
@@ -104,7 +104,7 @@ pub struct Flags {
         value_name = "N",
         help_heading = "Capacity",
         global = true,
-        allow_hyphen_values = true
+        allow_negative_numbers = true
     )]
     pub loops: Option<String>,
 
@@ -119,7 +119,7 @@ pub struct Flags {
         value_name = "KIND",
         help_heading = "Capacity",
         global = true,
-        allow_hyphen_values = true
+        allow_negative_numbers = true
     )]
     pub fd_table: Option<String>,
 
@@ -132,7 +132,7 @@ pub struct Flags {
         value_name = "N",
         help_heading = "Capacity",
         global = true,
-        allow_hyphen_values = true
+        allow_negative_numbers = true
     )]
     pub backlog: Option<String>,
 
@@ -147,7 +147,7 @@ pub struct Flags {
         value_name = "BYTES",
         help_heading = "Capacity",
         global = true,
-        allow_hyphen_values = true
+        allow_negative_numbers = true
     )]
     pub memory_limit: Option<String>,
 
@@ -157,7 +157,7 @@ pub struct Flags {
         env = "TIDEGATE_WORKERS",
         value_name = "N",
         help_heading = "Capacity",
-        allow_hyphen_values = true
+        allow_negative_numbers = true
     )]
     pub workers: Option<String>,
 
@@ -169,7 +169,7 @@ pub struct Flags {
         env = "TIDEGATE_MAX_HEADER",
         value_name = "BYTES",
         help_heading = "Protocol limits",
-        allow_hyphen_values = true
+        allow_negative_numbers = true
     )]
     pub max_header: Option<String>,
 
@@ -181,7 +181,7 @@ pub struct Flags {
         env = "TIDEGATE_MAX_MESSAGE",
         value_name = "BYTES",
         help_heading = "Protocol limits",
-        allow_hyphen_values = true
+        allow_negative_numbers = true
     )]
     pub max_message: Option<String>,
 
@@ -193,7 +193,7 @@ pub struct Flags {
         env = "TIDEGATE_MAX_FRAME",
         value_name = "BYTES",
         help_heading = "Protocol limits",
-        allow_hyphen_values = true
+        allow_negative_numbers = true
     )]
     pub max_frame: Option<String>,
 
@@ -203,7 +203,7 @@ pub struct Flags {
         env = "TIDEGATE_MAX_FRAGMENTS",
         value_name = "N",
         help_heading = "Protocol limits",
-        allow_hyphen_values = true
+        allow_negative_numbers = true
     )]
     pub max_fragments: Option<String>,
 
@@ -214,7 +214,7 @@ pub struct Flags {
         env = "TIDEGATE_OUTBOUND_LIMIT",
         value_name = "BYTES",
         help_heading = "Protocol limits",
-        allow_hyphen_values = true
+        allow_negative_numbers = true
     )]
     pub outbound_limit: Option<String>,
 
@@ -224,7 +224,7 @@ pub struct Flags {
         env = "TIDEGATE_TCP_NODELAY",
         value_name = "BOOL",
         help_heading = "Protocol limits",
-        allow_hyphen_values = true
+        allow_negative_numbers = true
     )]
     pub tcp_nodelay: Option<String>,
 
@@ -234,7 +234,7 @@ pub struct Flags {
         env = "TIDEGATE_HANDSHAKE_TIMEOUT",
         value_name = "TIME",
         help_heading = "Timeouts",
-        allow_hyphen_values = true
+        allow_negative_numbers = true
     )]
     pub handshake_timeout: Option<String>,
 
@@ -245,7 +245,7 @@ pub struct Flags {
         env = "TIDEGATE_IDLE_TIMEOUT",
         value_name = "TIME",
         help_heading = "Timeouts",
-        allow_hyphen_values = true
+        allow_negative_numbers = true
     )]
     pub idle_timeout: Option<String>,
 
@@ -255,7 +255,7 @@ pub struct Flags {
         env = "TIDEGATE_MESSAGE_TIMEOUT",
         value_name = "TIME",
         help_heading = "Timeouts",
-        allow_hyphen_values = true
+        allow_negative_numbers = true
     )]
     pub message_timeout: Option<String>,
 
@@ -268,7 +268,7 @@ pub struct Flags {
         env = "TIDEGATE_PING_INTERVAL",
         value_name = "TIME",
         help_heading = "Timeouts",
-        allow_hyphen_values = true
+        allow_negative_numbers = true
     )]
     pub ping_interval: Option<String>,
 
@@ -278,7 +278,7 @@ pub struct Flags {
         env = "TIDEGATE_PONG_TIMEOUT",
         value_name = "TIME",
         help_heading = "Timeouts",
-        allow_hyphen_values = true
+        allow_negative_numbers = true
     )]
     pub pong_timeout: Option<String>,
 
@@ -288,7 +288,7 @@ pub struct Flags {
         env = "TIDEGATE_WRITE_TIMEOUT",
         value_name = "TIME",
         help_heading = "Timeouts",
-        allow_hyphen_values = true
+        allow_negative_numbers = true
     )]
     pub write_timeout: Option<String>,
 
@@ -299,7 +299,7 @@ pub struct Flags {
         env = "TIDEGATE_CLOSE_TIMEOUT",
         value_name = "TIME",
         help_heading = "Timeouts",
-        allow_hyphen_values = true
+        allow_negative_numbers = true
     )]
     pub close_timeout: Option<String>,
 
@@ -311,7 +311,7 @@ pub struct Flags {
         env = "TIDEGATE_DRAIN_TIMEOUT",
         value_name = "TIME",
         help_heading = "Timeouts",
-        allow_hyphen_values = true
+        allow_negative_numbers = true
     )]
     pub drain_timeout: Option<String>,
 
@@ -321,7 +321,7 @@ pub struct Flags {
         env = "TIDEGATE_STATS_OUT",
         value_name = "FILE",
         help_heading = "Output",
-        allow_hyphen_values = true
+        allow_negative_numbers = true
     )]
     pub stats_out: Option<String>,
 
@@ -331,7 +331,7 @@ pub struct Flags {
         env = "TIDEGATE_HISTOGRAM_OUT",
         value_name = "FILE",
         help_heading = "Output",
-        allow_hyphen_values = true
+        allow_negative_numbers = true
     )]
     pub histogram_out: Option<String>,
 
@@ -341,7 +341,7 @@ pub struct Flags {
         env = "TIDEGATE_HISTOGRAM_INTERVAL",
         value_name = "TIME",
         help_heading = "Output",
-        allow_hyphen_values = true
+        allow_negative_numbers = true
     )]
     pub histogram_interval: Option<String>,
 
@@ -351,7 +351,7 @@ pub struct Flags {
         env = "TIDEGATE_LOG_FORMAT",
         value_name = "FORMAT",
         help_heading = "Output",
-        allow_hyphen_values = true
+        allow_negative_numbers = true
     )]
     pub log_format: Option<String>,
 

@@ -12,7 +12,8 @@ const EACH: u64 = KERNEL_BYTES_PER_CONNECTION + OWN_BYTES_PER_CONNECTION;
 pub(super) fn tcp_mem(config: &Config, facts: &Facts) -> Finding {
     const NAME: &str = "net.ipv4.tcp_mem";
     let why = "pages of socket buffers: none for an idle connection, at least one while bytes are \
-               under way; over the second number the kernel shrinks windows, over the third it drops";
+               under way; over the second number the kernel shrinks windows, \
+               over the third it drops";
     let want = connections(config);
     let Some([low, pressure, high]) = facts.tcp_mem_pages else {
         return Finding { status: Status::Warn, ..ok(NAME, "unknown", want.to_string(), why) };
