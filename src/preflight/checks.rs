@@ -206,7 +206,8 @@ fn private_tables(config: &Config, facts: &Facts) -> Finding {
         return ok(NAME, "permitted", want, "a thread may have a descriptor table of its own");
     };
     let why = format!(
-        "unshare(CLONE_FILES): {refused}; a container's filter is the usual cause; or live with --fd-table shared"
+        "unshare(CLONE_FILES): {refused}; a container's filter is the usual cause; \
+         without them: --fd-table shared"
     );
     let finding = ok(NAME, "refused", want, why);
     if !is_private(config) {
