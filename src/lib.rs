@@ -11,6 +11,8 @@ pub mod connection;
 pub mod dialect;
 pub mod id;
 pub mod limits;
+pub mod logging;
+pub mod preflight;
 pub mod protocol;
 pub mod public_id;
 pub mod reactor;

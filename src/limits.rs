@@ -1,5 +1,8 @@
 //! Every bound in one table, with the relations between them asserted at compile time.
 
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
 use crate::id;
 
 /// Most event loops: what a connection id has bits for.
@@ -20,3 +23,59 @@ pub const MEMBERS_LISTED_MAX: usize = 100;
 pub const ROOM_NAME_MAX: usize = 255;
 /// Most rooms one connection may be in.
 pub const ROOMS_PER_CONNECTION_MAX: usize = 1024;
+
+/// Fewest event loops.
+pub const LOOPS_MIN: usize = 1;
+/// Most worker threads. More than this only pass the same core to each other.
+pub const WORKERS_MAX: usize = 256;
+/// Most addresses to listen on.
+pub const LISTEN_MAX: usize = 64;
+/// Longest queue of connections not yet accepted. The kernel cuts it to `net.core.somaxconn`.
+pub const BACKLOG_MAX: u32 = 1 << 20;
+/// Bounds of the longest request head, bytes. Below this a browser's own headers do not fit.
+pub const HEADER_BYTES: RangeInclusive<usize> = 512..=1 << 20;
+/// Bounds of the longest message and of the longest frame payload, bytes.
+pub const MESSAGE_BYTES: RangeInclusive<usize> = 1..=1 << 30;
+/// Bounds of the number of frames one message may come in.
+pub const FRAGMENTS: RangeInclusive<u32> = 1..=1 << 24;
+/// Bounds of what one connection may be owed, bytes.
+pub const OUTBOUND_BYTES: RangeInclusive<usize> = 4096..=1 << 34;
+/// Bounds of what all buffers together may take, bytes.
+pub const MEMORY_BYTES: RangeInclusive<u64> = 64 * 1024..=1 << 50;
+/// Bounds of every timeout and interval. Deadlines are rounded up to whole ticks.
+pub const TIMEOUT: RangeInclusive<Duration> =
+    Duration::from_millis(1)..=Duration::from_secs(365 * 24 * 3600);
+
+/// Kernel memory of one idle connection, the gateway's end, bytes: TCP socket, inode, file,
+/// dentry and epoll entry, as measured on Linux 6.x. It counts against the machine and the cgroup.
+pub const KERNEL_BYTES_PER_CONNECTION: u64 = 3960;
+/// The gateway's own memory of one idle connection, bytes: its slot and its columns.
+pub const OWN_BYTES_PER_CONNECTION: u64 = 176;
+
+/// Descriptors of a loop that are open before its first connection: the epoll instance, the
+/// eventfd of its waker, and the two ends of its hand-over socket pair.
+const DESCRIPTORS_PER_LOOP: usize = 4;
+/// Standard input, output and error.
+const DESCRIPTORS_STDIO: usize = 3;
+/// Logs, statistics files, the signal pipe, a socket on its way between two loops, and one
+/// descriptor to answer 503 on when everything else is taken.
+const DESCRIPTORS_SPARE: usize = 32;
+
+/// Descriptors of one table that are not connections.
+///
+/// `addresses` is the number of `--listen` addresses. In the shared table every loop has a
+/// listener of its own for each. With private tables a loop's table holds only its own listeners,
+/// but still the four descriptors of every loop: they are made before the tables part, so that a
+/// waker has one number in all of them.
+#[must_use]
+pub const fn descriptor_reserve(loops: usize, addresses: usize, private: bool) -> usize {
+    let listeners = if private { addresses } else { addresses.saturating_mul(loops) };
+    DESCRIPTORS_STDIO + DESCRIPTORS_SPARE + loops.saturating_mul(DESCRIPTORS_PER_LOOP) + listeners
+}
+
+const _: () = {
+    // A year of ticks is a deadline that a `u32` can say.
+    assert!(TIMEOUT.end().as_millis() / (TICK_MS as u128) < u32::MAX as u128);
+    // One close frame, or the longest pong, always fits into what a connection may be owed.
+    assert!(*OUTBOUND_BYTES.start() >= CONTROL_PAYLOAD_MAX + FRAME_HEADER_MAX);
+};

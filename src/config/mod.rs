@@ -1,8 +1,34 @@
 //! Raw flags and environment → one validated [`Config`].
+//!
+//! Invariants:
+//! - a `Config` that passed [`Config::validate`] can be run by: limits fit each other, counts fit
+//!   the machine;
+//! - every mistake is reported, not the first one, and each names its flag, its value and a fix;
+//! - nothing here opens a socket or starts a thread; of the machine only `/proc`, `/sys` and the
+//!   process's limits are read, all of it in [`Machine`] and [`Sysfs`].
+
+mod banner;
+mod capacity;
+mod flags;
+mod machine;
+mod problem;
+mod resolve;
+mod sysfs;
+mod units;
+mod validate;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
+
+pub use banner::start_banner;
+pub use capacity::{Capacity, loops_needed};
+pub use flags::{CheckArgs, Cli, Command, Flags, OutputFormat};
+pub use machine::{Machine, descriptor_limits, raise_descriptor_limit};
+pub use problem::{Origin, Problem};
+pub use resolve::{LogSettings, Resolved, planned, resolve};
+pub use sysfs::{CgroupLimit, Sysfs};
+pub use units::{format_bytes, format_duration, parse_bytes, parse_count, parse_duration};
 
 /// Which descriptor table loops keep their sockets in. See `docs/OPERATING.md`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
