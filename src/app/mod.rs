@@ -1,1 +1,20 @@
-//! app.
+//! Putting a gateway together, running it, and taking it down.
+//!
+//! Invariants:
+//! - what several threads use is made by the starting thread before any loop leaves its descriptor
+//!   table; no loop accepts before all have passed that barrier;
+//! - every thread that is started has all signals blocked;
+//! - taking down: stop accepting, Close 1001 to all, flush, then loops end, then workers.
+
+mod builder;
+mod reserve;
+mod running;
+mod shared;
+mod snapshot;
+mod start;
+
+pub use builder::GatewayBuilder;
+pub use running::{Running, Stopped};
+pub use shared::{Load, Shared, SharedParts};
+pub use snapshot::Snapshot;
+pub use start::StartError;

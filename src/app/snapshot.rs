@@ -7,7 +7,8 @@ use std::time::Duration;
 use crate::config::Config;
 use crate::connection::Timeouts;
 use crate::limits::{REQUEST_HEADERS_MAX, TICK_MS};
-use crate::protocol::{Decoder, HeadLimits};
+use crate::protocol::Decoder;
+use crate::protocol::handshake::HeadLimits;
 use crate::routing::{Endpoint, EndpointId};
 
 /// Configuration and endpoints. The endpoint table only grows, so that an index stays good.

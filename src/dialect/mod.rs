@@ -259,7 +259,7 @@ fn put_encoded(out: &mut Vec<u8>, encode: impl FnOnce(&mut Vec<u8>) -> MessageKi
     let kind = encode(out);
     let payload_len = out.len() - at - SERVER_HEADER_MAX;
     let mut header = [0; SERVER_HEADER_MAX];
-    let header_len = encode_header(&mut header, true, kind.into(), payload_len as u64);
+    let header_len = encode_header(&mut header, true, kind.opcode(), payload_len as u64);
     out.copy_within(at + SERVER_HEADER_MAX.., at + header_len);
     out[at..at + header_len].copy_from_slice(&header[..header_len]);
     out.truncate(at + header_len + payload_len);

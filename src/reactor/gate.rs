@@ -70,13 +70,13 @@ impl Gate {
     /// Whether nothing waits to be sent and nobody to be freed.
     #[must_use]
     pub fn is_idle(&self) -> bool {
-        self.batch.is_none() && self.buried.is_empty()
+        !self.has_batch() && self.buried.is_empty()
     }
 
     /// Whether a batch waits.
     #[must_use]
     pub fn has_batch(&self) -> bool {
-        self.batch.is_some()
+        self.batch.as_ref().is_some_and(|batch| !batch.is_empty())
     }
 
     /// Whether the batch should leave before its turn ends.
@@ -91,13 +91,13 @@ impl Gate {
     /// The batch to add to.
     #[inline]
     pub fn batch(&mut self, from: usize, now: Instant, spare: &Receiver<Box<Batch>>) -> &mut Batch {
-        self.batch.get_or_insert_with(|| match spare.try_recv() {
-            Ok(mut batch) => {
-                batch.read_at = now;
-                batch
-            }
-            Err(_) => Batch::new(from, now),
-        })
+        let batch = self
+            .batch
+            .get_or_insert_with(|| spare.try_recv().unwrap_or_else(|_| Batch::new(from, now)));
+        if batch.is_empty() {
+            batch.read_at = now;
+        }
+        batch
     }
 
     /// Notes that the slot's end is in the batch.
@@ -107,13 +107,15 @@ impl Gate {
 
     /// Takes the batch, to be routed inline; the slots whose end is in it are free after that.
     pub fn take_batch(&mut self) -> Option<(Box<Batch>, Vec<u32>)> {
-        let batch = self.batch.take()?;
+        let batch = self.batch.take_if(|batch| !batch.is_empty())?;
         Some((batch, std::mem::take(&mut self.closing)))
     }
 
     /// Sends the batch to the shard's worker.
     pub fn send(&mut self, lane: &LaneSender<Box<Batch>>, me: &Arc<Alarm>) -> Sent {
-        let Some(batch) = self.batch.take() else { return Sent::Nothing };
+        let Some(batch) = self.batch.take_if(|batch| !batch.is_empty()) else {
+            return Sent::Nothing;
+        };
         match lane.offer(batch, me) {
             // A worker that is gone takes no more messages; its connections end with the gateway.
             Ok(()) | Err(Refused::Gone(_)) => {

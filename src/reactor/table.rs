@@ -209,6 +209,13 @@ impl Table {
         self.deadlines[index] = tick;
     }
 
+    /// Has every slot in use looked at by `tick`.
+    pub fn rearm_all(&mut self, tick: Tick) {
+        for (index, _) in &self.slots {
+            self.deadlines[index] = tick;
+        }
+    }
+
     /// Collects the slots that are due at `now`; answers the earliest deadline of the others.
     pub fn sweep(&self, now: Tick, due: &mut Vec<usize>) -> Tick {
         let mut earliest = Tick::MAX;

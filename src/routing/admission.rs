@@ -17,7 +17,7 @@ pub struct ConnectRequest<'a> {
     pub peer: SocketAddr,
     /// The id that the connection will have.
     pub conn: ConnId,
-    pub(crate) request: &'a crate::protocol::Request<'a>,
+    pub(crate) request: &'a crate::protocol::handshake::Request<'a>,
 }
 
 impl ConnectRequest<'_> {

@@ -14,9 +14,9 @@ pub(super) fn add_to(endpoint: Endpoint) -> Endpoint {
         .route("echo", |ctx, message| ctx.reply(message.body))
         .route("whoami", whoami)
         .route("time", time)
-        .route("join", |ctx, message| room_work(ctx, message, Context::join))
-        .route("leave", |ctx, message| room_work(ctx, message, Context::leave))
-        .route("members", |ctx, message| room_work(ctx, message, Context::members))
+        .route("join", |ctx, message| room_work(ctx, message, |ctx, room| ctx.join(room)))
+        .route("leave", |ctx, message| room_work(ctx, message, |ctx, room| ctx.leave(room)))
+        .route("members", |ctx, message| room_work(ctx, message, |ctx, room| ctx.members(room)))
         .route("publish", publish)
 }
 

@@ -20,6 +20,15 @@ pub type Handler = Arc<dyn Fn(&mut Context<'_>, &Message<'_>) + Send + Sync>;
 /// What decides on a connection before its upgrade is answered. May answer later.
 pub type OnConnect = Arc<dyn Fn(&ConnectRequest<'_>, Admission) + Send + Sync>;
 
+/// An [`OnConnect`] in a struct that derives `Debug`.
+pub(crate) struct OnConnectDebug(pub(crate) OnConnect);
+
+impl fmt::Debug for OnConnectDebug {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("OnConnect")
+    }
+}
+
 /// A URL path with a way of speaking and a route table.
 pub struct Endpoint {
     /// The path, exactly, without the query.

@@ -16,5 +16,6 @@ pub use context::{Context, Responder, SelfDelivery};
 pub use endpoint::{Endpoint, EndpointId, Handler, OnConnect};
 pub use gateway::{Gateway, Gone};
 
-pub(crate) use context::{Effects, Parts, Session, Sessions};
+pub(crate) use context::{Effects, Parts, Sessions};
 pub(crate) use gateway::{Deferred, adopt_executor, take_deferred};
+pub(crate) use endpoint::OnConnectDebug;

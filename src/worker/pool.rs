@@ -33,7 +33,7 @@ pub fn run_worker(
         }
         shard.settle_memory();
         shard.counters().sleeps.add(1);
-        shard.stages().publish_before_sleep(Instant::now());
+        shard.stages().publish_before_sleep();
         alarm.park_unless(|| {
             shard.last_look(Instant::now()) || shard.is_ready() && !messages.is_empty() || shared.workers_stop()
         });

@@ -15,7 +15,8 @@ use crate::channels::{Countdown, Done, Home, RoomBatch, RoomWork, Settles, Surro
 use crate::dialect::{Body, Message, NotUnderstood};
 use crate::id::ConnId;
 use crate::limits::{REQUEST_HEADERS_MAX, ROOMS_PER_CONNECTION_MAX};
-use crate::protocol::{HeadLimits, MessageKind, parse_request};
+use crate::protocol::MessageKind;
+use crate::protocol::handshake::{HeadLimits, parse_request};
 use crate::routing::{
     Accept, Admission, ConnectRequest, Context, Deferred, Effects, Gateway, Parts, Sessions,
     take_deferred,

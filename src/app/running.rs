@@ -1,0 +1,275 @@
+//! A gateway that runs, and its end.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant, SystemTime};
+
+use serde_json::{Map, Value, json};
+
+use crate::config::{Config, FdTable};
+use crate::routing::Gateway;
+use crate::telemetry::interval_log::IntervalLog;
+use crate::telemetry::snapshot::{Registry, write_atomically};
+use crate::telemetry::stages::StageCollector;
+
+/// How long threads are waited for to hand over what they have timed.
+const PATIENCE: Duration = Duration::from_millis(200);
+/// How long workers get to end after the last loop has.
+const WORKERS_PATIENCE: Duration = Duration::from_secs(1);
+
+/// A gateway that runs. Dropping it takes it down at once; [`stop`](Self::stop) does so in order.
+#[derive(Debug)]
+pub struct Running {
+    gateway: Gateway,
+    addresses: Vec<SocketAddr>,
+    config: Config,
+    report: Arc<Report>,
+    threads: Vec<JoinHandle<()>>,
+    ended: Mutex<Ended>,
+    reporter: Option<(mpsc::Sender<()>, JoinHandle<()>)>,
+}
+
+/// What a running gateway is made from.
+#[derive(Debug)]
+pub(super) struct RunningParts {
+    pub(super) gateway: Gateway,
+    pub(super) addresses: Vec<SocketAddr>,
+    pub(super) config: Config,
+    pub(super) registry: Registry,
+    pub(super) collector: StageCollector,
+    pub(super) threads: Vec<JoinHandle<()>>,
+    pub(super) ended: mpsc::Receiver<ThreadEnd>,
+}
+
+/// How a gateway came to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stopped {
+    /// All connections were closed in order.
+    Clean,
+    /// The time ran out, or it was told not to wait: so many connections were cut.
+    Cut(usize),
+}
+
+/// Sent by a thread as it ends, however it ends.
+#[derive(Debug)]
+pub(super) struct ThreadEnd {
+    is_loop: bool,
+    tell: Option<mpsc::Sender<ThreadEnd>>,
+}
+
+impl ThreadEnd {
+    pub(super) fn event_loop(tell: mpsc::Sender<ThreadEnd>) -> Self {
+        Self { is_loop: true, tell: Some(tell) }
+    }
+
+    pub(super) fn worker(tell: mpsc::Sender<ThreadEnd>) -> Self {
+        Self { is_loop: false, tell: Some(tell) }
+    }
+}
+
+impl Drop for ThreadEnd {
+    fn drop(&mut self) {
+        if let Some(tell) = self.tell.take() {
+            let _ = tell.send(Self { is_loop: self.is_loop, tell: None });
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Ended {
+    ends: mpsc::Receiver<ThreadEnd>,
+    loops: usize,
+    workers: usize,
+}
+
+/// What is written out of a running gateway.
+#[derive(Debug)]
+struct Report {
+    gateway: Gateway,
+    registry: Registry,
+    collector: Mutex<StageCollector>,
+    about: Value,
+}
+
+impl Report {
+    fn stats(&self) -> Value {
+        let mut collector = self.collector.lock().unwrap_or_else(PoisonError::into_inner);
+        collector.collect_within(PATIENCE);
+        let mut extra = Map::new();
+        extra.insert("config".to_owned(), self.about.clone());
+        let late = self.gateway.shared.late_answers();
+        extra.insert("late_answers".to_owned(), json!(late));
+        let lines = crate::logging::dropped_lines();
+        extra.insert("log_lines_dropped".to_owned(), json!(lines));
+        self.registry.snapshot(collector.total(), extra)
+    }
+
+    /// Collects for ever, once per interval; writes intervals to `log` if there is one.
+    fn collect(&self, log: Option<&mut IntervalLog>, every: Duration, stop: &mpsc::Receiver<()>) {
+        let (base, mut from) = (Instant::now(), Duration::ZERO);
+        let mut log = log;
+        loop {
+            let more = stop.recv_timeout(every) == Err(RecvTimeoutError::Timeout);
+            let mut collector = self.collector.lock().unwrap_or_else(PoisonError::into_inner);
+            collector.collect_within(PATIENCE);
+            let to = base.elapsed();
+            if let Some(log) = &mut log
+                && let Err(e) = log.write(from, to - from, collector.interval())
+            {
+                log::error!("--histogram-out: {e}");
+            }
+            collector.end_interval();
+            from = to;
+            if !more {
+                return;
+            }
+        }
+    }
+}
+
+impl Running {
+    pub(super) fn new(parts: RunningParts) -> Self {
+        let RunningParts { gateway, addresses, config, registry, collector, threads, ended } =
+            parts;
+        let table = match config.fd_table {
+            FdTable::Shared => "shared",
+            FdTable::Private => "private",
+        };
+        let about = json!({
+            "loops": config.loops,
+            "workers": config.workers,
+            "max_connections": config.max_connections,
+            "fd_table": table,
+            "listen": addresses.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        });
+        let report = Arc::new(Report {
+            gateway: gateway.clone(),
+            registry,
+            collector: Mutex::new(collector),
+            about,
+        });
+        let ended = Mutex::new(Ended { ends: ended, loops: config.loops, workers: config.workers });
+        Self { gateway, addresses, config, report, threads, ended, reporter: None }
+    }
+
+    /// A handle to push, publish and close by.
+    #[must_use]
+    pub fn gateway(&self) -> &Gateway {
+        &self.gateway
+    }
+
+    /// The addresses listened on; what was port 0 is the port it became.
+    #[must_use]
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// What it runs by.
+    #[must_use]
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// All counters and latencies, as `--stats-out` writes them.
+    #[must_use]
+    pub fn stats(&self) -> Value {
+        self.report.stats()
+    }
+
+    /// Writes [`stats`](Self::stats) to a file, whole or not at all.
+    ///
+    /// # Errors
+    /// The path, and what the system says.
+    pub fn write_stats(&self, path: &Path) -> io::Result<()> {
+        write_atomically(path, &self.stats())
+    }
+
+    /// Begins to collect latencies once per `histogram_interval`, and to log them if the
+    /// configuration names a file.
+    ///
+    /// # Errors
+    /// If the file cannot be written.
+    pub fn start_reporting(&mut self) -> io::Result<()> {
+        let mut log = match &self.config.histogram_out {
+            Some(path) => Some(IntervalLog::create(path, SystemTime::now())?),
+            None => None,
+        };
+        let (report, every) = (Arc::clone(&self.report), self.config.histogram_interval);
+        let (tx, rx) = mpsc::channel();
+        let thread = std::thread::Builder::new().name("tg-report".to_owned()).spawn(move || {
+            let _ = nix::sys::signal::SigSet::all().thread_block();
+            report.collect(log.as_mut(), every, &rx);
+        })?;
+        self.reporter = Some((tx, thread));
+        Ok(())
+    }
+
+    /// Stops accepting, closes all connections with 1001, sends what is owed, and ends, within
+    /// `drain_timeout`. `hurry` may ask not to wait: it is asked about ten times a second.
+    pub fn stop(mut self, mut hurry: impl FnMut() -> bool) -> (Stopped, Value) {
+        let deadline = Instant::now() + self.config.drain_timeout;
+        self.gateway.shared.drain();
+        let mut in_time = self.wait(deadline, |ended| ended.loops, &mut hurry);
+        let left = self.gateway.shared.total.get();
+        if !in_time {
+            self.gateway.shared.force();
+            self.wait(Instant::now() + WORKERS_PATIENCE, |ended| ended.loops, || false);
+        }
+        self.gateway.shared.stop_workers();
+        let soon = deadline.max(Instant::now() + Duration::from_millis(100));
+        let soon = soon.min(Instant::now() + WORKERS_PATIENCE);
+        in_time &= self.wait(soon, |ended| ended.workers, || false) || left == 0;
+        self.stop_reporting();
+        let stats = self.report.stats();
+        self.threads.clear();
+        (if in_time { Stopped::Clean } else { Stopped::Cut(left) }, stats)
+    }
+
+    /// Waits until none of the threads that `count` counts is left.
+    fn wait(
+        &self,
+        deadline: Instant,
+        count: impl Fn(&Ended) -> usize,
+        mut hurry: impl FnMut() -> bool,
+    ) -> bool {
+        let mut ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+        while count(&ended) > 0 {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() || hurry() {
+                return false;
+            }
+            match ended.ends.recv_timeout(left.min(Duration::from_millis(100))) {
+                Ok(end) if end.is_loop => ended.loops -= 1,
+                Ok(_) => ended.workers -= 1,
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return true,
+            }
+        }
+        true
+    }
+
+    fn stop_reporting(&mut self) {
+        if let Some((tx, thread)) = self.reporter.take() {
+            drop(tx);
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.gateway.shared.force();
+        self.gateway.shared.stop_workers();
+        self.stop_reporting();
+        // Threads that a handler holds up are left to end by themselves.
+        for thread in self.threads.drain(..) {
+            if thread.is_finished() {
+                let _ = thread.join();
+            }
+        }
+    }
+}

@@ -1,0 +1,372 @@
+//! Where connections come from: the loop's own listeners, and other loops that have too many.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use mio::net::TcpListener;
+use mio::unix::SourceFd;
+use mio::{Interest, Registry, Token};
+use socket2::{Domain, Protocol, Socket, Type};
+
+use super::event_loop::{EventLoop, HAND_OVER, LISTENERS, SLOTS};
+use super::fd_table::HandOver;
+use super::table::{Marks, Slot};
+use crate::app::Shared;
+use crate::config::{Config, FdTable};
+use crate::connection::{Connection, Tick};
+use crate::limits::TICK_MS;
+use crate::routing::EndpointId;
+use crate::telemetry::counters::RefusalCause;
+use crate::worker::{Post, PostItem};
+
+/// Connections over the maximum that are told so (503) at a time; more wait in the backlog.
+const SURPLUS_MAX: usize = 8;
+/// How long accepting rests after the kernel had no descriptor or memory, in ticks.
+const REST_TICKS: Tick = (200 / TICK_MS) as Tick;
+/// A loop passes connections on when it has more than this beyond 1.02 × the mean.
+const SLACK: usize = 8;
+
+/// The loop's sources of connections, and how many it may take.
+#[derive(Debug)]
+pub struct Acceptor {
+    listeners: Vec<(TcpListener, bool)>,
+    hand_over: Vec<Arc<HandOver>>,
+    hand_over_ready: bool,
+    index: usize,
+    fd_table: FdTable,
+    per_loop: usize,
+    max_connections: usize,
+    nodelay: bool,
+    surplus: usize,
+    /// Accepting rests until then; 0 is "it does not".
+    rests_until: Tick,
+    /// A connection was accepted that nobody has room for; it waits for one of the surplus.
+    full: bool,
+}
+
+impl Acceptor {
+    /// An acceptor of loop `index`, which may hold `per_loop` connections.
+    #[must_use]
+    pub fn new(
+        index: usize,
+        config: &Config,
+        per_loop: usize,
+        listeners: Vec<TcpListener>,
+        hand_over: Vec<Arc<HandOver>>,
+    ) -> Self {
+        Self {
+            listeners: listeners.into_iter().map(|listener| (listener, true)).collect(),
+            hand_over,
+            hand_over_ready: true,
+            index,
+            fd_table: config.fd_table,
+            per_loop,
+            max_connections: config.max_connections,
+            nodelay: config.tcp_nodelay,
+            surplus: 0,
+            rests_until: 0,
+            full: false,
+        }
+    }
+
+    /// Slots that the loop's table reserves address space for.
+    #[must_use]
+    pub fn slots(&self) -> usize {
+        self.per_loop + SURPLUS_MAX
+    }
+
+    /// Has the sockets polled.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn register(&mut self, registry: &Registry) -> io::Result<()> {
+        for (at, (listener, _)) in self.listeners.iter_mut().enumerate() {
+            registry.register(listener, Token(LISTENERS + at), Interest::READABLE)?;
+        }
+        if let Some(way) = self.hand_over.get(self.index) {
+            let mut source = SourceFd(&way.receiving_fd());
+            registry.register(&mut source, HAND_OVER, Interest::READABLE)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn note_ready(&mut self, listener: usize) {
+        self.listeners[listener].1 = true;
+    }
+
+    pub(super) fn note_hand_over(&mut self) {
+        self.hand_over_ready = true;
+    }
+
+    /// Whether there is something to accept right now.
+    pub(super) fn is_eager(&self) -> bool {
+        self.hand_over_ready
+            || self.rests_until == 0 && !self.full && self.listeners.iter().any(|(_, ready)| *ready)
+    }
+
+    /// When accepting is to be tried again without an event.
+    pub(super) fn retry_at(&self) -> Tick {
+        if self.rests_until == 0 { Tick::MAX } else { self.rests_until }
+    }
+
+    /// Stops accepting for good.
+    pub(super) fn close(&mut self) {
+        self.listeners.clear();
+    }
+
+    /// A connection has ended.
+    pub(super) fn released(&mut self, shared: &Shared, index: usize, surplus: bool) {
+        if surplus {
+            self.surplus -= 1;
+            // Hysteresis: half of the surplus has to go before more are told that it is full.
+            if self.surplus * 2 <= SURPLUS_MAX {
+                self.full = false;
+            }
+            return;
+        }
+        shared.loads[index].release();
+        shared.total.release();
+    }
+}
+
+/// Where a new connection goes.
+enum Place {
+    /// Here.
+    Here,
+    /// To a loop that has fewer.
+    There(usize),
+    /// Nowhere: all are full.
+    Nowhere,
+}
+
+impl EventLoop {
+    /// Accepts what waits, up to the turn's budget.
+    pub(super) fn accept(&mut self) {
+        self.take_passed();
+        let tick = self.kit.tick;
+        if self.acceptor.rests_until != 0 && self.acceptor.rests_until <= tick {
+            self.acceptor.rests_until = 0;
+        }
+        let mut budget = self.kit.snapshot.config.tuning.accepts_per_turn;
+        for at in 0..self.acceptor.listeners.len() {
+            while budget > 0 && self.acceptor.rests_until == 0 && !self.acceptor.full {
+                let (listener, ready) = &mut self.acceptor.listeners[at];
+                if !*ready {
+                    break;
+                }
+                budget -= 1;
+                match listener.accept() {
+                    Ok((stream, peer)) => {
+                        let fd = OwnedFd::from(std::net::TcpStream::from(stream));
+                        self.place(Socket::from(fd), peer);
+                    }
+                    Err(e) if e.kind() == io::ErrorKind::WouldBlock => *ready = false,
+                    Err(e) => self.accept_failed(&e),
+                }
+            }
+        }
+    }
+
+    /// The kernel has no descriptor or memory for a connection: they wait in the backlog. Other
+    /// errors are one connection's own.
+    fn accept_failed(&mut self, error: &io::Error) {
+        let short = [libc::EMFILE, libc::ENFILE, libc::ENOBUFS, libc::ENOMEM];
+        if !error.raw_os_error().is_some_and(|code| short.contains(&code)) {
+            return;
+        }
+        log::warn!("loop {}: accepting rests: {error}", self.index);
+        self.counters.accept_pauses.add(1);
+        self.acceptor.rests_until = self.kit.tick + REST_TICKS;
+    }
+
+    fn place(&mut self, socket: Socket, peer: SocketAddr) {
+        self.counters.accepted.add(1);
+        match self.choose() {
+            Place::Here => self.adopt(socket, peer, Marks::default()),
+            Place::There(other) => self.pass(socket, peer, other),
+            Place::Nowhere => self.turn_away(socket, peer),
+        }
+    }
+
+    /// Takes a place for one connection on this loop or on the emptiest.
+    fn choose(&mut self) -> Place {
+        let (shared, per_loop) = (&self.shared, self.acceptor.per_loop);
+        if !shared.total.reserve(self.acceptor.max_connections) {
+            return Place::Nowhere;
+        }
+        let mine = shared.loads[self.index].get();
+        let total: usize = shared.total.get();
+        let mean = total / shared.loads.len();
+        let fair = mean + mean / 50 + SLACK;
+        let mut other = None;
+        if shared.loads.len() > 1 && (mine >= fair || mine >= per_loop) {
+            other = (0..shared.loads.len())
+                .min_by_key(|index| shared.loads[*index].get())
+                .filter(|index| *index != self.index && shared.loads[*index].get() < mine);
+        }
+        if let Some(index) = other
+            && shared.loads[index].reserve(per_loop)
+        {
+            return Place::There(index);
+        }
+        if shared.loads[self.index].reserve(per_loop) {
+            return Place::Here;
+        }
+        // Full, and the emptiest was taken meanwhile: any that has room will do.
+        match (0..shared.loads.len()).find(|index| shared.loads[*index].reserve(per_loop)) {
+            Some(index) if index == self.index => Place::Here,
+            Some(index) => Place::There(index),
+            None => {
+                shared.total.release();
+                Place::Nowhere
+            }
+        }
+    }
+
+    /// Passes a socket to a loop on which it has a place.
+    fn pass(&mut self, socket: Socket, peer: SocketAddr, other: usize) {
+        let back = match self.acceptor.fd_table {
+            FdTable::Private => match self.acceptor.hand_over[other].send(socket) {
+                Ok(()) => None,
+                Err((socket, _)) => Some(socket),
+            },
+            FdTable::Shared => self.pass_by_mailbox(socket, other),
+        };
+        let Some(socket) = back else {
+            self.counters.handed_over.add(1);
+            return;
+        };
+        // The way is full. Keep it if there is a place here; its place there is given back.
+        self.shared.loads[other].release();
+        if self.shared.loads[self.index].reserve(self.acceptor.per_loop) {
+            self.adopt(socket, peer, Marks::default());
+        } else {
+            self.shared.total.release();
+            self.turn_away(socket, peer);
+        }
+    }
+
+    fn pass_by_mailbox(&mut self, socket: Socket, other: usize) -> Option<Socket> {
+        use crate::worker::Refused;
+        let post = Post::of(PostItem::Socket { socket });
+        match self.shared.lanes().mailboxes[other].offer(post, &self.alarm) {
+            Ok(()) => None,
+            Err(Refused::Full(mut post) | Refused::Gone(mut post)) => {
+                let (mut items, _) = post.parts();
+                match items.next() {
+                    Some(PostItem::Socket { socket }) => Some(socket),
+                    _ => None,
+                }
+            }
+        }
+    }
+
+    /// Takes the sockets that other loops have passed here.
+    fn take_passed(&mut self) {
+        if !self.acceptor.hand_over_ready {
+            return;
+        }
+        for _ in 0..self.kit.snapshot.config.tuning.accepts_per_turn {
+            let received = match self.acceptor.hand_over.get(self.index) {
+                Some(way) => way.receive(),
+                None => Err(io::ErrorKind::WouldBlock.into()),
+            };
+            match received {
+                Ok(socket) => self.adopt_passed(socket),
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                    self.acceptor.hand_over_ready = false;
+                    return;
+                }
+                Err(e) => {
+                    log::warn!("loop {}: a passed socket was lost: {e}", self.index);
+                    self.acceptor.released(&self.shared, self.index, false);
+                }
+            }
+        }
+    }
+
+    /// Takes in a socket that another loop accepted and counted here.
+    pub(super) fn adopt_passed(&mut self, socket: Socket) {
+        let peer = socket.peer_addr().ok().and_then(|addr| addr.as_socket());
+        match peer {
+            Some(peer) => self.adopt(socket, peer, Marks::default()),
+            // Reset on the way.
+            None => {
+                self.counters.refusals.at(RefusalCause::PeerGone as usize).add(1);
+                self.acceptor.released(&self.shared, self.index, false);
+            }
+        }
+    }
+
+    /// Tells a connection that there is no room, if that many are not being told already.
+    fn turn_away(&mut self, socket: Socket, peer: SocketAddr) {
+        self.acceptor.surplus += 1;
+        if self.acceptor.surplus >= SURPLUS_MAX {
+            self.acceptor.full = true;
+            self.counters.accept_pauses.add(1);
+        }
+        self.adopt(socket, peer, Marks::SURPLUS);
+    }
+
+    /// Makes a socket one of this loop's connections.
+    fn adopt(&mut self, socket: Socket, peer: SocketAddr, marks: Marks) {
+        if self.acceptor.nodelay {
+            // Inherited from the listener, but not by sockets of every origin.
+            debug_assert!(socket.tcp_nodelay().unwrap_or(true));
+        }
+        let slot = Slot {
+            socket: Some(socket),
+            conn: Connection::new(self.kit.tick),
+            peer: peer.into(),
+            accepted_us: self.micros(),
+            endpoint: EndpointId(0),
+            marks,
+        };
+        let index = self.table.insert(slot);
+        if self.register_slot(index).is_err() {
+            // Out of kernel memory or of epoll watches.
+            return self.give_up(index, RefusalCause::Full);
+        }
+        if marks.has(Marks::SURPLUS) || self.shared.is_draining() {
+            let cause = if self.shared.is_draining() {
+                RefusalCause::Shutdown
+            } else {
+                RefusalCause::Full
+            };
+            return self.refuse(index, cause);
+        }
+        self.after_change(index);
+    }
+
+    fn register_slot(&mut self, index: usize) -> io::Result<()> {
+        use std::os::fd::AsRawFd as _;
+        let Some(slot) = self.table.get_mut(index) else { return Ok(()) };
+        let Some(socket) = &slot.socket else { return Ok(()) };
+        let fd = socket.as_raw_fd();
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        self.poll.registry().register(&mut SourceFd(&fd), Token(SLOTS + index), interest)
+    }
+}
+
+/// Opens the loop's own listeners.
+///
+/// # Errors
+/// The address, and what the kernel says of it.
+pub fn bind_listeners(config: &Config, addresses: &[SocketAddr]) -> io::Result<Vec<TcpListener>> {
+    addresses.iter().map(|addr| bind_listener(config, *addr)).collect()
+}
+
+fn bind_listener(config: &Config, addr: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(true)?;
+    socket.set_nonblocking(true)?;
+    // Accepted sockets inherit it: no system call per connection.
+    socket.set_tcp_nodelay(config.tcp_nodelay)?;
+    let named = |e: io::Error| io::Error::new(e.kind(), format!("{addr}: {e}"));
+    socket.bind(&addr.into()).map_err(named)?;
+    socket.listen(i32::try_from(config.backlog).unwrap_or(i32::MAX)).map_err(named)?;
+    Ok(TcpListener::from_std(socket.into()))
+}

@@ -1,0 +1,145 @@
+//! What every change of a connection ends with, and what time does to it.
+
+use std::time::Instant;
+
+use super::event_loop::EventLoop;
+use super::table::Marks;
+use crate::connection::{Due, Phase, Tick};
+use crate::telemetry::counters::{CloseCause, RefusalCause};
+
+impl EventLoop {
+    /// To be called after anything was done to a connection: queues what it owes, keeps its
+    /// deadline, and buries it if it is dead.
+    #[inline]
+    pub(super) fn after_change(&mut self, index: usize) {
+        let Some(slot) = self.table.get_mut(index) else { return };
+        if slot.marks.has(Marks::BURIED) {
+            return;
+        }
+        if slot.conn.phase() == Phase::Dead {
+            return self.bury(index);
+        }
+        let owes = slot.conn.owes();
+        if slot.conn.take_timers_changed() {
+            self.rearm(index);
+        }
+        if owes {
+            self.queue_flush(index);
+        }
+    }
+
+    /// Says anew when a connection has to be looked at.
+    pub(super) fn rearm(&mut self, index: usize) {
+        let seed = self.table.id(index).to_bits();
+        let (now, timeouts) = (self.kit.tick, &self.kit.snapshot.timeouts);
+        let Some(slot) = self.table.get_mut(index) else { return };
+        let next = match slot.conn.due(timeouts, seed, now) {
+            Due::Nothing(next) => next,
+            _ => now,
+        };
+        self.table.arm(index, next);
+        self.next_sweep = self.next_sweep.min(next);
+    }
+
+    /// Acts on what is due. Deadlines are moved lazily: one that comes up may have moved on.
+    pub(super) fn sweep_deadlines(&mut self) {
+        let now = self.kit.tick;
+        if now < self.next_sweep {
+            return;
+        }
+        let mut due = std::mem::take(&mut self.due);
+        self.next_sweep = self.table.sweep(now, &mut due);
+        for index in due.drain(..) {
+            self.act_on_due(index, now);
+        }
+        self.due = due;
+    }
+
+    fn act_on_due(&mut self, index: usize, now: Tick) {
+        let seed = self.table.id(index).to_bits();
+        self.table.rearm(index, Tick::MAX);
+        let Some(slot) = self.table.get_mut(index) else { return };
+        if slot.marks.has(Marks::BURIED) {
+            return;
+        }
+        match slot.conn.due(&self.kit.snapshot.timeouts, seed, now) {
+            Due::Nothing(_) => {}
+            Due::Handshake => return self.refuse(index, RefusalCause::HandshakeTimeout),
+            due => {
+                let before = (slot.conn.outbox_bytes(), slot.conn.inbound_bytes());
+                self.counters.pings_out.add(u64::from(due == Due::Ping));
+                let mut env = self.kit.env(slot.endpoint);
+                slot.conn.act_on(due, &mut env);
+                self.note_memory(index, before);
+            }
+        }
+        self.rearm(index);
+        self.after_change(index);
+    }
+
+    /// The socket failed while nobody was going to read from it.
+    pub(super) fn socket_failed(&mut self, index: usize) {
+        let Some(slot) = self.table.get_mut(index) else { return };
+        if matches!(slot.conn.phase(), Phase::Handshake | Phase::Admitting) {
+            return self.give_up(index, RefusalCause::PeerGone);
+        }
+        slot.conn.failed(CloseCause::SocketError);
+        self.after_change(index);
+    }
+
+    /// The connection is over: closes its socket at once. The slot is freed now, or when its
+    /// shard has accepted its end.
+    pub(super) fn bury(&mut self, index: usize) {
+        let gate = self.gate_of(index);
+        let Some(slot) = self.table.get_mut(index) else { return };
+        let before = (slot.conn.outbox_bytes(), slot.conn.inbound_bytes());
+        let mut env = self.kit.env(slot.endpoint);
+        slot.conn.release(&mut env);
+        slot.marks.set(Marks::BURIED);
+        slot.socket = None;
+        let marks = slot.marks;
+        if marks.has(Marks::OPENED) {
+            let cause = slot.conn.cause().unwrap_or(CloseCause::SocketError);
+            self.counters.closed.add(1);
+            self.counters.open.sub(1);
+            self.counters.closes.at(cause as usize).add(1);
+        }
+        if marks.has(Marks::PAUSED) {
+            slot.marks.clear(Marks::PAUSED);
+            self.counters.paused.sub(1);
+        }
+        self.note_memory(index, before);
+        self.table.rearm(index, Tick::MAX);
+        self.acceptor.released(&self.shared, self.index, marks.has(Marks::SURPLUS));
+        if !marks.has(Marks::KNOWN) {
+            self.free(index);
+        } else if self.gates[gate].is_blocked() {
+            self.gates[gate].buried.push(index as u32);
+        } else {
+            self.tell_closed(index, gate);
+        }
+    }
+
+    /// Puts a connection's end into its shard's batch.
+    pub(super) fn tell_closed(&mut self, index: usize, gate: usize) {
+        let conn = self.table.id(index);
+        let Some(slot) = self.table.get_mut(index) else { return };
+        let (endpoint, peer, cause) = (slot.endpoint, slot.peer, slot.conn.cause());
+        let batch = self.gates[gate].batch(self.index, self.now, &self.spare_batches);
+        batch.begin_run(conn, endpoint, || peer.addr());
+        batch.push_closed(cause);
+        self.gates[gate].note_closing(index as u32);
+    }
+
+    /// Takes a slot out of use.
+    pub(super) fn free(&mut self, index: usize) {
+        let slot = self.table.free(index);
+        debug_assert!(slot.marks.has(Marks::BURIED) && slot.socket.is_none());
+    }
+
+    /// Microseconds since the gateway's start, modulo 2^32.
+    pub(super) fn micros(&self) -> u32 {
+        let now = Instant::now();
+        now.saturating_duration_since(self.shared.started_at).as_micros() as u32
+    }
+}

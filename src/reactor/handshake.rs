@@ -1,0 +1,278 @@
+//! From the first bytes of a connection to an open WebSocket, a page, or a refusal.
+
+use super::event_loop::EventLoop;
+use super::read::Brought;
+use super::table::Marks;
+use crate::app::Snapshot;
+use crate::connection::{Phase, Received};
+use crate::protocol::handshake::{
+    NO_HEADERS, Reject, Request, Status, head_end, parse_request, put_response,
+    put_upgrade_response,
+};
+use crate::routing::{Accept, Endpoint, EndpointId, Refuse};
+use crate::telemetry::counters::{CloseCause, RefusalCause};
+use crate::telemetry::stages::Stage;
+
+/// What a browser gets at `/`.
+const PAGE: &str = include_str!("page.html");
+const HTML: &str = "text/html; charset=utf-8";
+const TEXT: &str = "text/plain; charset=utf-8";
+
+/// What a request head comes to.
+enum Decision {
+    /// It goes on.
+    Incomplete,
+    /// It is answered in HTTP; refused if there is a cause.
+    Respond(Vec<u8>, Option<RefusalCause>),
+    /// It opens a WebSocket, answered by these bytes; so many bytes were the head.
+    Open(EndpointId, Vec<u8>, usize),
+    /// The endpoint's `on_connect` has to decide.
+    Ask(EndpointId, usize),
+}
+
+impl EventLoop {
+    /// Reads on in a request head. `None`: there is nothing more to read for now.
+    pub(super) fn read_head(&mut self, index: usize) -> Option<usize> {
+        let head = self.table.get_mut(index)?.conn.take_head().unwrap_or_default();
+        let have = head.len();
+        self.read_buffer[..have].copy_from_slice(&head);
+        // No more is read than may be kept, should the rest have to wait for a verdict.
+        let room = 2 * self.kit.snapshot.head_limits.max_header_bytes;
+        let end = room.min(self.read_buffer.len());
+        let total = match self.read_socket(index, have, end) {
+            Brought::Bytes(n) => have + n,
+            Brought::Drained => {
+                self.keep_head(index, head);
+                return None;
+            }
+            Brought::Eof | Brought::Failed => {
+                self.give_up(index, RefusalCause::PeerGone);
+                return None;
+            }
+        };
+        match decide(&self.kit.snapshot, &self.read_buffer[..total], have) {
+            Decision::Incomplete => self.keep_head(index, self.read_buffer[..total].to_vec()),
+            Decision::Respond(response, cause) => self.respond(index, &response, cause),
+            Decision::Open(endpoint, response, consumed) => {
+                self.open(index, endpoint, &response);
+                let gate = self.gate_of(index);
+                if consumed < total && self.receive(index, gate, consumed, total) == Received::Stop
+                {
+                    return None;
+                }
+            }
+            Decision::Ask(endpoint, consumed) => {
+                self.ask(index, endpoint, consumed, total);
+                return None;
+            }
+        }
+        let slot = self.table.get_mut(index)?;
+        slot.marks.has(Marks::READABLE).then_some(total - have)
+    }
+
+    fn keep_head(&mut self, index: usize, head: Vec<u8>) {
+        let Some(slot) = self.table.get_mut(index) else { return };
+        let before = (slot.conn.outbox_bytes(), slot.conn.inbound_bytes());
+        slot.conn.keep_head(head);
+        self.note_memory(index, before);
+    }
+
+    /// Hands the request to its shard, whose hook decides; nothing is read until it has.
+    fn ask(&mut self, index: usize, endpoint: EndpointId, consumed: usize, total: usize) {
+        let conn = self.table.id(index);
+        let gate = self.gate_of(index);
+        let Some(slot) = self.table.get_mut(index) else { return };
+        slot.endpoint = endpoint;
+        slot.marks.set(Marks::KNOWN);
+        slot.conn.admit();
+        let peer = slot.peer;
+        let batch = self.gates[gate].batch(self.index, self.now, &self.spare_batches);
+        batch.begin_run(conn, endpoint, || peer.addr());
+        batch.push_admit(&self.read_buffer[..consumed]);
+        self.keep_head(index, self.read_buffer[..total].to_vec());
+    }
+
+    fn open(&mut self, index: usize, endpoint: EndpointId, response: &[u8]) {
+        let elapsed_us = self.micros();
+        let Some(slot) = self.table.get_mut(index) else { return };
+        let before = (slot.conn.outbox_bytes(), slot.conn.inbound_bytes());
+        slot.endpoint = endpoint;
+        slot.marks.set(Marks::OPENED);
+        let mut env = self.kit.env(endpoint);
+        slot.conn.open(response, &mut env);
+        let waited = elapsed_us.wrapping_sub(slot.accepted_us);
+        let waited = std::time::Duration::from_micros(u64::from(waited));
+        self.stages.record(Stage::AcceptToUpgraded, waited, 1);
+        self.counters.opened.add(1);
+        self.counters.open.add(1);
+        self.note_memory(index, before);
+        self.after_change(index);
+    }
+
+    /// Opens a connection that `on_connect` accepted, and reads what it had sent along.
+    pub(super) fn open_admitted(&mut self, index: usize, accept: &Accept) {
+        let Some(slot) = self.table.get_mut(index) else { return };
+        let endpoint_id = slot.endpoint;
+        let before = (slot.conn.outbox_bytes(), slot.conn.inbound_bytes());
+        let Some(head) = slot.conn.take_head() else { return };
+        self.note_memory(index, before);
+        let snapshot = &self.kit.snapshot;
+        let endpoint = snapshot.endpoint(endpoint_id);
+        let parsed = parse_request(&head, snapshot.head_limits);
+        let (response, consumed) = match parsed {
+            Ok(Some((request, consumed))) => {
+                (upgrade_response(&request, endpoint, Some(accept)), consumed)
+            }
+            // It parsed before it was handed to the hook.
+            Ok(None) => (Err(Reject::bad_request("the request changed\n")), 0),
+            Err(reject) => (Err(reject), 0),
+        };
+        match response {
+            Ok(response) => {
+                self.open(index, endpoint_id, &response);
+                let rest = &head[consumed..];
+                let gate = self.gate_of(index);
+                self.read_buffer[..rest.len()].copy_from_slice(rest);
+                if !rest.is_empty() {
+                    self.receive(index, gate, 0, rest.len());
+                }
+                self.after_change(index);
+                self.queue_run(index);
+            }
+            Err(reject) => {
+                let mut response = Vec::new();
+                reject.put(&mut response, false);
+                self.respond(index, &response, Some(RefusalCause::Hook));
+            }
+        }
+    }
+
+    /// Answers what a hook refused.
+    pub(super) fn respond_refusal(&mut self, index: usize, cause: RefusalCause, refuse: &Refuse) {
+        let mut response = Vec::new();
+        let status = Status::new(refuse.status).unwrap_or(Status::INTERNAL_SERVER_ERROR);
+        let (headers, body) = (&refuse.headers, refuse.body.as_bytes());
+        if put_response(&mut response, status, TEXT, headers, body, false).is_err() {
+            let text = b"the hook's answer has a bad header\n";
+            let status = Status::INTERNAL_SERVER_ERROR;
+            let _ = put_response(&mut response, status, TEXT, NO_HEADERS, text, false);
+        }
+        self.respond(index, &response, Some(cause));
+    }
+
+    /// Answers in HTTP, after which the connection ends.
+    pub(super) fn respond(&mut self, index: usize, response: &[u8], cause: Option<RefusalCause>) {
+        let Some(slot) = self.table.get_mut(index) else { return };
+        let before = (slot.conn.outbox_bytes(), slot.conn.inbound_bytes());
+        let mut env = self.kit.env(slot.endpoint);
+        slot.conn.respond(response, &mut env);
+        self.counters.http_responses.add(1);
+        if let Some(cause) = cause {
+            self.counters.refusals.at(cause as usize).add(1);
+        }
+        self.note_memory(index, before);
+        self.after_change(index);
+        self.queue_run(index);
+    }
+
+    /// Refuses a connection that has not been upgraded, with the answer that fits the cause.
+    pub(super) fn refuse(&mut self, index: usize, cause: RefusalCause) {
+        let reject = match cause {
+            RefusalCause::HandshakeTimeout => Reject::request_timeout(),
+            _ => Reject::unavailable(RETRY_AFTER_S),
+        };
+        let mut response = Vec::new();
+        reject.put(&mut response, false);
+        self.respond(index, &response, Some(cause));
+    }
+
+    /// Ends a connection that was never upgraded and can't be answered.
+    pub(super) fn give_up(&mut self, index: usize, cause: RefusalCause) {
+        let Some(slot) = self.table.get_mut(index) else { return };
+        if matches!(slot.conn.phase(), Phase::Handshake | Phase::Admitting) {
+            self.counters.refusals.at(cause as usize).add(1);
+        }
+        slot.conn.failed(CloseCause::SocketError);
+        self.after_change(index);
+    }
+}
+
+/// When a client that found no room may come again, seconds.
+const RETRY_AFTER_S: u32 = 5;
+
+/// Says what to do about the head in `buf`, of which `scanned` bytes were seen before.
+fn decide(snapshot: &Snapshot, buf: &[u8], scanned: usize) -> Decision {
+    let ended = head_end(buf, scanned).is_some();
+    let limit = snapshot.head_limits.max_header_bytes;
+    // Parsed at the first bytes, so that garbage is refused at once, and when it may be complete.
+    if !ended && scanned > 0 && buf.len() < limit {
+        return Decision::Incomplete;
+    }
+    match parse_request(buf, snapshot.head_limits) {
+        Ok(None) => Decision::Incomplete,
+        Ok(Some((request, consumed))) => match decide_on(snapshot, &request, consumed) {
+            Ok(decision) => decision,
+            Err(reject) => rejected(&reject, request.is_head()),
+        },
+        Err(reject) => rejected(&reject, false),
+    }
+}
+
+fn rejected(reject: &Reject, head_only: bool) -> Decision {
+    let cause = match reject.status.code() {
+        404 => RefusalCause::NotFound,
+        426 => RefusalCause::UpgradeRequired,
+        _ => RefusalCause::BadRequest,
+    };
+    let mut response = Vec::new();
+    reject.put(&mut response, head_only);
+    Decision::Respond(response, Some(cause))
+}
+
+fn decide_on(
+    snapshot: &Snapshot,
+    request: &Request<'_>,
+    consumed: usize,
+) -> Result<Decision, Reject> {
+    let found = snapshot.find(request.path());
+    match (found, request.path()) {
+        (Some(_), "/") if !request.wants_upgrade() => Ok(page(PAGE, HTML, request)),
+        (None, "/") => Ok(page(PAGE, HTML, request)),
+        (None, "/healthz") => Ok(page("ok\n", TEXT, request)),
+        (None, _) => Err(Reject::not_found()),
+        (Some(id), _) => {
+            let endpoint = snapshot.endpoint(id);
+            request.upgrade()?;
+            if endpoint.on_connect.is_some() {
+                return Ok(Decision::Ask(id, consumed));
+            }
+            Ok(Decision::Open(id, upgrade_response(request, endpoint, None)?, consumed))
+        }
+    }
+}
+
+fn page(body: &str, content_type: &str, request: &Request<'_>) -> Decision {
+    let mut out = Vec::new();
+    let head_only = request.is_head();
+    let _ = put_response(&mut out, Status::OK, content_type, NO_HEADERS, body.as_bytes(), head_only);
+    Decision::Respond(out, None)
+}
+
+fn upgrade_response(
+    request: &Request<'_>,
+    endpoint: &Endpoint,
+    accept: Option<&Accept>,
+) -> Result<Vec<u8>, Reject> {
+    let upgrade = request.upgrade()?;
+    let chosen = match accept.and_then(|accept| accept.subprotocol.as_deref()) {
+        Some(name) => Some(name),
+        None => request.subprotocols().find(|name| endpoint.subprotocols.iter().any(|s| s == name)),
+    };
+    let headers = accept.map_or(&[][..], |accept| &accept.headers);
+    let mut out = Vec::with_capacity(160);
+    put_upgrade_response(&mut out, upgrade.key, chosen, headers).map_err(|e| {
+        let body = format!("the hook's answer can't be sent: {e}\n");
+        Reject::new(Status::INTERNAL_SERVER_ERROR, body)
+    })?;
+    Ok(out)
+}
