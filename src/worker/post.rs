@@ -134,6 +134,7 @@ impl Post {
     /// Says that `n` messages of `conn` are settled.
     #[inline]
     pub fn settle(&mut self, conn: ConnId, n: u32) {
+        self.answers += n;
         if let Some(PostItem::Reply { conn: last, settled, .. }) = self.items.last_mut()
             && *last == conn
         {
