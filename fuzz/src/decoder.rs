@@ -148,6 +148,7 @@ fn modest(decoder: &Decoder, partial: &Partial) {
     let arrived = partial.message_bytes();
     assert!(arrived <= decoder.max_message_bytes);
     let most = if arrived == 0 { 0 } else { (2 * arrived).max(BUFFER_STEP) };
+    let most = most.min(decoder.max_message_bytes);
     assert!(partial.heap_bytes() <= size_of::<Partial>() + most, "{arrived} arrived");
 }
 
