@@ -200,6 +200,17 @@ fn each_violation() {
 }
 
 #[test]
+fn each_form_of_length() {
+    for len in [0, 1, 125, 126, 127, 65_535, 65_536, 70_001] {
+        let payload = vec![b'x'; len];
+        let bytes = frame(0x81, &payload, [9, 8, 7, 6]);
+        let outcome = splits_agree(&WIDE, &bytes, 3);
+        assert_eq!(outcome.said, [Said::Message(MessageKind::Text, payload)]);
+        assert!(outcome.violation.is_none() && !outcome.begun, "{len}");
+    }
+}
+
+#[test]
 fn two_bytes_are_enough() {
     use Violation::*;
     for (bytes, expected) in [

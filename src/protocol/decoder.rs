@@ -55,6 +55,9 @@ impl Decoder {
     /// `Ok(None)` means that all of `input` is used up; what is unfinished lies in `state`, which
     /// is `None` exactly when nothing is begun. Call until then: one input may hold many events.
     ///
+    /// Match the result where it stands. An event has room for a control frame's payload, and
+    /// moving it through `?` or `while let` costs more than decoding a short message.
+    ///
     /// # Errors
     /// The first [`Violation`], as early as the bytes show it, and the same one wherever the
     /// stream was split. After it, as after [`Event::Close`], the rest of `input` means nothing:
@@ -75,7 +78,7 @@ impl Decoder {
                 && let Some(payload) = take_frame(input, &header)
             {
                 apply_mask(payload, header.mask);
-                return whole_frame(header.op, payload).map(Some);
+                return whole_frame(header.op, payload);
             }
         }
         self.resume(state, spare, input)
@@ -164,26 +167,30 @@ fn take_frame<'a>(input: &mut &'a mut [u8], header: &FrameHeader) -> Option<&'a 
     frame.get_mut(header.size..)
 }
 
-/// The event of a final frame, its payload unmasked.
+/// The event of a final frame, its payload unmasked. It is made as what `next` returns: an event
+/// has room for a control frame's payload, and moving that about would cost more than decoding.
 #[inline]
-fn whole_frame(op: OpCode, payload: &[u8]) -> Result<Event<'_>, Violation> {
-    match op {
-        OpCode::Text => match simdutf8::basic::from_utf8(payload) {
-            Ok(_) => Ok(Event::Message { kind: MessageKind::Text, payload }),
-            Err(_) => Err(Violation::InvalidUtf8),
-        },
-        OpCode::Binary => Ok(Event::Message { kind: MessageKind::Binary, payload }),
-        _ => control_event(op, payload),
-    }
+fn whole_frame(op: OpCode, payload: &[u8]) -> Result<Option<Event<'_>>, Violation> {
+    let kind = match op {
+        OpCode::Binary => MessageKind::Binary,
+        OpCode::Text if simdutf8::basic::from_utf8(payload).is_ok() => MessageKind::Text,
+        OpCode::Text => return Err(Violation::InvalidUtf8),
+        _ => return control_event(op, payload),
+    };
+    Ok(Some(Event::Message { kind, payload }))
 }
 
 /// The event of a control frame, its payload unmasked.
-pub(super) fn control_event(op: OpCode, payload: &[u8]) -> Result<Event<'static>, Violation> {
+#[inline(never)]
+pub(super) fn control_event(
+    op: OpCode,
+    payload: &[u8],
+) -> Result<Option<Event<'static>>, Violation> {
     let taken = || ControlPayload::new(payload).ok_or(Violation::ControlTooLong);
     match op {
-        OpCode::Ping => Ok(Event::Ping(taken()?)),
-        OpCode::Pong => Ok(Event::Pong(taken()?)),
-        OpCode::Close => parse_close(payload),
+        OpCode::Ping => Ok(Some(Event::Ping(taken()?))),
+        OpCode::Pong => Ok(Some(Event::Pong(taken()?))),
+        OpCode::Close => parse_close(payload).map(Some),
         // Data frames have their own ways, and a continuation was refused with its header.
         _ => Err(Violation::UnexpectedContinuation),
     }

@@ -209,7 +209,7 @@ impl Partial {
             return Ok(None);
         }
         self.stage = Stage::Header;
-        control_event(op, self.control.as_slice()).map(Some)
+        control_event(op, self.control.as_slice())
     }
 
     fn read_data(
