@@ -95,10 +95,9 @@ fn stop(running: Running, signals: &mpsc::Receiver<Signal>) -> ExitCode {
         Stopped::Cut(left) if hurried => {
             fail(FORCED, &format!("left at once: {left} connections were cut"))
         }
-        Stopped::Cut(left) => fail(
-            TIMED_OUT,
-            &format!("--drain-timeout: time is up: {left} connections were cut"),
-        ),
+        Stopped::Cut(left) => {
+            fail(TIMED_OUT, &format!("--drain-timeout: time is up: {left} connections were cut"))
+        }
     }
 }
 

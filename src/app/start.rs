@@ -211,7 +211,8 @@ impl Plan {
             started_at: Instant::now(),
         });
         let (batch_tx, batch_rx): (Vec<_>, Vec<_>) = polls.iter().map(|_| bounded(SPARES)).unzip();
-        let (post_tx, post_rx): (Vec<_>, Vec<_>) = executors.iter().map(|_| bounded(SPARES)).unzip();
+        let (post_tx, post_rx): (Vec<_>, Vec<_>) =
+            executors.iter().map(|_| bounded(SPARES)).unzip();
         let worker_counters: Vec<_> =
             executors.iter().map(|_| Arc::new(WorkerCounters::default())).collect();
         let loop_counters: Vec<_> =
@@ -316,10 +317,7 @@ fn spawn_workers(
         .collect()
 }
 
-fn spawn_loops(
-    seeds: Vec<LoopSeed>,
-    begin: LoopStart,
-) -> Result<Vec<JoinHandle<()>>, StartError> {
+fn spawn_loops(seeds: Vec<LoopSeed>, begin: LoopStart) -> Result<Vec<JoinHandle<()>>, StartError> {
     seeds
         .into_iter()
         .map(|seed| {
@@ -370,10 +368,7 @@ fn open_loop(seed: LoopSeed, begin: LoopStart) -> Result<EventLoop, StartError> 
     .map_err(|e| StartError::System("poll the listeners", e))
 }
 
-fn spawn(
-    name: String,
-    body: impl FnOnce() + Send + 'static,
-) -> Result<JoinHandle<()>, StartError> {
+fn spawn(name: String, body: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, StartError> {
     std::thread::Builder::new()
         .name(name)
         .spawn(move || {

@@ -1,13 +1,13 @@
 //! The rooms whose home a shard is.
 
-use std::collections::hash_map::{Entry, HashMap};
 use std::collections::HashSet;
+use std::collections::hash_map::{Entry, HashMap};
 use std::fmt::Write as _;
 use std::sync::Arc;
 
+use super::RoomId;
 use super::publish::{OwnedBody, Publish};
 use super::work::{Answer, Done, ReplyTo, RoomWork, Settles, Then};
-use super::RoomId;
 use crate::app::Snapshot;
 use crate::dialect::Body;
 use crate::id::ConnId;
@@ -126,7 +126,11 @@ impl Home {
         room.serial += 1;
         for (loop_index, _) in &room.per_loop {
             let publish = Arc::clone(publish);
-            out.post(*loop_index as usize).push(PostItem::Publish { room: room.id, publish, except });
+            out.post(*loop_index as usize).push(PostItem::Publish {
+                room: room.id,
+                publish,
+                except,
+            });
         }
         let spared = except.is_some_and(|conn| room.members.contains(&conn));
         (room.serial, room.members.len() - usize::from(spared))

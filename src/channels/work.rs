@@ -8,6 +8,7 @@ use crate::id::ConnId;
 use crate::routing::{Accept, EndpointId};
 
 /// Something to do to a room, at its home.
+#[expect(missing_docs, reason = "the fields say what they are by their names")]
 #[derive(Debug)]
 pub enum RoomWork {
     /// `conn` becomes a member.

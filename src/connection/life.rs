@@ -4,9 +4,7 @@ use std::sync::Arc;
 
 use super::outbox::{Outbox, OutboxPool, Room, SharedFrame, SharedKey};
 use super::timers::{Due, Stamps, Tick, Timeouts};
-use crate::protocol::{
-    Decoder, Event, MessageKind, OpCode, Partial, Spare, Violation, put_close,
-};
+use crate::protocol::{Decoder, Event, MessageKind, OpCode, Partial, Spare, Violation, put_close};
 use crate::telemetry::counters::CloseCause;
 
 /// Where a connection is in its life.
@@ -48,8 +46,13 @@ pub enum Inbound {
 pub enum Ended {
     /// It has not.
     No,
-    /// It sent Close; the code to answer with, and whether bytes came behind it.
-    Close { code: Option<u16>, bytes_behind: bool },
+    /// It sent Close.
+    Close {
+        /// What to answer with.
+        code: Option<u16>,
+        /// Whether bytes came behind it.
+        bytes_behind: bool,
+    },
     /// It ended the TCP stream.
     Eof,
     /// It broke the protocol.

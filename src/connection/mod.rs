@@ -13,7 +13,5 @@ mod outbox;
 mod timers;
 
 pub use life::{Connection, Ended, Env, Inbound, Phase, Received, Sink};
-pub use outbox::{
-    Outbox, OutboxPool, Overflow, OverflowPolicy, Room, SharedFrame, SharedKey,
-};
+pub use outbox::{Outbox, OutboxPool, Overflow, OverflowPolicy, Room, SharedFrame, SharedKey};
 pub use timers::{Due, Tick, Timeouts, jittered};

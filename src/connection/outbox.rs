@@ -172,7 +172,11 @@ impl Outbox {
 
     /// Drops, oldest first, publishes (of `key`, if given) of which no byte was written and for
     /// which `wanted` says so.
-    fn drop_publishes(&mut self, key: Option<SharedKey>, mut wanted: impl FnMut(&mut Self) -> bool) {
+    fn drop_publishes(
+        &mut self,
+        key: Option<SharedKey>,
+        mut wanted: impl FnMut(&mut Self) -> bool,
+    ) {
         let begun = self.written > 0;
         let mut index = usize::from(begun);
         while index < self.entries.len() {

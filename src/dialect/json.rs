@@ -45,15 +45,12 @@ impl fmt::Display for JsonError {
     }
 }
 
-pub(super) fn decode(
-    kind: MessageKind,
-    payload: &[u8],
-) -> Result<Message<'_>, NotUnderstood<'_>> {
+pub(super) fn decode(kind: MessageKind, payload: &[u8]) -> Result<Message<'_>, NotUnderstood<'_>> {
     if matches!(kind, MessageKind::Binary) {
         return Err(bad_request(None, &JsonError::Binary));
     }
-    let request: Request<'_> = serde_json::from_slice(payload)
-        .map_err(|e| bad_request(None, &JsonError::Malformed(e)))?;
+    let request: Request<'_> =
+        serde_json::from_slice(payload).map_err(|e| bad_request(None, &JsonError::Malformed(e)))?;
     let correlation = Some(request.id.map_or(&b"null"[..], |id| id.get().as_bytes()));
     let Some(key) = request.route else {
         return Err(bad_request(correlation, &JsonError::NoRoute));
@@ -127,10 +124,7 @@ fn put_string(out: &mut Vec<u8>, text: &str) {
 mod tests {
     use super::*;
 
-    fn answer(
-        id: Option<&[u8]>,
-        answer: Result<Body<'_>, &ErrorAnswer<'_>>,
-    ) -> String {
+    fn answer(id: Option<&[u8]>, answer: Result<Body<'_>, &ErrorAnswer<'_>>) -> String {
         let mut out = Vec::new();
         encode_answer(&mut out, id, answer);
         String::from_utf8(out).unwrap()

@@ -330,11 +330,8 @@ impl EventLoop {
             return self.give_up(index, RefusalCause::Full);
         }
         if marks.has(Marks::SURPLUS) || self.shared.is_draining() {
-            let cause = if self.shared.is_draining() {
-                RefusalCause::Shutdown
-            } else {
-                RefusalCause::Full
-            };
+            let cause =
+                if self.shared.is_draining() { RefusalCause::Shutdown } else { RefusalCause::Full };
             return self.refuse(index, cause);
         }
         self.after_change(index);

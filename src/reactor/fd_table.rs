@@ -97,8 +97,7 @@ impl HandOver {
         let mut slices = [IoSliceMut::new(&mut byte)];
         let mut space = nix::cmsg_space!([RawFd; 1]);
         let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_CMSG_CLOEXEC;
-        let message =
-            recvmsg::<()>(self.rx.as_raw_fd(), &mut slices, Some(&mut space), flags)?;
+        let message = recvmsg::<()>(self.rx.as_raw_fd(), &mut slices, Some(&mut space), flags)?;
         for control in message.cmsgs()? {
             if let ControlMessageOwned::ScmRights(fds) = control
                 && let [fd] = fds[..]
@@ -157,8 +156,7 @@ mod tests {
             let highest = OwnedFd::from(TcpListener::bind("127.0.0.1:0").unwrap());
             let first = highest.as_raw_fd() + 1;
             leave_shared_table(first).unwrap();
-            let mine: Vec<_> =
-                (0..64).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
+            let mine: Vec<_> = (0..64).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
             let links: Vec<_> = mine
                 .iter()
                 .map(|l| std::fs::read_link(format!("/proc/thread-self/fd/{}", l.as_raw_fd())))

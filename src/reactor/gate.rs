@@ -19,7 +19,7 @@ const BIG_MESSAGE_BYTES: usize = 32 * 1024;
 
 /// One shard, as a loop sees it.
 #[derive(Debug)]
-pub struct Gate {
+pub(super) struct Gate {
     batch: Option<Box<Batch>>,
     /// The shard did not take the last batch. Its connections are not read from.
     blocked: bool,
@@ -33,7 +33,7 @@ pub struct Gate {
 
 /// What became of a batch.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Sent {
+pub(super) enum Sent {
     /// There was none.
     Nothing,
     /// The shard has it; slots whose end was in it are free.
@@ -45,7 +45,7 @@ pub enum Sent {
 impl Gate {
     /// An open gate.
     #[must_use]
-    pub fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self {
             batch: None,
             blocked: false,
@@ -58,31 +58,31 @@ impl Gate {
     /// Whether the shard takes nothing now.
     #[inline]
     #[must_use]
-    pub fn is_blocked(&self) -> bool {
+    pub(super) fn is_blocked(&self) -> bool {
         self.blocked
     }
 
     /// Sets whether the shard takes nothing now.
-    pub fn set_blocked(&mut self, blocked: bool) {
+    pub(super) fn set_blocked(&mut self, blocked: bool) {
         self.blocked = blocked;
     }
 
     /// Whether nothing waits to be sent and nobody to be freed.
     #[must_use]
-    pub fn is_idle(&self) -> bool {
+    pub(super) fn is_idle(&self) -> bool {
         !self.has_batch() && self.buried.is_empty()
     }
 
     /// Whether a batch waits.
     #[must_use]
-    pub fn has_batch(&self) -> bool {
+    pub(super) fn has_batch(&self) -> bool {
         self.batch.as_ref().is_some_and(|batch| !batch.is_empty())
     }
 
     /// Whether the batch should leave before its turn ends.
     #[inline]
     #[must_use]
-    pub fn is_full(&self, max_bytes: usize, max_messages: usize) -> bool {
+    pub(super) fn is_full(&self, max_bytes: usize, max_messages: usize) -> bool {
         self.batch.as_ref().is_some_and(|batch| {
             batch.bytes() >= max_bytes || batch.messages() as usize >= max_messages
         })
@@ -90,7 +90,12 @@ impl Gate {
 
     /// The batch to add to.
     #[inline]
-    pub fn batch(&mut self, from: usize, now: Instant, spare: &Receiver<Box<Batch>>) -> &mut Batch {
+    pub(super) fn batch(
+        &mut self,
+        from: usize,
+        now: Instant,
+        spare: &Receiver<Box<Batch>>,
+    ) -> &mut Batch {
         let batch = self
             .batch
             .get_or_insert_with(|| spare.try_recv().unwrap_or_else(|_| Batch::new(from, now)));
@@ -101,18 +106,18 @@ impl Gate {
     }
 
     /// Notes that the slot's end is in the batch.
-    pub fn note_closing(&mut self, slot: u32) {
+    pub(super) fn note_closing(&mut self, slot: u32) {
         self.closing.push(slot);
     }
 
     /// Takes the batch, to be routed inline; the slots whose end is in it are free after that.
-    pub fn take_batch(&mut self) -> Option<(Box<Batch>, Vec<u32>)> {
+    pub(super) fn take_batch(&mut self) -> Option<(Box<Batch>, Vec<u32>)> {
         let batch = self.batch.take_if(|batch| !batch.is_empty())?;
         Some((batch, std::mem::take(&mut self.closing)))
     }
 
     /// Sends the batch to the shard's worker.
-    pub fn send(&mut self, lane: &LaneSender<Box<Batch>>, me: &Arc<Alarm>) -> Sent {
+    pub(super) fn send(&mut self, lane: &LaneSender<Box<Batch>>, me: &Arc<Alarm>) -> Sent {
         let Some(batch) = self.batch.take_if(|batch| !batch.is_empty()) else {
             return Sent::Nothing;
         };

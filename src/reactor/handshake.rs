@@ -254,7 +254,8 @@ fn decide_on(
 fn page(body: &str, content_type: &str, request: &Request<'_>) -> Decision {
     let mut out = Vec::new();
     let head_only = request.is_head();
-    let _ = put_response(&mut out, Status::OK, content_type, NO_HEADERS, body.as_bytes(), head_only);
+    let _ =
+        put_response(&mut out, Status::OK, content_type, NO_HEADERS, body.as_bytes(), head_only);
     Decision::Respond(out, None)
 }
 

@@ -147,7 +147,7 @@ impl EventLoop {
             let gate = self.gate_of(index);
             let batch = self.gates[gate].batch(self.index, self.now, &self.spare_batches);
             batch.begin_run(conn, endpoint, || peer.addr());
-            batch.push_accept(accept);
+            batch.push_accept(*accept);
             return;
         }
         self.open_admitted(index, &accept);

@@ -8,18 +8,18 @@ use crate::id::ConnId;
 /// Members on this loop, by room. Members that ended are found stale at delivery; their home's
 /// `Unsubscribe` removes them.
 #[derive(Debug, Default)]
-pub struct Topics {
+pub(super) struct Topics {
     rooms: HashMap<RoomId, HashSet<ConnId>>,
 }
 
 impl Topics {
     /// `conn` is a member from here on.
-    pub fn subscribe(&mut self, room: RoomId, conn: ConnId) {
+    pub(super) fn subscribe(&mut self, room: RoomId, conn: ConnId) {
         self.rooms.entry(room).or_default().insert(conn);
     }
 
     /// `conn` is no member from here on.
-    pub fn unsubscribe(&mut self, room: RoomId, conn: ConnId) {
+    pub(super) fn unsubscribe(&mut self, room: RoomId, conn: ConnId) {
         if let Some(members) = self.rooms.get_mut(&room) {
             members.remove(&conn);
             if members.is_empty() {
@@ -29,12 +29,12 @@ impl Topics {
     }
 
     /// Takes the members of a room out, to be put back by [`put_members`](Self::put_members).
-    pub fn take_members(&mut self, room: RoomId) -> HashSet<ConnId> {
+    pub(super) fn take_members(&mut self, room: RoomId) -> HashSet<ConnId> {
         self.rooms.get_mut(&room).map(std::mem::take).unwrap_or_default()
     }
 
     /// Puts the members back.
-    pub fn put_members(&mut self, room: RoomId, members: HashSet<ConnId>) {
+    pub(super) fn put_members(&mut self, room: RoomId, members: HashSet<ConnId>) {
         if let Some(place) = self.rooms.get_mut(&room) {
             *place = members;
         }

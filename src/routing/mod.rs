@@ -17,5 +17,5 @@ pub use endpoint::{Endpoint, EndpointId, Handler, OnConnect};
 pub use gateway::{Gateway, Gone};
 
 pub(crate) use context::{Effects, Parts, Sessions};
-pub(crate) use gateway::{Deferred, adopt_executor, take_deferred};
 pub(crate) use endpoint::OnConnectDebug;
+pub(crate) use gateway::{Deferred, adopt_executor, take_deferred};

@@ -2,9 +2,9 @@
 
 #[cfg(loom)]
 use loom::sync::atomic::{AtomicBool, Ordering::SeqCst, fence};
+use std::sync::OnceLock;
 #[cfg(not(loom))]
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst, fence};
-use std::sync::OnceLock;
 use std::thread::Thread;
 
 /// "I am about to sleep": the one bit between a sleeper and those who give it work.

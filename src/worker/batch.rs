@@ -20,7 +20,7 @@ pub struct Batch {
     items: Vec<Item>,
     arena: Vec<u8>,
     big: Vec<Vec<u8>>,
-    accepts: Vec<Box<Accept>>,
+    accepts: Vec<Accept>,
     messages: u32,
     big_bytes: usize,
 }
@@ -49,6 +49,7 @@ enum Item {
 }
 
 /// An item as the shard sees it, borrowing from the batch.
+#[expect(missing_docs, reason = "the fields say what they are by their names")]
 #[derive(Debug)]
 pub enum Taken<'a> {
     /// A message: valid UTF-8 if text.
@@ -163,7 +164,7 @@ impl Batch {
     }
 
     /// Adds rooms to be joined before the upgrade is answered.
-    pub fn push_accept(&mut self, accept: Box<Accept>) {
+    pub fn push_accept(&mut self, accept: Accept) {
         let index = self.accepts.len() as u32;
         self.accepts.push(accept);
         self.push(Item::JoinThenAccept { index });

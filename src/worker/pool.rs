@@ -35,7 +35,9 @@ pub fn run_worker(
         shard.counters().sleeps.add(1);
         shard.stages().publish_before_sleep();
         alarm.park_unless(|| {
-            shard.last_look(Instant::now()) || shard.is_ready() && !messages.is_empty() || shared.workers_stop()
+            shard.last_look(Instant::now())
+                || shard.is_ready() && !messages.is_empty()
+                || shared.workers_stop()
         });
     }
     shard.settle_memory();

@@ -24,6 +24,7 @@ pub struct Post {
 }
 
 /// One thing for the loop to do.
+#[expect(missing_docs, reason = "the fields say what they are by their names")]
 #[derive(Debug)]
 pub enum PostItem {
     /// Frames for one connection, and messages of its that are settled now.
