@@ -46,7 +46,7 @@ pub(crate) enum Command {
 /// What every command takes.
 #[derive(Debug, Args)]
 pub(crate) struct Common {
-    /// The server: ws://HOST[:PORT][/PATH][?QUERY].
+    /// The server, like ws://HOST:PORT/PATH?QUERY; what follows the host may be left out.
     #[arg(long, value_name = "URL")]
     pub(crate) url: String,
 
@@ -69,9 +69,9 @@ pub(crate) struct Common {
 
     /// Where connections leave from: auto, off, or a list of addresses to take in turn.
     ///
-    /// One source address has about 28,000 ports. "auto" spreads over 127.0.0.2, 127.0.0.3, … when
-    /// the server is on a loopback IPv4 address and there are more than 25,000 connections; "off"
-    /// leaves the choice to the kernel.
+    /// One source address has about 28,000 ports, and finding a free one takes longer the more are
+    /// taken. "auto" spreads over 127.0.0.2, 127.0.0.3, … when the server is on a loopback IPv4
+    /// address and there are more than 7,000 connections; "off" leaves the choice to the kernel.
     #[arg(long, value_name = "auto|off|IP,IP,…", default_value = "auto")]
     pub(crate) source_ips: Sources,
 

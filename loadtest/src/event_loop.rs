@@ -41,6 +41,8 @@ const TIMER: Token = Token(usize::MAX);
 pub(crate) struct EventLoop<D: Driver> {
     poll: Poll,
     timer: TimerFd,
+    /// When the timer will ring, or 0.
+    armed: Nanos,
     thread: u32,
     setup: Arc<Setup>,
     shared: Arc<Shared>,
@@ -85,7 +87,18 @@ impl<D: Driver> EventLoop<D> {
         let share = share(setup.connections, setup.plan.threads, thread) as usize;
         let table = Table::new(registry, Arc::clone(&setup), shared.clock, share);
         let stage = Stage::Ramp(0);
-        Ok(Self { poll, timer, thread, setup, shared, table, driver, stage, next_sweep: SWEEP })
+        Ok(Self {
+            poll,
+            timer,
+            armed: 0,
+            thread,
+            setup,
+            shared,
+            table,
+            driver,
+            stage,
+            next_sweep: SWEEP,
+        })
     }
 
     /// Runs to the end of all its connections.
@@ -94,8 +107,11 @@ impl<D: Driver> EventLoop<D> {
         while !matches!(self.stage, Stage::Done) {
             let next = self.advance();
             self.wait(&mut events, next)?;
-            for event in events.iter().filter(|event| event.token() != TIMER) {
-                self.table.pump(event.token().0, readiness(event), &mut self.driver);
+            for event in &events {
+                match event.token() {
+                    TIMER => self.armed = 0,
+                    Token(key) => self.table.pump(key, readiness(event), &mut self.driver),
+                }
             }
             let now = self.shared.clock.now();
             if now >= self.next_sweep {
@@ -156,7 +172,8 @@ impl<D: Driver> EventLoop<D> {
         let until = from + nanos(self.setup.duration);
         self.driver.begin(&mut self.table, from, until);
         self.stage = Stage::Work(until);
-        Some(now)
+        // One turn in any case, however late this thread woke up.
+        self.driver.turn(&mut self.table, now).or(Some(now))
     }
 
     fn work(&mut self, until: Nanos, now: Nanos) -> Option<Nanos> {
@@ -196,9 +213,7 @@ impl<D: Driver> EventLoop<D> {
         let timeout = match next {
             Some(next) if next <= now => Duration::ZERO,
             Some(next) if next - now < nanos(TICK) => {
-                // The poll's own timeout counts in milliseconds, too coarse for a pace.
-                let sleep = TimeSpec::from_duration(Duration::from_nanos(next - now));
-                self.timer.set(Expiration::OneShot(sleep), TimerSetTimeFlags::empty())?;
+                self.arm(now, next)?;
                 TICK
             }
             _ => TICK,
@@ -207,6 +222,16 @@ impl<D: Driver> EventLoop<D> {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(()),
             result => result,
         }
+    }
+
+    /// Sets the timer: the poll's own timeout counts in milliseconds, too coarse for a pace.
+    fn arm(&mut self, now: Nanos, next: Nanos) -> io::Result<()> {
+        if self.armed != next {
+            let sleep = TimeSpec::from_duration(Duration::from_nanos(next - now));
+            self.timer.set(Expiration::OneShot(sleep), TimerSetTimeFlags::empty())?;
+            self.armed = next;
+        }
+        Ok(())
     }
 }
 

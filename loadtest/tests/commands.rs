@@ -3,13 +3,17 @@
 
 use std::{
     fs,
-    io::{Read as _, Write as _},
+    io::{BufRead as _, BufReader, Read as _, Write as _},
     net::{SocketAddr, TcpListener, TcpStream},
-    process::{Command, Output},
+    process::{Command, Output, Stdio},
     sync::atomic::{AtomicUsize, Ordering::Relaxed},
     thread,
 };
 
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 use serde_json::Value;
 use tungstenite::{Message, WebSocket, protocol::CloseFrame};
 
@@ -40,6 +44,8 @@ enum Mood {
     Mispinging,
     /// Ends the stream at a Close instead of answering it.
     Rude,
+    /// Answers a Close and then keeps the stream open.
+    Lingering,
 }
 
 /// Starts a server that lives as long as the test process.
@@ -142,6 +148,12 @@ fn read(socket: &mut WebSocket<TcpStream>, mood: Mood) -> tungstenite::Result<Op
     loop {
         match socket.read()? {
             Message::Close(_) if mood == Mood::Rude => return Ok(None),
+            Message::Close(_) if mood == Mood::Lingering => {
+                let mut stream = socket.get_ref().try_clone()?;
+                stream.write_all(b"\x88\x02\x03\xe8")?;
+                stream.read_to_end(&mut Vec::new())?;
+                return Ok(None);
+            }
             message if message.is_binary() || message.is_text() => return Ok(Some(message)),
             _ => {}
         }
@@ -351,6 +363,34 @@ fn closes_without_an_answer_are_counted() {
 }
 
 #[test]
+fn streams_left_open_after_the_close_are_told() {
+    let arguments = "connect -c 3 --hold 0 --timeout 300ms";
+    let (code, text, json) = loadtest(arguments, serve(Mood::Lingering));
+    assert_eq!(code, 0, "{text}");
+    assert_eq!(json["close"]["clean"], 3);
+    assert_eq!(json["close"]["left_open_by_server"], 3);
+}
+
+#[test]
+fn a_signal_ends_the_run_early_and_in_order() {
+    let url = format!("ws://{}/", serve(Mood::Good));
+    let mut child = Command::new(env!("CARGO_BIN_EXE_loadtest"))
+        .args(["connect", "-c", "3", "--hold", "1h", "--url", &url])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut progress = BufReader::new(child.stderr.take().unwrap()).lines();
+    assert!(progress.any(|line| line.unwrap().contains("open 3 of 3")));
+    kill(Pid::from_raw(child.id().try_into().unwrap()), Signal::SIGINT).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let text = both(&output);
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(text.contains("closed       3 cleanly"), "{text}");
+    assert!(text.contains("interrupted"), "{text}");
+}
+
+#[test]
 fn the_same_seed_sends_the_same_bytes() {
     let sent = |seed: &str| {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -362,7 +402,7 @@ fn the_same_seed_sends_the_same_bytes() {
             while socket.read().is_ok() {}
             message
         });
-        loadtest(&format!("echo -c 1 --duration 1ms --timeout 200ms --seed {seed}"), address);
+        loadtest(&format!("echo -c 1 --duration 50ms --timeout 200ms --seed {seed}"), address);
         first.join().unwrap()
     };
     assert_eq!(sent("5"), sent("5"));
