@@ -1,0 +1,246 @@
+//! One event loop: opens its share of connections, lets the command work on them, closes them.
+//!
+//! Invariants:
+//! - A loop opens sockets and nothing else, so its descriptor table may be its own.
+//! - It never blocks but in its poll, and there no longer than [`TICK`].
+//! - Each stage does a bounded amount of work a turn, so that answers are read in between.
+
+use std::{
+    io,
+    os::fd::{AsFd as _, AsRawFd as _},
+    sync::Arc,
+    time::Duration,
+};
+
+use mio::{Events, Interest, Poll, Token, event::Event, unix::SourceFd};
+use nix::sys::{
+    time::TimeSpec,
+    timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags},
+};
+
+use crate::{
+    clock::{MILLI, Nanos, nanos},
+    link::{Driver, Settled},
+    plan::share,
+    shared::{Setup, Shared},
+    socket::Readiness,
+    table::Table,
+    tally::Tally,
+};
+
+/// The longest sleep, after which the loop looks whether the others are ready.
+const TICK: Duration = Duration::from_millis(50);
+/// How often deadlines are looked at.
+const SWEEP: Nanos = 100 * MILLI;
+/// Connects, or closes, in one turn.
+const BATCH: usize = 64;
+/// The token of the timer.
+const TIMER: Token = Token(usize::MAX);
+
+/// One thread's part of a run.
+pub(crate) struct EventLoop<D: Driver> {
+    poll: Poll,
+    timer: TimerFd,
+    /// When the timer will ring, or 0.
+    armed: Nanos,
+    thread: u32,
+    setup: Arc<Setup>,
+    shared: Arc<Shared>,
+    table: Table<D::Client>,
+    driver: D,
+    stage: Stage,
+    next_sweep: Nanos,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Stage {
+    /// Opening connections; so many of the share were begun.
+    Ramp(u32),
+    /// Waiting for the other threads.
+    Ready,
+    /// The command works, until then.
+    Work(Nanos),
+    /// The command ends its work.
+    Settle,
+    /// Closing; keys below this were closed.
+    Close(usize),
+    Done,
+}
+
+impl<D: Driver> EventLoop<D> {
+    /// A loop on `poll`, in the thread that will run it and behind the parting of tables, as it
+    /// opens a timer.
+    pub(crate) fn new(
+        poll: Poll,
+        thread: u32,
+        setup: Arc<Setup>,
+        shared: Arc<Shared>,
+        driver: D,
+    ) -> io::Result<Self> {
+        let timer = TimerFd::new(
+            ClockId::CLOCK_MONOTONIC,
+            TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC,
+        )?;
+        let descriptor = timer.as_fd().as_raw_fd();
+        poll.registry().register(&mut SourceFd(&descriptor), TIMER, Interest::READABLE)?;
+        let registry = poll.registry().try_clone()?;
+        let share = share(setup.connections, setup.plan.threads, thread) as usize;
+        let table = Table::new(registry, Arc::clone(&setup), shared.clock, share);
+        let stage = Stage::Ramp(0);
+        Ok(Self {
+            poll,
+            timer,
+            armed: 0,
+            thread,
+            setup,
+            shared,
+            table,
+            driver,
+            stage,
+            next_sweep: SWEEP,
+        })
+    }
+
+    /// Runs to the end of all its connections.
+    pub(crate) fn run(mut self) -> io::Result<Tally> {
+        let mut events = Events::with_capacity(1024);
+        while !matches!(self.stage, Stage::Done) {
+            let next = self.advance();
+            self.wait(&mut events, next)?;
+            for event in &events {
+                match event.token() {
+                    TIMER => self.armed = 0,
+                    Token(key) => self.table.pump(key, readiness(event), &mut self.driver),
+                }
+            }
+            let now = self.shared.clock.now();
+            if now >= self.next_sweep {
+                self.table.sweep(now, &mut self.driver);
+                self.next_sweep = now + SWEEP;
+            }
+            self.shared.publish(self.thread, &self.table.tally);
+        }
+        Ok(self.table.tally)
+    }
+
+    /// Does what is due; returns when to be called again at the latest.
+    fn advance(&mut self) -> Option<Nanos> {
+        let now = self.shared.clock.now();
+        match self.stage {
+            Stage::Ramp(begun) => self.ramp(begun, now),
+            Stage::Ready => self.ready(now),
+            Stage::Work(until) => self.work(until, now),
+            Stage::Settle => self.settle(),
+            Stage::Close(from) => self.close(from),
+            Stage::Done => None,
+        }
+    }
+
+    fn ramp(&mut self, mut begun: u32, now: Nanos) -> Option<Nanos> {
+        let threads = self.setup.plan.threads;
+        let share = share(self.setup.connections, threads, self.thread);
+        let at_once = self.setup.max_connecting.div_ceil(threads);
+        let mut next = None;
+        for _ in 0..BATCH {
+            if begun == share || self.shared.stopping() || self.table.connecting() >= at_once {
+                break;
+            }
+            let index = self.thread + begun * threads;
+            let due = self.setup.connect_due(index);
+            if due > now {
+                next = Some(due);
+                break;
+            }
+            let since = if self.setup.connect_rate == 0 { self.table.now() } else { due };
+            self.table.connect(index, since, &mut self.driver);
+            begun += 1;
+            next = Some(now);
+        }
+        self.stage = Stage::Ramp(begun);
+        if (begun == share || self.shared.stopping()) && self.table.connecting() == 0 {
+            self.shared.ramped();
+            self.stage = Stage::Ready;
+        }
+        next
+    }
+
+    fn ready(&mut self, now: Nanos) -> Option<Nanos> {
+        let from = self.shared.work_from()?;
+        if now < from {
+            return Some(from);
+        }
+        let until = from + nanos(self.setup.duration);
+        self.driver.begin(&mut self.table, from, until);
+        self.stage = Stage::Work(until);
+        // One turn in any case, however late this thread woke up.
+        self.driver.turn(&mut self.table, now).or(Some(now))
+    }
+
+    fn work(&mut self, until: Nanos, now: Nanos) -> Option<Nanos> {
+        if now >= until || self.shared.stopping() {
+            self.stage = Stage::Settle;
+            return Some(now);
+        }
+        let next = self.driver.turn(&mut self.table, now);
+        Some(next.map_or(until, |next| next.min(until)))
+    }
+
+    fn settle(&mut self) -> Option<Nanos> {
+        match self.driver.settle(&mut self.table) {
+            Settled::Yes => {
+                self.stage = Stage::Close(0);
+                Some(0)
+            }
+            Settled::More => Some(0),
+            Settled::Waiting => None,
+        }
+    }
+
+    fn close(&mut self, from: usize) -> Option<Nanos> {
+        let to = (from + BATCH).min(self.table.keys_end());
+        for key in from..to {
+            self.table.close(key, &mut self.driver);
+        }
+        let closed_all = to == self.table.keys_end();
+        let done = closed_all && self.table.is_empty();
+        self.stage = if done { Stage::Done } else { Stage::Close(to) };
+        (done || !closed_all).then_some(0)
+    }
+
+    /// Sleeps until an event, until `next`, or for a tick.
+    fn wait(&mut self, events: &mut Events, next: Option<Nanos>) -> io::Result<()> {
+        let now = self.shared.clock.now();
+        let timeout = match next {
+            Some(next) if next <= now => Duration::ZERO,
+            Some(next) if next - now < nanos(TICK) => {
+                self.arm(now, next)?;
+                TICK
+            }
+            _ => TICK,
+        };
+        match self.poll.poll(events, Some(timeout)) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(()),
+            result => result,
+        }
+    }
+
+    /// Sets the timer: the poll's own timeout counts in milliseconds, too coarse for a pace.
+    fn arm(&mut self, now: Nanos, next: Nanos) -> io::Result<()> {
+        if self.armed != next {
+            let sleep = TimeSpec::from_duration(Duration::from_nanos(next - now));
+            self.timer.set(Expiration::OneShot(sleep), TimerSetTimeFlags::empty())?;
+            self.armed = next;
+        }
+        Ok(())
+    }
+}
+
+fn readiness(event: &Event) -> Readiness {
+    if event.is_read_closed() || event.is_write_closed() || event.is_error() {
+        Readiness::End
+    } else if event.is_readable() {
+        Readiness::Bytes
+    } else {
+        Readiness::Nothing
+    }
+}

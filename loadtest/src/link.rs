@@ -1,0 +1,130 @@
+//! One connection as a command sees it while an event or a turn is worked on, and what a command is.
+
+use tungstenite::{
+    Message,
+    protocol::{CloseFrame, WebSocketContext},
+};
+
+use crate::{
+    clock::Nanos,
+    socket::Wire,
+    table::{Phase, Table},
+    tally::Tally,
+    trouble::{Trouble, Waiting},
+};
+
+/// What a command does with open connections. Each event loop has one of its own.
+///
+/// The loop opens connections, calls `begin` once all threads have, then `turn` until the time is
+/// over, then `settle` until that says it is done, and closes what is open.
+pub(crate) trait Driver {
+    /// What the command keeps for each connection.
+    type Client: Default;
+
+    /// The work goes from `from` to `until`.
+    fn begin(&mut self, table: &mut Table<Self::Client>, from: Nanos, until: Nanos);
+
+    /// Does what is due at `now`; returns when it wants to be called again, if not for an event.
+    fn turn(&mut self, table: &mut Table<Self::Client>, now: Nanos) -> Option<Nanos>;
+
+    /// Ends the work, a bounded step at a time. What it waits for has deadlines.
+    fn settle(&mut self, table: &mut Table<Self::Client>) -> Settled;
+
+    /// A data message, a ping (already answered) or a pong has come. An error ends the connection.
+    fn message(
+        &mut self,
+        link: &mut Link<'_, Self::Client>,
+        message: Message,
+    ) -> Result<(), Trouble>;
+
+    /// A connection is gone that should not be.
+    fn lost(&mut self, client: &Self::Client, tally: &mut Tally);
+}
+
+/// How far the end of the work is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Settled {
+    /// All is done.
+    Yes,
+    /// There is more to do at once.
+    More,
+    /// Answers are awaited.
+    Waiting,
+}
+
+/// An open connection, borrowed from its table.
+pub(crate) struct Link<'a, C> {
+    /// The connection's number in the run.
+    pub(crate) index: u32,
+    /// What the command keeps for it.
+    pub(crate) client: &'a mut C,
+    /// What this thread counts.
+    pub(crate) tally: &'a mut Tally,
+    pub(crate) wire: Wire<'a>,
+    pub(crate) context: &'a mut WebSocketContext,
+    pub(crate) phase: &'a mut Phase,
+    pub(crate) wait: &'a mut Wait,
+    pub(crate) timeout: Nanos,
+}
+
+/// What a connection waits for, and until when.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Wait {
+    /// What and until when, if anything.
+    pub(crate) pending: Option<(Waiting, Nanos)>,
+}
+
+impl<C> Link<'_, C> {
+    /// When the last bytes came, or when the turn began.
+    pub(crate) fn now(&self) -> Nanos {
+        self.wire.now
+    }
+
+    /// Queues a message; it leaves when the event or turn is done with the connection.
+    pub(crate) fn send(&mut self, message: Message) -> Result<(), Trouble> {
+        match self.context.write(&mut self.wire, message) {
+            Err(error) if would_block(&error) => Ok(()),
+            result => result.map_err(Trouble::from),
+        }
+    }
+
+    /// Waits for something, with the run's timeout.
+    pub(crate) fn await_for(&mut self, waiting: Waiting) {
+        self.wait.pending = Some((waiting, self.wire.now + self.timeout));
+    }
+
+    /// Waits no longer.
+    pub(crate) fn rest(&mut self) {
+        self.wait.pending = None;
+    }
+
+    /// Begins the closing handshake.
+    pub(crate) fn close(&mut self) -> Result<(), Trouble> {
+        let frame = CloseFrame { code: 1000.into(), reason: "".into() };
+        match self.context.close(&mut self.wire, Some(frame)) {
+            Err(error) if would_block(&error) => Ok(()),
+            result => result.map_err(Trouble::from),
+        }
+    }
+
+    /// Writes what is queued, as far as the socket takes it.
+    pub(crate) fn flush(&mut self) -> Result<(), Trouble> {
+        match self.context.flush(&mut self.wire) {
+            Err(error) if would_block(&error) => Ok(()),
+            result => result.map_err(Trouble::from),
+        }
+    }
+
+    /// The next message, or `None` when all is read that has come.
+    pub(crate) fn read(&mut self) -> Result<Option<Message>, Trouble> {
+        match self.context.read(&mut self.wire) {
+            Ok(message) => Ok(Some(message)),
+            Err(error) if would_block(&error) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+fn would_block(error: &tungstenite::Error) -> bool {
+    matches!(error, tungstenite::Error::Io(error) if error.kind() == std::io::ErrorKind::WouldBlock)
+}

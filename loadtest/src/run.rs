@@ -1,0 +1,184 @@
+//! Starts the event loops, watches them, and gathers what they counted.
+
+use std::{
+    fs, io,
+    os::fd::AsRawFd as _,
+    sync::{
+        Arc, Barrier,
+        atomic::Ordering::Relaxed,
+        mpsc::{RecvTimeoutError, Sender, channel},
+    },
+    thread,
+    time::Duration,
+};
+
+use mio::Poll;
+use nix::sys::signal::{SigSet, Signal};
+
+use crate::{
+    clock::Nanos,
+    event_loop::EventLoop,
+    fdtable::unshare_above,
+    link::Driver,
+    progress::Progress,
+    shared::{Setup, Shared},
+    tally::Tally,
+};
+
+/// How often the watcher looks.
+const WATCH: Duration = Duration::from_millis(100);
+/// Exit code after a second Ctrl-C, as shells have it.
+const EXIT_INTERRUPTED: i32 = 130;
+
+/// What a run was.
+#[derive(Debug)]
+pub(crate) struct Outcome {
+    /// What all threads counted.
+    pub(crate) tally: Tally,
+    /// From the start to the end of the last thread's ramp.
+    pub(crate) ramp: Nanos,
+    /// From the start to the end.
+    pub(crate) total: Nanos,
+    /// Whether it was ended early by a signal.
+    pub(crate) interrupted: bool,
+    /// Resident bytes of this process before the first connection and after the last.
+    pub(crate) resident: Option<(u64, u64)>,
+}
+
+/// Runs a command: one driver for each thread, made by `driver`.
+pub(crate) fn run<D, F>(setup: Setup, driver: F) -> Result<Outcome, String>
+where
+    D: Driver,
+    F: Fn(u32) -> D + Send + Clone + 'static,
+{
+    let setup = Arc::new(setup);
+    let threads = setup.plan.threads;
+    let polls = (0..threads)
+        .map(|_| Poll::new())
+        .collect::<io::Result<Vec<_>>>()
+        .map_err(|error| format!("cannot make {threads} polls: {error}"))?;
+    let first = polls.iter().map(|poll| poll.as_raw_fd() + 1).max().unwrap_or(3);
+    let shared = Arc::new(Shared::new(threads));
+    watch_signals(Arc::clone(&shared))?;
+    let before = resident_bytes();
+    let start = Start {
+        setup: Arc::clone(&setup),
+        shared: Arc::clone(&shared),
+        parted: Arc::new(Barrier::new(threads as usize)),
+        first: u32::try_from(first).expect("descriptors are not negative"),
+    };
+    let (results, gathered) = channel();
+    for (thread, poll) in (0..threads).zip(polls) {
+        let (start, driver, results) = (start.clone(), driver.clone(), results.clone());
+        thread::Builder::new()
+            .name(format!("loop-{thread}"))
+            .spawn(move || start.run_loop(thread, poll, driver, &results))
+            .map_err(|error| format!("cannot start thread {thread} of {threads}: {error}"))?;
+    }
+    drop(results);
+
+    let mut watch =
+        Watch { progress: Progress::new(), shared, after: None, tally: Tally::default() };
+    for _ in 0..threads {
+        loop {
+            watch.look(&setup);
+            match gathered.recv_timeout(WATCH) {
+                Ok(result) => break watch.tally.merge(&result?),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => {
+                    return Err("an event loop ended unexpectedly".to_owned());
+                }
+            }
+        }
+    }
+    Ok(watch.outcome(before))
+}
+
+/// What each thread starts from.
+#[derive(Clone)]
+struct Start {
+    setup: Arc<Setup>,
+    shared: Arc<Shared>,
+    parted: Arc<Barrier>,
+    first: u32,
+}
+
+impl Start {
+    fn run_loop<D: Driver>(
+        self,
+        thread: u32,
+        poll: Poll,
+        driver: impl Fn(u32) -> D,
+        results: &Sender<Result<Tally, String>>,
+    ) {
+        let parted = match self.setup.plan.private_tables {
+            true => unshare_above(self.first),
+            false => Ok(()),
+        };
+        // No socket before all tables have parted, also if one could not.
+        self.parted.wait();
+        let result = parted
+            .map_err(|error| format!("descriptor tables of threads are not permitted: {error}"))
+            .and_then(|()| {
+                EventLoop::new(poll, thread, self.setup, self.shared, driver(thread))
+                    .and_then(EventLoop::run)
+                    .map_err(|error| format!("event loop {thread}: {error}"))
+            });
+        // The receiver is gone only if another loop has failed, which ends the run.
+        let _ = results.send(result);
+    }
+}
+
+/// The main thread, while the loops run.
+struct Watch {
+    progress: Progress,
+    shared: Arc<Shared>,
+    after: Option<u64>,
+    tally: Tally,
+}
+
+impl Watch {
+    fn look(&mut self, setup: &Setup) {
+        if self.after.is_none() && self.shared.ramped_at().is_some() {
+            self.after = resident_bytes();
+        }
+        self.progress.show(setup, &self.shared);
+    }
+
+    fn outcome(mut self, before: Option<u64>) -> Outcome {
+        self.progress.end();
+        let total = self.shared.clock.now();
+        Outcome {
+            tally: self.tally,
+            ramp: self.shared.ramped_at().unwrap_or(total),
+            total,
+            interrupted: self.shared.stopping(),
+            resident: before.zip(self.after),
+        }
+    }
+}
+
+/// Takes SIGINT and SIGTERM on a thread of its own; all threads started later inherit the mask.
+fn watch_signals(shared: Arc<Shared>) -> Result<(), String> {
+    let mut signals = SigSet::empty();
+    signals.add(Signal::SIGINT);
+    signals.add(Signal::SIGTERM);
+    signals.thread_block().map_err(|error| format!("cannot block signals: {error}"))?;
+    let wait = move || {
+        while signals.wait().is_ok() {
+            if shared.stop.swap(true, Relaxed) {
+                std::process::exit(EXIT_INTERRUPTED);
+            }
+        }
+    };
+    let started = thread::Builder::new().name("signals".to_owned()).spawn(wait);
+    started.map(drop).map_err(|error| format!("cannot start the signal thread: {error}"))
+}
+
+/// `VmRSS` of this process.
+fn resident_bytes() -> Option<u64> {
+    let status = fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kib * 1024)
+}

@@ -1,0 +1,183 @@
+//! What the threads of a run share while it lasts: counters to show, and the two points where they
+//! wait for each other (tables parted; ramp over).
+
+use std::{
+    net::IpAddr,
+    sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::*},
+    time::Duration,
+};
+
+use crate::{
+    clock::{Clock, MILLI, Nanos, due},
+    plan::Plan,
+    tally::Tally,
+    target::Target,
+};
+
+/// From the end of the ramp to the start of the work: enough for every thread to notice.
+const HEAD_START: Nanos = 100 * MILLI;
+
+/// What stays the same for the whole run.
+#[derive(Debug)]
+pub(crate) struct Setup {
+    /// Where to connect.
+    pub(crate) target: Target,
+    /// Threads, tables, source addresses.
+    pub(crate) plan: Plan,
+    /// Connections in all.
+    pub(crate) connections: u32,
+    /// Connects per second; 0: as fast as possible.
+    pub(crate) connect_rate: u64,
+    /// The most handshakes under way at once, in all.
+    pub(crate) max_connecting: u32,
+    /// For handshake, pong, last answers and close, each.
+    pub(crate) timeout: Duration,
+    /// How long to hold, or to send.
+    pub(crate) duration: Duration,
+    /// The read buffer of a connection, in bytes.
+    pub(crate) read_buffer: usize,
+}
+
+impl Setup {
+    /// When connection number `index` is due.
+    pub(crate) fn connect_due(&self, index: u32) -> Nanos {
+        due(u64::from(index), self.connect_rate)
+    }
+
+    /// Where connection number `index` leaves from.
+    pub(crate) fn source(&self, index: u32) -> Option<IpAddr> {
+        self.plan.source(index)
+    }
+}
+
+/// Counters and meeting points.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    /// The time line of all threads.
+    pub(crate) clock: Clock,
+    /// Set to end the run early and in order.
+    pub(crate) stop: AtomicBool,
+    ramping: AtomicU32,
+    ramped_at: AtomicU64,
+    live: Vec<Live>,
+}
+
+/// A thread's counters, to be shown while it runs; on cache lines of its own.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct Live {
+    attempted: AtomicU64,
+    connected: AtomicU64,
+    open: AtomicU64,
+    verified: AtomicU64,
+    closed: AtomicU64,
+    sent: AtomicU64,
+    received: AtomicU64,
+    errors: AtomicU64,
+}
+
+/// The sum over all threads at one moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Snapshot {
+    /// Connections begun.
+    pub(crate) attempted: u64,
+    /// Handshakes completed.
+    pub(crate) connected: u64,
+    /// Connections open.
+    pub(crate) open: u64,
+    /// Pings answered.
+    pub(crate) verified: u64,
+    /// Closes answered.
+    pub(crate) closed: u64,
+    /// Messages sent.
+    pub(crate) sent: u64,
+    /// Messages received.
+    pub(crate) received: u64,
+    /// Things that went wrong.
+    pub(crate) errors: u64,
+}
+
+impl Shared {
+    /// For `threads` threads, from now.
+    pub(crate) fn new(threads: u32) -> Self {
+        Self {
+            clock: Clock::start(),
+            stop: AtomicBool::new(false),
+            ramping: AtomicU32::new(threads),
+            ramped_at: AtomicU64::new(Nanos::MAX),
+            live: (0..threads).map(|_| Live::default()).collect(),
+        }
+    }
+
+    /// A thread has opened all it will; the last one to say so starts the work.
+    pub(crate) fn ramped(&self) {
+        if self.ramping.fetch_sub(1, AcqRel) == 1 {
+            self.ramped_at.store(self.clock.now(), Release);
+        }
+    }
+
+    /// When the last thread ended its ramp, if it has.
+    pub(crate) fn ramped_at(&self) -> Option<Nanos> {
+        Some(self.ramped_at.load(Acquire)).filter(|at| *at != Nanos::MAX)
+    }
+
+    /// When the work starts, on all threads; known once the ramp is over.
+    pub(crate) fn work_from(&self) -> Option<Nanos> {
+        self.ramped_at().map(|at| at + HEAD_START)
+    }
+
+    /// Whether the run should end early.
+    pub(crate) fn stopping(&self) -> bool {
+        self.stop.load(Relaxed)
+    }
+
+    /// Shows a thread's counters to the others.
+    pub(crate) fn publish(&self, thread: u32, tally: &Tally) {
+        let live = &self.live[thread as usize];
+        live.attempted.store(tally.attempted, Relaxed);
+        live.connected.store(tally.connected, Relaxed);
+        live.open.store(tally.open, Relaxed);
+        live.verified.store(tally.verified, Relaxed);
+        live.closed.store(tally.closed, Relaxed);
+        live.sent.store(tally.sent, Relaxed);
+        live.received.store(tally.received, Relaxed);
+        live.errors.store(tally.errors(), Relaxed);
+    }
+
+    /// The sum over all threads.
+    pub(crate) fn snapshot(&self) -> Snapshot {
+        self.live.iter().fold(Snapshot::default(), |sum, live| Snapshot {
+            attempted: sum.attempted + live.attempted.load(Relaxed),
+            connected: sum.connected + live.connected.load(Relaxed),
+            open: sum.open + live.open.load(Relaxed),
+            verified: sum.verified + live.verified.load(Relaxed),
+            closed: sum.closed + live.closed.load(Relaxed),
+            sent: sum.sent + live.sent.load(Relaxed),
+            received: sum.received + live.received.load(Relaxed),
+            errors: sum.errors + live.errors.load(Relaxed),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_thread_starts_the_work() {
+        let shared = Shared::new(2);
+        shared.ramped();
+        assert_eq!(shared.work_from(), None);
+        shared.ramped();
+        assert!(shared.work_from() > shared.ramped_at());
+    }
+
+    #[test]
+    fn a_snapshot_sums_the_threads() {
+        let shared = Shared::new(2);
+        shared.publish(0, &Tally { sent: 1, ..Tally::default() });
+        shared.publish(1, &Tally { sent: 2, open: 4, unsent: 3, ..Tally::default() });
+        let sum = shared.snapshot();
+        assert_eq!((sum.sent, sum.open, sum.errors), (3, 4, 3));
+    }
+}

@@ -1,0 +1,382 @@
+//! The connections of one event loop: each from connect to its end, every end counted once.
+//!
+//! Invariants:
+//! - A key below the loop's share of connections is either vacant or one connection.
+//! - After an event or a turn, all bytes that had come are read, and all that is queued is written
+//!   or waits for the socket to become writable.
+//! - A connection ends in exactly one count: refused, lost, unclosed or closed.
+
+use std::{
+    io::{ErrorKind, Write as _},
+    sync::Arc,
+};
+
+use mio::{Interest, Registry, Token, net::TcpStream};
+use slab::Slab;
+use tungstenite::{
+    Message,
+    protocol::{CloseFrame, Role, WebSocketConfig, WebSocketContext},
+};
+
+use crate::{
+    clock::{Clock, Nanos, nanos},
+    handshake::Handshake,
+    link::{Driver, Link, Wait},
+    shared::Setup,
+    socket::{Readiness, Wire, open},
+    tally::Tally,
+    trouble::{Trouble, Waiting, count},
+};
+
+/// What all connections of a loop read through.
+const SCRATCH: usize = 64 * 1024;
+/// What may wait to be written on a connection before its peer counts as not reading, beyond one
+/// message of the largest size.
+const MAX_UNWRITTEN: usize = 64 << 20;
+
+/// The connections of one event loop.
+pub(crate) struct Table<C> {
+    registry: Registry,
+    setup: Arc<Setup>,
+    clock: Clock,
+    conns: Slab<Conn<C>>,
+    /// Dense, beside the connections, because it is swept often.
+    waits: Vec<Wait>,
+    scratch: Box<[u8]>,
+    /// What this loop counts.
+    pub(crate) tally: Tally,
+    connecting: u32,
+}
+
+/// One connection.
+struct Conn<C> {
+    socket: TcpStream,
+    index: u32,
+    codec: Codec,
+    phase: Phase,
+    client: C,
+}
+
+/// Who reads and writes the bytes.
+// Nearly all are open nearly always, and a box would cost those an allocation.
+#[allow(clippy::large_enum_variant)]
+enum Codec {
+    /// Connecting or in the opening handshake, since this time.
+    Handshake(Box<Handshake>, Nanos),
+    /// Frames.
+    Frames(WebSocketContext),
+}
+
+/// How far a connection is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// No connection yet, or no answer to the handshake.
+    Opening,
+    /// Messages pass.
+    Open,
+    /// We sent Close and wait for the peer's.
+    Closing,
+    /// Both Closes are through; the server should end the stream (RFC 6455, section 7.1.1).
+    Closed,
+}
+
+impl<C: Default> Table<C> {
+    /// An empty table that can hold `share` connections.
+    pub(crate) fn new(registry: Registry, setup: Arc<Setup>, clock: Clock, share: usize) -> Self {
+        Self {
+            registry,
+            setup,
+            clock,
+            conns: Slab::with_capacity(share),
+            waits: vec![Wait::default(); share],
+            scratch: vec![0; SCRATCH].into_boxed_slice(),
+            tally: Tally::default(),
+            connecting: 0,
+        }
+    }
+
+    /// Handshakes under way.
+    pub(crate) fn connecting(&self) -> u32 {
+        self.connecting
+    }
+
+    /// Whether no connection is left.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.conns.is_empty()
+    }
+
+    /// Every key is below this.
+    pub(crate) fn keys_end(&self) -> usize {
+        self.waits.len()
+    }
+
+    /// The keys of all open connections.
+    pub(crate) fn open_keys(&self) -> Vec<usize> {
+        let open = self.conns.iter().filter(|(_, conn)| conn.phase == Phase::Open);
+        open.map(|(key, _)| key).collect()
+    }
+
+    /// The time.
+    pub(crate) fn now(&self) -> Nanos {
+        self.clock.now()
+    }
+
+    /// Begins connection number `index`; its handshake counts from `since`.
+    pub(crate) fn connect(
+        &mut self,
+        index: u32,
+        since: Nanos,
+        driver: &mut impl Driver<Client = C>,
+    ) {
+        self.tally.attempted += 1;
+        let opened = open(self.setup.target.address, self.setup.source(index));
+        let key = match opened.and_then(|socket| self.insert(socket, index, since)) {
+            Ok(key) => key,
+            Err(error) => {
+                return count(&mut self.tally.refused, Trouble::from_io(&error));
+            }
+        };
+        let timeout = nanos(self.setup.timeout);
+        self.waits[key].pending = Some((Waiting::Handshake, self.clock.now() + timeout));
+        // On loopback the connection is often there already: that saves waiting for the event.
+        self.pump(key, Readiness::Nothing, driver);
+    }
+
+    fn insert(&mut self, socket: TcpStream, index: u32, since: Nanos) -> std::io::Result<usize> {
+        let codec = Codec::Handshake(Box::new(Handshake::new(&self.setup.target)), since);
+        let (phase, client) = (Phase::Opening, C::default());
+        let key = self.conns.insert(Conn { socket, index, codec, phase, client });
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        let socket = &mut self.conns[key].socket;
+        if let Err(error) = self.registry.register(socket, Token(key), interest) {
+            self.conns.remove(key);
+            return Err(error);
+        }
+        self.connecting += 1;
+        Ok(key)
+    }
+
+    /// Works on a connection after an event.
+    pub(crate) fn pump(
+        &mut self,
+        key: usize,
+        readiness: Readiness,
+        driver: &mut impl Driver<Client = C>,
+    ) {
+        // An event of a connection that ended in this very batch finds nothing, or the next one
+        // under the same key, for which it is merely a needless look.
+        if !self.conns.contains(key) {
+            return;
+        }
+        let now = self.clock.now();
+        let result = self.handshake(key, readiness, now).and_then(|readiness| {
+            self.visit(key, readiness, now, |link| {
+                let ended = pump_messages(link, driver);
+                // What ended the connection says more than that it cannot be written any more.
+                ended.and(link.flush())
+            })
+        });
+        if let Err(trouble) = result {
+            self.end(key, trouble, driver);
+        }
+    }
+
+    /// Works on an open connection in the course of a turn, and writes what that queued.
+    pub(crate) fn with<D: Driver<Client = C>>(
+        &mut self,
+        driver: &mut D,
+        key: usize,
+        work: impl FnOnce(&mut D, &mut Link<'_, C>) -> Result<(), Trouble>,
+    ) -> bool {
+        let open = self.conns.get(key).is_some_and(|conn| conn.phase == Phase::Open);
+        if !open {
+            return false;
+        }
+        let now = self.clock.now();
+        let result = self.visit(key, Readiness::Nothing, now, |link| {
+            work(driver, link).and_then(|()| link.flush())
+        });
+        match result {
+            Ok(()) => true,
+            Err(trouble) => {
+                self.end(key, trouble, driver);
+                false
+            }
+        }
+    }
+
+    /// Begins to close a connection, if it is open.
+    pub(crate) fn close(&mut self, key: usize, driver: &mut impl Driver<Client = C>) {
+        let Some(conn) = self.conns.get_mut(key) else { return };
+        if conn.phase != Phase::Open {
+            return;
+        }
+        conn.phase = Phase::Closing;
+        let now = self.clock.now();
+        let result = self.visit(key, Readiness::Nothing, now, |link| {
+            link.await_for(Waiting::Close);
+            link.close()
+        });
+        if let Err(trouble) = result {
+            self.end(key, trouble, driver);
+        }
+    }
+
+    /// Ends what has waited too long.
+    pub(crate) fn sweep(&mut self, now: Nanos, driver: &mut impl Driver<Client = C>) {
+        for key in 0..self.waits.len() {
+            if let Some((waiting, until)) = self.waits[key].pending
+                && until <= now
+            {
+                self.end(key, Trouble::Timeout(waiting), driver);
+            }
+        }
+    }
+
+    /// Drives the opening handshake, if that is where the connection is. Returns what there may
+    /// still be to read.
+    fn handshake(
+        &mut self,
+        key: usize,
+        readiness: Readiness,
+        now: Nanos,
+    ) -> Result<Readiness, Trouble> {
+        let conn = &mut self.conns[key];
+        let Codec::Handshake(handshake, since) = &mut conn.codec else { return Ok(readiness) };
+        let since = *since;
+        let mut wire = Wire::new(&mut conn.socket, &mut self.scratch, readiness, self.clock, now);
+        let result = exchange(handshake, &mut wire);
+        let (now, readiness) = (wire.now, wire.readiness());
+        self.tally.bytes_in += wire.bytes_in;
+        self.tally.bytes_out += wire.bytes_out;
+        let Some(tail) = result? else { return Ok(Readiness::Nothing) };
+        conn.codec = Codec::Frames(context(tail, self.setup.read_buffer));
+        conn.phase = Phase::Open;
+        self.waits[key].pending = None;
+        self.connecting -= 1;
+        self.tally.connected += 1;
+        self.tally.open += 1;
+        self.tally.handshake.record(now.saturating_sub(since));
+        Ok(readiness)
+    }
+
+    /// Borrows a connection behind its handshake as a link, and counts what passes over it.
+    fn visit(
+        &mut self,
+        key: usize,
+        readiness: Readiness,
+        now: Nanos,
+        work: impl FnOnce(&mut Link<'_, C>) -> Result<(), Trouble>,
+    ) -> Result<(), Trouble> {
+        let conn = &mut self.conns[key];
+        let Codec::Frames(context) = &mut conn.codec else { return Ok(()) };
+        let mut link = Link {
+            index: conn.index,
+            client: &mut conn.client,
+            tally: &mut self.tally,
+            wire: Wire::new(&mut conn.socket, &mut self.scratch, readiness, self.clock, now),
+            context,
+            phase: &mut conn.phase,
+            wait: &mut self.waits[key],
+            timeout: nanos(self.setup.timeout),
+        };
+        let result = work(&mut link);
+        let (bytes_in, bytes_out) = (link.wire.bytes_in, link.wire.bytes_out);
+        self.tally.bytes_in += bytes_in;
+        self.tally.bytes_out += bytes_out;
+        result
+    }
+
+    /// Ends a connection and counts why.
+    fn end(&mut self, key: usize, trouble: Trouble, driver: &mut impl Driver<Client = C>) {
+        let conn = self.conns.remove(key);
+        self.waits[key].pending = None;
+        let kinds = match conn.phase {
+            Phase::Opening => {
+                self.connecting -= 1;
+                &mut self.tally.refused
+            }
+            Phase::Open => {
+                self.tally.open -= 1;
+                driver.lost(&conn.client, &mut self.tally);
+                &mut self.tally.lost
+            }
+            Phase::Closing => {
+                self.tally.open -= 1;
+                &mut self.tally.unclosed
+            }
+            Phase::Closed => {
+                self.tally.open -= 1;
+                self.tally.left_open += u64::from(trouble == Trouble::Timeout(Waiting::End));
+                return;
+            }
+        };
+        count(kinds, trouble);
+    }
+}
+
+/// Writes the request and reads the answer; returns the bytes behind it once it is right.
+fn exchange(handshake: &mut Handshake, wire: &mut Wire<'_>) -> Result<Option<Vec<u8>>, Trouble> {
+    while !handshake.unwritten().is_empty() {
+        match wire.write(handshake.unwritten()) {
+            Ok(count) => handshake.wrote(count),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(None),
+            Err(error) => return Err(Trouble::from_io(&error)),
+        }
+    }
+    loop {
+        match wire.fill() {
+            Ok([]) => return Err(Trouble::Eof),
+            Ok(bytes) => {
+                if let Some(tail) = handshake.received(bytes)? {
+                    return Ok(Some(tail));
+                }
+            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(None),
+            Err(error) => return Err(Trouble::from_io(&error)),
+        }
+    }
+}
+
+/// Reads and deals with all that has come.
+fn pump_messages<D: Driver>(link: &mut Link<'_, D::Client>, driver: &mut D) -> Result<(), Trouble> {
+    while let Some(message) = link.read()? {
+        match (message, *link.phase) {
+            (Message::Close(frame), Phase::Closing) => closed(link, frame)?,
+            (Message::Close(frame), _) => return Err(Trouble::Closed(code(frame))),
+            (message, Phase::Open) => driver.message(link, message)?,
+            // What was on its way when we sent Close.
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// The peer has answered our Close.
+fn closed<C>(link: &mut Link<'_, C>, frame: Option<CloseFrame>) -> Result<(), Trouble> {
+    match code(frame) {
+        1000 => {
+            *link.phase = Phase::Closed;
+            link.tally.closed += 1;
+            link.await_for(Waiting::End);
+            Ok(())
+        }
+        other => Err(Trouble::Closed(other)),
+    }
+}
+
+/// The code of a Close; 1005 where it has none (RFC 6455, section 7.1.5).
+fn code(frame: Option<CloseFrame>) -> u16 {
+    frame.map_or(1005, |frame| frame.code.into())
+}
+
+/// A client's codec with small buffers, that has read `tail` already.
+fn context(tail: Vec<u8>, read_buffer: usize) -> WebSocketContext {
+    let config = WebSocketConfig::default()
+        .read_buffer_size(read_buffer)
+        .write_buffer_size(MAX_UNWRITTEN)
+        .max_write_buffer_size(2 * MAX_UNWRITTEN)
+        .max_message_size(None)
+        .max_frame_size(None);
+    WebSocketContext::from_partially_read(tail, Role::Client, Some(config))
+}
