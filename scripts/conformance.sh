@@ -39,33 +39,10 @@ while [ $# -gt 0 ]; do
 done
 
 reports=$root/.conformance
-gateway=
-
-stop_gateway() {
-  [ -n "$gateway" ] || return 0
-  kill "$gateway" 2>/dev/null || true
-  wait "$gateway" 2>/dev/null || true
-  gateway=
-}
 trap stop_gateway EXIT
 
-# Starts a gateway with $1 workers, its stderr in $2, and sets `url` when it listens.
-#
 # Group 9 sends messages of 16 MiB, and of 4 MiB in 65,536 fragments; both leave again as one message.
-start_gateway() {
-  "$bin" --listen 127.0.0.1:0 --workers "$1" --max-message 32MiB --max-frame 32MiB --max-fragments 100000 \
-    --outbound-limit 64MiB </dev/null 2>"$2" &
-  gateway=$!
-  local waited
-  for ((waited = 0; waited < 100; waited++)); do
-    url=$(sed -n 's/.*listening on \(127\.0\.0\.1:[0-9]*\).*/ws:\/\/\1\/echo/p;' "$2" | head -n 1)
-    [ -z "$url" ] || return 0
-    kill -0 "$gateway" 2>/dev/null || break
-    sleep 0.1
-  done
-  cat "$2" >&2
-  die "the gateway did not say 'listening on 127.0.0.1:PORT'"
-}
+limits=(--max-message 32MiB --max-frame 32MiB --max-fragments 100000 --outbound-limit 64MiB)
 
 # Runs the suite against `url`; $1: the directory for its reports. Fails on anything but OK.
 run_suite() {
@@ -115,7 +92,8 @@ fi
 mkdir -p "$reports"
 failed=false
 for count in $workers; do
-  start_gateway "$count" "$reports/gateway-$count.log"
+  start_gateway "$bin" "$reports/gateway-$count.log" --workers "$count" "${limits[@]}"
+  url=ws://$gateway_address/echo
   echo "conformance: $url with --workers $count"
   run_suite "$reports/workers-$count" || failed=true
   kill -0 "$gateway" 2>/dev/null || die "the gateway died; its log: $reports/gateway-$count.log"

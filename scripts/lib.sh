@@ -74,3 +74,33 @@ make_autobahn() {
   }
   stamp "$env" "$contents"
 }
+
+gateway=
+gateway_address=
+
+# Starts gateway $1 on a free port, its stderr in file $2, with the further arguments; sets `gateway` to its pid and
+# `gateway_address` to HOST:PORT once it listens. Callers trap EXIT with stop_gateway.
+start_gateway() {
+  local bin=$1 log=$2 waited
+  shift 2
+  "$bin" --listen 127.0.0.1:0 "$@" </dev/null >/dev/null 2>"$log" &
+  gateway=$!
+  for ((waited = 0; waited < 100; waited++)); do
+    gateway_address=$(sed -n 's/.*listening on \(127\.0\.0\.1:[0-9]*\).*/\1/p' "$log" | head -n 1)
+    [ -z "$gateway_address" ] || return 0
+    kill -0 "$gateway" 2>/dev/null || break
+    sleep 0.1
+  done
+  cat "$log" >&2
+  die "the gateway did not say 'listening on 127.0.0.1:PORT'"
+}
+
+# SIGTERM to what start_gateway started; its exit status. Without one, nothing.
+stop_gateway() {
+  [ -n "$gateway" ] || return 0
+  local pid=$gateway status=0
+  gateway=
+  kill "$pid" 2>/dev/null || true
+  wait "$pid" 2>/dev/null || status=$?
+  return "$status"
+}
