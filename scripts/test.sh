@@ -1,0 +1,168 @@
+#!/usr/bin/env bash
+# All the tests, in the order in which they are cheapest to fail. About a quarter of an hour on two cores from nothing.
+set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+cd "$root"
+
+usage() {
+  cat <<'END'
+usage: scripts/test.sh [--list] [STEP…]
+
+Runs every step, or only those named, in the order of --list, and stops at the first that fails.
+
+environment:
+  CI=true         conformance may not be skipped
+  FUZZ_SECONDS    seconds of fuzzing, shared by the targets [default: 120]
+  TIDEGATE_CACHE  where setup installs [default: .cache]
+END
+}
+
+# Each step's function is `step_NAME`.
+steps=(setup fmt clippy doc deny build nextest doctest loom corpus conformance loadtest fuzz)
+
+step_setup() { scripts/setup.sh; }
+
+step_fmt() {
+  cargo fmt --all --check
+  [ ! -f fuzz/Cargo.toml ] || cargo fmt --manifest-path fuzz/Cargo.toml --check
+}
+
+step_clippy() { cargo clippy --workspace --all-targets --locked -- -D warnings; }
+
+step_doc() { RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --document-private-items --locked; }
+
+# Only what can be told without asking anybody: known vulnerabilities would have to be fetched.
+step_deny() {
+  have cargo-deny || skip "cargo-deny is not installed"
+  cargo deny --offline check bans licenses sources
+}
+
+step_build() { cargo build --workspace --release --locked; }
+
+step_nextest() {
+  local profile=default
+  [ "${CI:-}" != true ] || profile=ci
+  cargo nextest run --workspace --locked --profile "$profile"
+}
+
+step_doctest() { cargo test --workspace --doc --locked; }
+
+# Every interleaving of the lock-free parts. A target directory of its own, or all else would be built anew after it.
+step_loom() {
+  local tests=() file
+  for file in tests/loom_*.rs; do
+    [ ! -e "$file" ] || tests+=(--test "$(basename "$file" .rs)")
+  done
+  [ ${#tests[@]} -gt 0 ] || skip "no tests/loom_*.rs"
+  RUSTFLAGS='--cfg loom' CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 \
+    cargo test --release --locked --target-dir target/loom "${tests[@]}"
+}
+
+# What fuzzing has kept, through the same checks, with no fuzzer.
+step_corpus() {
+  [ -f fuzz/Cargo.toml ] || skip "no fuzz/"
+  cargo test --manifest-path fuzz/Cargo.toml --target-dir target/corpus
+}
+
+step_conformance() {
+  local require=()
+  [ "${CI:-}" != true ] || require=(--require)
+  TIDEGATE_BIN=$(release_binary tidegate) scripts/conformance.sh "${require[@]}"
+}
+
+step_loadtest() {
+  local loadtest workers known='connect echo ' commands
+  loadtest=$(release_binary loadtest)
+  # A command that is added and not run here fails the step.
+  commands=$("$loadtest" --help | sed -n '/^Commands:/,/^$/s/^  \([a-z-]*\) .*/\1/p' | { grep -vx help || true; } | sort | tr '\n' ' ')
+  [ "$commands" = "$known" ] || die "loadtest has the commands '$commands'; run here are '$known'"
+  trap stop_gateway EXIT
+  for workers in 0 2; do
+    start_gateway "$(release_binary tidegate)" "$root/target/loadtest-gateway.log" --workers "$workers"
+    local url=ws://$gateway_address/echo
+    "$loadtest" connect --url "$url" --connections 2000 --rate 2000 --hold 2s
+    "$loadtest" echo --url "$url" --connections 100 --duration 3s
+    "$loadtest" echo --url "$url" --connections 20 --pipeline 16 --size 4KiB --text --duration 3s
+    "$loadtest" echo --url "$url" --connections 50 --rate 2000 --duration 3s
+    stop_gateway || die "the gateway left with status $?; its log: target/loadtest-gateway.log"
+  done
+}
+
+step_fuzz() {
+  [ -f fuzz/Cargo.toml ] || skip "no fuzz/"
+  local cargo=(cargo) targets target seconds found
+  # libFuzzer needs flags that are not stable; a stable compiler can be told to take them all the same.
+  if cargo +nightly --version >/dev/null 2>&1; then
+    cargo=(cargo +nightly)
+  else
+    export RUSTC_BOOTSTRAP=1
+  fi
+  targets=$("${cargo[@]}" fuzz list)
+  [ -n "$targets" ] || die "no fuzz targets"
+  for target in $targets; do "${cargo[@]}" fuzz build "$target"; done
+  seconds=$((${FUZZ_SECONDS:-120} / $(wc -w <<<"$targets")))
+  for target in $targets; do
+    # The kept corpus is read; what is found goes where git does not look, unless somebody keeps it.
+    found=$root/target/fuzz-found/$target
+    mkdir -p "$found" "fuzz/corpus/$target"
+    "${cargo[@]}" fuzz run "$target" "$found" "fuzz/corpus/$target" -- \
+      -max_total_time="$seconds" -timeout=10 -rss_limit_mb=4096 -print_final_stats=1 -verbosity=0
+  done
+}
+
+release_binary() {
+  local path
+  path=$(target_dir)/release/$1
+  [ -x "$path" ] || cargo build --workspace --release --locked >&2
+  echo "$path"
+}
+
+# Ends a step, which then counts as skipped.
+skip() {
+  echo "skipped: $*"
+  exit 77
+}
+
+run_steps() {
+  local step began status passed=0 skipped=0
+  for step in "$@"; do
+    say "=== $step"
+    began=$SECONDS
+    # A shell of its own, so that `set -e` holds inside it: in a condition it would not.
+    status=0
+    set +e
+    (
+      set -e
+      "step_$step"
+    )
+    status=$?
+    set -e
+    say "=== $step: $((SECONDS - began)) s, status $status"
+    case $status in
+      0) passed=$((passed + 1)) ;;
+      77) skipped=$((skipped + 1)) ;;
+      *)
+        say "=== failed: $step"
+        echo "steps: $passed passed, 1 failed, $skipped skipped"
+        exit 1
+        ;;
+    esac
+  done
+  echo "steps: $passed passed, 0 failed, $skipped skipped"
+}
+
+case ${1:-} in
+  --list) printf '%s\n' "${steps[@]}" && exit 0 ;;
+  -h | --help) usage && exit 0 ;;
+esac
+for step in "$@"; do
+  [[ " ${steps[*]} " == *" $step "* ]] || die "no step '$step'; there are: ${steps[*]}"
+done
+wanted=("${steps[@]}")
+if [ $# -gt 0 ]; then
+  wanted=()
+  for step in "${steps[@]}"; do
+    if [[ " $* " == *" $step "* ]]; then wanted+=("$step"); fi
+  done
+fi
+run_steps "${wanted[@]}"
