@@ -8,6 +8,7 @@
 //!   settled, or the close deadline passed), and after it nothing is queued;
 //! - nothing is read once the peer's Close, its EOF or a violation of its was seen.
 
+mod ending;
 mod life;
 mod outbox;
 mod timers;
