@@ -52,6 +52,10 @@ pub(super) fn decode(kind: MessageKind, payload: &[u8]) -> Result<Message<'_>, N
     if matches!(kind, MessageKind::Binary) {
         return Err(bad_request(None, &JsonError::Binary));
     }
+    // A derived struct would also be read from an array, by position.
+    if payload.trim_ascii_start().first() != Some(&b'{') {
+        return Err(bad_request(None, &JsonError::NoObject));
+    }
     let request: Request<'_> =
         serde_json::from_slice(payload).map_err(|e| bad_request(None, &JsonError::Malformed(e)))?;
     let correlation = Some(request.id.map_or(&b"null"[..], |id| id.get().as_bytes()));
