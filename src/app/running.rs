@@ -265,6 +265,7 @@ impl Drop for Running {
         self.gateway.shared.force();
         self.gateway.shared.stop_workers();
         self.stop_reporting();
+        self.wait(Instant::now() + WORKERS_PATIENCE, |ended| ended.loops + ended.workers, || false);
         // Threads that a handler holds up are left to end by themselves.
         for thread in self.threads.drain(..) {
             if thread.is_finished() {

@@ -31,6 +31,9 @@ pub(super) const LISTENERS: usize = 2;
 /// The token of slot 0.
 pub(super) const SLOTS: usize = 1024;
 
+/// Connections that hold less than this are not what fills the memory.
+const SHED_BYTES: usize = 4096;
+
 /// What a loop is made from.
 #[derive(Debug)]
 pub struct LoopParts {
@@ -121,6 +124,8 @@ pub struct EventLoop {
     pub(super) next_sweep: Tick,
     /// When the turn began.
     pub(super) now: Instant,
+    /// The tick at which shedding last had nothing left to shed.
+    last_shed: Tick,
     draining: bool,
     done: bool,
 }
@@ -141,7 +146,10 @@ impl EventLoop {
         let snapshot = shared.snapshot();
         let memory = LocalMemory::new(Arc::clone(&shared.memory));
         let table = Table::new(index, acceptor.slots());
-        let read_buffer = vec![0; snapshot.config.tuning.read_buffer_bytes];
+        // A request head that drips in is put together here, with what came behind it.
+        let read_bytes = (snapshot.config.tuning.read_buffer_bytes)
+            .max(2 * snapshot.head_limits.max_header_bytes);
+        let read_buffer = vec![0; read_bytes];
         Ok(Self {
             index,
             poll,
@@ -170,6 +178,7 @@ impl EventLoop {
             due: Vec::new(),
             next_sweep: Tick::MAX,
             now: shared.started_at,
+            last_shed: 0,
             draining: false,
             done: false,
             shared,
@@ -489,19 +498,19 @@ impl EventLoop {
         }
     }
 
-    /// Frees slots at the memory ceiling: the heaviest first, until the total is below it again.
+    /// Sheds connections at the memory ceiling: the heaviest first, until the total is below it.
     fn shed_if_over_memory(&mut self) {
-        if !self.shared.memory.over_limit() {
+        if !self.shared.memory.over_limit() || self.last_shed == self.kit.tick {
             return;
         }
         self.memory.settle();
-        while self.shared.memory.over_limit() {
-            let Some((index, bytes)) = self.table.heaviest() else { return };
-            if bytes < 4096 {
-                // What is left here is not what fills the memory.
+        let mut heavy = self.table.heavier_than(SHED_BYTES);
+        heavy.sort_unstable_by_key(|(_, bytes)| std::cmp::Reverse(*bytes));
+        for (index, _) in heavy {
+            if !self.shared.memory.over_limit() {
                 return;
             }
-            let Some(slot) = self.table.get_mut(index) else { return };
+            let Some(slot) = self.table.get_mut(index) else { continue };
             let before = (slot.conn.outbox_bytes(), slot.conn.inbound_bytes());
             let mut env = self.kit.env(slot.endpoint);
             slot.conn.shed(&mut env);
@@ -509,6 +518,8 @@ impl EventLoop {
             self.after_change(index);
             self.memory.settle();
         }
+        // What fills the memory is not on this loop: look again at the next tick, not every turn.
+        self.last_shed = self.kit.tick;
     }
 
     /// Carries a change of one connection's memory into the count.

@@ -241,15 +241,15 @@ impl Table {
         self.slots.iter().map(|(index, _)| index)
     }
 
-    /// The slot that holds the most memory, with its bytes.
+    /// The slots whose connections hold at least `bytes` of memory, with how much they hold.
     #[must_use]
-    pub fn heaviest(&self) -> Option<(usize, usize)> {
+    pub fn heavier_than(&self, bytes: usize) -> Vec<(usize, usize)> {
         self.slots
             .iter()
             .filter(|(_, slot)| !slot.marks.has(Marks::BURIED))
             .map(|(index, slot)| (index, slot.conn.outbox_bytes() + slot.conn.inbound_bytes()))
-            .max_by_key(|(_, bytes)| *bytes)
-            .filter(|(_, bytes)| *bytes > 0)
+            .filter(|(_, held)| *held >= bytes)
+            .collect()
     }
 }
 
