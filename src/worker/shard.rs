@@ -23,7 +23,7 @@ use crate::routing::{
 };
 use crate::telemetry::counters::WorkerCounters;
 use crate::telemetry::memory::{Component, LocalMemory};
-use crate::telemetry::stages::{Stage, StageRecorder};
+use crate::telemetry::stages::{Stage, StageCell, StageRecorder};
 
 /// What a shard is made from.
 #[derive(Debug)]
@@ -142,6 +142,18 @@ impl Shard {
     #[must_use]
     pub fn counters(&self) -> &WorkerCounters {
         &self.parts.counters
+    }
+
+    /// What it counts, for those who read it.
+    #[must_use]
+    pub fn counters_handle(&self) -> Arc<WorkerCounters> {
+        Arc::clone(&self.parts.counters)
+    }
+
+    /// Where what it times is collected from.
+    #[must_use]
+    pub fn stage_cell(&self) -> Arc<StageCell> {
+        self.parts.stages.cell()
     }
 
     /// Settles what it holds back of the ceiling's count.
