@@ -9,16 +9,16 @@ use crossbeam_channel::{Receiver, Sender};
 use mio::{Events, Poll, Token};
 
 use super::accept::Acceptor;
-use super::gate::{Gate, Sent};
+use super::gate::Gate;
 use super::table::{Marks, Table};
 use super::topics::Topics;
 use crate::app::{Shared, Snapshot};
-use crate::connection::{Env, OutboxPool, Phase, Room, Tick};
+use crate::connection::{Env, OutboxPool, Room, Tick};
 use crate::limits::TICK_MS;
 use crate::protocol::Spare;
 use crate::routing::{EndpointId, adopt_executor};
-use crate::telemetry::counters::{LoopCounters, RefusalCause};
-use crate::telemetry::memory::{Component, LocalMemory};
+use crate::telemetry::counters::LoopCounters;
+use crate::telemetry::memory::LocalMemory;
 use crate::telemetry::stages::{Stage, StageRecorder};
 use crate::worker::{Alarm, Batch, LaneReceiver, LaneSender, Post, Shard};
 
@@ -30,9 +30,6 @@ pub(super) const HAND_OVER: Token = Token(1);
 pub(super) const LISTENERS: usize = 2;
 /// The token of slot 0.
 pub(super) const SLOTS: usize = 1024;
-
-/// Connections that hold less than this are not what fills the memory.
-const SHED_BYTES: usize = 4096;
 
 /// What a loop is made from.
 #[derive(Debug)]
@@ -125,8 +122,8 @@ pub struct EventLoop {
     /// When the turn began.
     pub(super) now: Instant,
     /// The tick at which shedding last had nothing left to shed.
-    last_shed: Tick,
-    draining: bool,
+    pub(super) last_shed: Tick,
+    pub(super) draining: bool,
     done: bool,
 }
 
@@ -360,186 +357,12 @@ impl EventLoop {
         }
     }
 
-    /// Does what rooms whose home is this loop have to do (inline routing only).
-    fn serve_rooms(&mut self) {
-        let Routing::Inline(shard) = &mut self.routing else { return };
-        let _ = shard.room_turn(self.now);
-        self.apply_local();
-    }
-
-    /// Applies what the inline shard posts to its own loop.
-    fn apply_local(&mut self) {
-        loop {
-            let Routing::Inline(shard) = &mut self.routing else { return };
-            let Some(mut post) = shard.take_local() else { return };
-            post.routed_at = Some(self.now);
-            self.apply(&mut post);
-            self.give_back(post);
-        }
-    }
-
-    /// Sends what is gathered for the shards. Says whether any took something.
-    pub(super) fn send_batches(&mut self) -> bool {
-        let mut any = false;
-        for shard in 0..self.gates.len() {
-            any |= self.send_batch(shard);
-        }
-        any
-    }
-
-    /// Sends what is gathered for one shard, or routes it here.
-    pub(super) fn send_batch(&mut self, shard: usize) -> bool {
-        let freed = match &mut self.routing {
-            Routing::Pool(lanes) => {
-                let gate = &mut self.gates[shard];
-                match gate.send(&lanes[shard], &self.alarm) {
-                    Sent::Accepted(freed) => freed,
-                    Sent::Nothing | Sent::Refused => return false,
-                }
-            }
-            Routing::Inline(_) => match self.route_inline() {
-                Some(freed) => freed,
-                None => return false,
-            },
-        };
-        for index in freed {
-            self.free(index as usize);
-        }
-        true
-    }
-
-    fn route_inline(&mut self) -> Option<Vec<u32>> {
-        let gate = &mut self.gates[0];
-        let Routing::Inline(shard) = &mut self.routing else { return None };
-        let mut progress = None;
-        if !shard.is_ready() {
-            let _ = shard.message_turn(self.now);
-        }
-        if shard.is_ready()
-            && let Some((batch, closing)) = gate.take_batch()
-        {
-            shard.begin(batch, self.now);
-            let _ = shard.message_turn(self.now);
-            progress = Some(closing);
-        }
-        let blocked = !shard.is_ready();
-        gate.set_blocked(blocked);
-        self.apply_local();
-        progress
-    }
-
-    /// Reads on from connections whose shard takes messages again.
-    fn reopen_gates(&mut self) {
-        for shard in 0..self.gates.len() {
-            if self.gates[shard].is_blocked() {
-                self.send_batch(shard);
-            }
-            if self.gates[shard].is_blocked() {
-                continue;
-            }
-            for index in std::mem::take(&mut self.gates[shard].paused) {
-                self.resume(index as usize);
-            }
-            for index in std::mem::take(&mut self.gates[shard].buried) {
-                self.tell_closed(index as usize, shard);
-            }
-        }
-    }
-
-    fn begin_drain(&mut self) {
-        self.draining = true;
-        self.acceptor.close();
-        let indices: Vec<_> = self.table.indices().collect();
-        for index in indices {
-            self.drain_one(index);
-        }
-    }
-
-    fn drain_one(&mut self, index: usize) {
-        use crate::telemetry::counters::CloseCause;
-        let Some(slot) = self.table.get_mut(index) else { return };
-        match slot.conn.phase() {
-            Phase::Handshake | Phase::Admitting => {
-                self.refuse(index, RefusalCause::Shutdown);
-            }
-            Phase::Open => {
-                let mut env = self.kit.env(slot.endpoint);
-                slot.conn.close_in_order(CloseCause::Shutdown, &mut env);
-                self.after_change(index);
-            }
-            _ => {}
-        }
-    }
-
-    /// The last thing a loop does: counts what it had to leave behind.
-    fn leave(mut self) {
-        let indices: Vec<_> = self.table.indices().collect();
-        for index in indices {
-            use crate::telemetry::counters::CloseCause;
-            if let Some(slot) = self.table.get_mut(index)
-                && !slot.marks.has(Marks::BURIED)
-            {
-                slot.conn.failed(CloseCause::Shutdown);
-                self.bury(index);
-            }
-        }
-        self.memory.settle();
-        if let Routing::Inline(shard) = &mut self.routing {
-            shard.settle_memory();
-        }
-    }
-
     /// The gate of a slot's shard.
     #[inline]
     pub(super) fn gate_of(&self, index: usize) -> usize {
         match &self.routing {
             Routing::Pool(lanes) => self.table.id(index).shard(lanes.len()),
             Routing::Inline(_) => 0,
-        }
-    }
-
-    /// Sheds connections at the memory ceiling: the heaviest first, until the total is below it.
-    fn shed_if_over_memory(&mut self) {
-        if !self.shared.memory.over_limit() || self.last_shed == self.kit.tick {
-            return;
-        }
-        self.memory.settle();
-        let mut heavy = self.table.heavier_than(SHED_BYTES);
-        heavy.sort_unstable_by_key(|(_, bytes)| std::cmp::Reverse(*bytes));
-        for (index, _) in heavy {
-            if !self.shared.memory.over_limit() {
-                return;
-            }
-            let Some(slot) = self.table.get_mut(index) else { continue };
-            let before = (slot.conn.outbox_bytes(), slot.conn.inbound_bytes());
-            let mut env = self.kit.env(slot.endpoint);
-            slot.conn.shed(&mut env);
-            self.note_memory(index, before);
-            self.after_change(index);
-            self.memory.settle();
-        }
-        // What fills the memory is not on this loop: look again at the next tick, not every turn.
-        self.last_shed = self.kit.tick;
-    }
-
-    /// Carries a change of one connection's memory into the count.
-    #[inline]
-    pub(super) fn note_memory(&mut self, index: usize, before: (usize, usize)) {
-        let Some(slot) = self.table.get_mut(index) else { return };
-        let (outbox, inbound) = (slot.conn.outbox_bytes(), slot.conn.inbound_bytes());
-        self.note_memory_of(Component::Outbox, before.0, outbox);
-        self.note_memory_of(Component::Inbound, before.1, inbound);
-    }
-
-    #[inline]
-    fn note_memory_of(&mut self, component: Component, before: usize, after: usize) {
-        if before != after {
-            self.memory.change(component, after as i64 - before as i64);
-            let counter = match component {
-                Component::Outbox => &self.counters.outbox_bytes,
-                _ => &self.counters.inbound_bytes,
-            };
-            counter.set(counter.get().wrapping_add(after as u64).wrapping_sub(before as u64));
         }
     }
 }
