@@ -12,6 +12,8 @@
 mod alarm;
 mod batch;
 mod lane;
+#[cfg(loom)]
+mod loom_model;
 mod outgoing;
 mod pool;
 mod post;
