@@ -141,7 +141,7 @@ impl EventLoop {
         let snapshot = shared.snapshot();
         let memory = LocalMemory::new(Arc::clone(&shared.memory));
         let table = Table::new(index, acceptor.slots());
-        let read_buffer = vec![0; snapshot.config.tuning.read_buffer_bytes];
+        let read_buffer = vec![0; read_buffer_bytes(&snapshot)];
         Ok(Self {
             index,
             poll,
@@ -242,6 +242,9 @@ impl EventLoop {
         self.counters.turns.add(1);
         if let Some(newer) = self.shared.newer_snapshot(&self.kit.snapshot) {
             self.kit.snapshot = newer;
+            // Never less: heads that were kept under the old limits have to fit.
+            let wanted = read_buffer_bytes(&self.kit.snapshot);
+            self.read_buffer.resize(wanted.max(self.read_buffer.len()), 0);
             // Times may have become shorter: look at everyone once.
             self.table.rearm_all(self.kit.tick);
             self.next_sweep = self.kit.tick;
@@ -531,4 +534,9 @@ impl EventLoop {
             counter.set(counter.get().wrapping_add(after as u64).wrapping_sub(before as u64));
         }
     }
+}
+
+/// A request head is parsed in the read buffer, together with what came behind it: both fit.
+fn read_buffer_bytes(snapshot: &Snapshot) -> usize {
+    snapshot.config.tuning.read_buffer_bytes.max(2 * snapshot.head_limits.max_header_bytes)
 }
