@@ -56,6 +56,14 @@ impl<'a> Body<'a> {
             Self::Binary(_) => None,
         }
     }
+
+    /// Reads it as JSON, whatever its form.
+    ///
+    /// # Errors
+    /// Why it is no JSON, or none of this shape.
+    pub fn parse<T: serde::Deserialize<'a>>(&self) -> Result<T, serde_json::Error> {
+        serde_json::from_slice(self.as_bytes())
+    }
 }
 
 impl<'a> From<&'a str> for Body<'a> {

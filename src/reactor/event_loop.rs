@@ -143,10 +143,7 @@ impl EventLoop {
         let snapshot = shared.snapshot();
         let memory = LocalMemory::new(Arc::clone(&shared.memory));
         let table = Table::new(index, acceptor.slots());
-        // A request head that drips in is put together here, with what came behind it.
-        let read_bytes = (snapshot.config.tuning.read_buffer_bytes)
-            .max(2 * snapshot.head_limits.max_header_bytes);
-        let read_buffer = vec![0; read_bytes];
+        let read_buffer = vec![0; read_buffer_bytes(&snapshot)];
         Ok(Self {
             index,
             poll,
@@ -248,6 +245,9 @@ impl EventLoop {
         self.counters.turns.add(1);
         if let Some(newer) = self.shared.newer_snapshot(&self.kit.snapshot) {
             self.kit.snapshot = newer;
+            // Never less: heads that were kept under the old limits have to fit.
+            let wanted = read_buffer_bytes(&self.kit.snapshot);
+            self.read_buffer.resize(wanted.max(self.read_buffer.len()), 0);
             // Times may have become shorter: look at everyone once.
             self.table.rearm_all(self.kit.tick);
             self.next_sweep = self.kit.tick;
@@ -365,4 +365,9 @@ impl EventLoop {
             Routing::Inline(_) => 0,
         }
     }
+}
+
+/// A request head is parsed in the read buffer, together with what came behind it: both fit.
+fn read_buffer_bytes(snapshot: &Snapshot) -> usize {
+    snapshot.config.tuning.read_buffer_bytes.max(2 * snapshot.head_limits.max_header_bytes)
 }
