@@ -102,7 +102,8 @@ fn a_head_that_drips_in_leaves_no_inbound_bytes_behind() {
     for _ in 0..4 {
         let mut s = TcpStream::connect(running.addresses()[0]).unwrap();
         s.set_nodelay(true).unwrap();
-        let text = request("/echo").replace("Host: x", &format!("Host: x\r\nX-Pad: {}", "p".repeat(6000)));
+        let text =
+            request("/echo").replace("Host: x", &format!("Host: x\r\nX-Pad: {}", "p".repeat(6000)));
         for piece in text.as_bytes().chunks(200) {
             s.write_all(piece).unwrap();
             std::thread::sleep(Duration::from_millis(2));

@@ -177,6 +177,12 @@ impl Connection {
         self.outbox.as_ref().map_or(0, |outbox| outbox.heap_bytes())
     }
 
+    /// All that it holds and keeps others from letting go of.
+    #[must_use]
+    pub fn held_bytes(&self) -> usize {
+        self.inbound_bytes() + self.outbox_bytes().max(self.owed_bytes())
+    }
+
     /// Keeps what has come of the request head, and what came behind it.
     pub fn keep_head(&mut self, head: Vec<u8>) {
         self.inbound = Inbound::Head(Box::new(head));
@@ -371,6 +377,13 @@ impl Connection {
             }
         }
         self.paused = paused;
+    }
+
+    /// Whether what is read in this phase has to wait for the worker.
+    #[inline]
+    #[must_use]
+    pub fn may_pause(&self) -> bool {
+        matches!(self.phase, Phase::Handshake | Phase::Open)
     }
 
     /// Whether it is paused.

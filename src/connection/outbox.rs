@@ -40,8 +40,9 @@ pub enum OverflowPolicy {
     KeepLatest,
 }
 
-/// What publishes of one room are replaced by under [`OverflowPolicy::KeepLatest`].
-pub type SharedKey = u64;
+/// Publishes of one key replace each other under [`OverflowPolicy::KeepLatest`]; `None` is
+/// replaced by nothing.
+pub type SharedKey = Option<u64>;
 
 /// Limit and policy that an outbox is filled under.
 #[derive(Clone, Copy, Debug)]
@@ -134,8 +135,8 @@ impl Outbox {
         if room.policy == OverflowPolicy::Close && frame.bytes().len() <= COPY_BYTES {
             return self.push_own(frame.bytes(), true);
         }
-        if room.policy == OverflowPolicy::KeepLatest {
-            self.drop_publishes(Some(key), |outbox| {
+        if room.policy == OverflowPolicy::KeepLatest && key.is_some() {
+            self.drop_publishes(key, |outbox| {
                 outbox.replaced += 1;
                 true
             });
@@ -172,16 +173,12 @@ impl Outbox {
 
     /// Drops, oldest first, publishes (of `key`, if given) of which no byte was written and for
     /// which `wanted` says so.
-    fn drop_publishes(
-        &mut self,
-        key: Option<SharedKey>,
-        mut wanted: impl FnMut(&mut Self) -> bool,
-    ) {
+    fn drop_publishes(&mut self, key: SharedKey, mut wanted: impl FnMut(&mut Self) -> bool) {
         let begun = self.written > 0;
         let mut index = usize::from(begun);
         while index < self.entries.len() {
             let freed = match &self.entries[index] {
-                Entry::Shared { frame, key: k } if key.is_none_or(|key| key == *k) => {
+                Entry::Shared { frame, key: k } if key.is_none() || key == *k => {
                     frame.bytes().len() + ENTRY_OVERHEAD
                 }
                 _ => {
@@ -225,6 +222,9 @@ impl Outbox {
             (self.own_start, self.written) = (0, 0);
         }
         self.owed = owed;
+        // This is done where memory is short, or held by one that is too slow for it.
+        self.own.shrink_to_fit();
+        self.entries.shrink_to_fit();
     }
 
     /// The next bytes to write, as up to `slices.len()` slices; says how many were filled.
@@ -320,13 +320,15 @@ pub struct OutboxPool {
     spare: Vec<Box<Outbox>>,
     max: usize,
     max_capacity_bytes: usize,
+    /// Publishes that outboxes given back had dropped: (`drop-oldest`, `keep-latest`).
+    dropped: (u32, u32),
 }
 
 impl OutboxPool {
     /// Keeps up to `max` outboxes, none with more than `max_capacity_bytes` of memory.
     #[must_use]
     pub fn new(max: usize, max_capacity_bytes: usize) -> Self {
-        Self { spare: Vec::new(), max, max_capacity_bytes }
+        Self { spare: Vec::new(), max, max_capacity_bytes, dropped: (0, 0) }
     }
 
     /// An empty outbox.
@@ -339,9 +341,18 @@ impl OutboxPool {
     /// Takes an outbox back, whatever is in it.
     #[inline]
     pub fn give(&mut self, mut outbox: Box<Outbox>) {
+        let (oldest, replaced) = outbox.take_dropped();
+        self.dropped.0 += oldest;
+        self.dropped.1 += replaced;
         outbox.clear();
         if self.spare.len() < self.max && outbox.heap_bytes() <= self.max_capacity_bytes {
             self.spare.push(outbox);
         }
+    }
+
+    /// Publishes that outboxes given back had dropped since this was last asked:
+    /// (`drop-oldest`, `keep-latest`).
+    pub fn take_dropped(&mut self) -> (u32, u32) {
+        std::mem::take(&mut self.dropped)
     }
 }

@@ -17,7 +17,7 @@ use crate::connection::{Env, OutboxPool, Room, Tick};
 use crate::limits::TICK_MS;
 use crate::protocol::Spare;
 use crate::routing::{EndpointId, adopt_executor};
-use crate::telemetry::counters::LoopCounters;
+use crate::telemetry::counters::{DropCause, LoopCounters};
 use crate::telemetry::memory::LocalMemory;
 use crate::telemetry::stages::{Stage, StageRecorder};
 use crate::worker::{Alarm, Batch, LaneReceiver, LaneSender, Post, Shard};
@@ -30,6 +30,9 @@ pub(super) const HAND_OVER: Token = Token(1);
 pub(super) const LISTENERS: usize = 2;
 /// The token of slot 0.
 pub(super) const SLOTS: usize = 1024;
+
+/// Events taken from the kernel per turn.
+const EVENTS: usize = 1024;
 
 /// What a loop is made from.
 #[derive(Debug)]
@@ -119,8 +122,12 @@ pub struct EventLoop {
     pub(super) answered: Vec<(Instant, Instant, u32)>,
     pub(super) due: Vec<usize>,
     pub(super) next_sweep: Tick,
+    /// Turns on end in which not all events were seen.
+    pub(super) unswept: u32,
     /// When the turn began.
     pub(super) now: Instant,
+    /// Request heads that may still be decided on in this turn.
+    pub(super) handshakes_left: usize,
     /// The tick at which shedding last had nothing left to shed.
     pub(super) last_shed: Tick,
     pub(super) draining: bool,
@@ -171,7 +178,9 @@ impl EventLoop {
             answered: Vec::new(),
             due: Vec::new(),
             next_sweep: Tick::MAX,
+            unswept: 0,
             now: shared.started_at,
+            handshakes_left: 0,
             last_shed: 0,
             draining: false,
             done: false,
@@ -182,7 +191,7 @@ impl EventLoop {
     /// Runs until the gateway has drained, or is told to leave at once.
     pub fn run(mut self) {
         adopt_executor();
-        let mut events = Events::with_capacity(1024);
+        let mut events = Events::with_capacity(EVENTS);
         while !self.has_to_leave() {
             let timeout = self.timeout();
             self.wait(&mut events, timeout);
@@ -196,9 +205,12 @@ impl EventLoop {
             self.accept();
             self.read_queued();
             self.send_batches();
-            self.sweep_deadlines();
             self.shed_if_over_memory();
             self.flush_queued();
+            // A full batch of events means that more wait unseen: peers that have spoken must not
+            // be taken for silent ones, however long this loop was held up.
+            let seen_all = events.iter().count() < EVENTS;
+            self.sweep_deadlines(seen_all);
             self.end_turn(began, events.is_empty());
         }
         self.leave();
@@ -225,6 +237,7 @@ impl EventLoop {
             || self.shared.is_draining() != self.draining
             || self.shared.is_forced()
             || self.shared.loops_are_done()
+            || self.shared.newer_snapshot(&self.kit.snapshot).is_some()
         {
             return true;
         }
@@ -243,6 +256,7 @@ impl EventLoop {
         // Tick 0 is "not running" in a connection's stamps.
         self.kit.tick = (since.as_millis() as u64 / TICK_MS) as Tick + 1;
         self.counters.turns.add(1);
+        self.handshakes_left = self.kit.snapshot.config.tuning.handshakes_per_turn;
         if let Some(newer) = self.shared.newer_snapshot(&self.kit.snapshot) {
             self.kit.snapshot = newer;
             // Never less: heads that were kept under the old limits have to fit.
@@ -268,10 +282,14 @@ impl EventLoop {
                 self.stages.record(Stage::ReadToWritten, end - read_at, n);
             }
         }
+        let (oldest, replaced) = self.kit.outboxes.take_dropped();
+        self.count_drop(DropCause::DropOldest, oldest);
+        self.count_drop(DropCause::KeepLatest, replaced);
         self.counters.connections.set(self.table.len() as u64);
         self.stages.publish_if_wanted();
         if self.run_queue.is_empty() && self.flush_queue.is_empty() {
             self.stages.publish_before_sleep();
+            self.memory.settle();
         }
         if self.draining && !self.done && self.table.is_empty() && self.gates_are_idle() {
             self.done = true;
@@ -291,7 +309,10 @@ impl EventLoop {
         if !self.run_queue.is_empty() || !self.flush_queue.is_empty() || self.acceptor.is_eager() {
             return Some(Duration::ZERO);
         }
-        let next = self.next_sweep.min(self.acceptor.retry_at());
+        let mut next = self.next_sweep.min(self.acceptor.retry_at());
+        if self.shared.memory.over_limit() {
+            next = next.min(self.kit.tick + 1);
+        }
         (next != Tick::MAX).then(|| {
             let at = Duration::from_millis(u64::from(next.saturating_sub(1)) * TICK_MS);
             at.saturating_sub(self.shared.started_at.elapsed()) + Duration::from_millis(1)
