@@ -206,6 +206,8 @@ impl Outbox {
                 frame_end(&self.own[self.own_start..self.own_start + len], self.written)
             }
         };
+        // Between two frames nothing is begun.
+        let keep = if keep == self.written { 0 } else { keep };
         self.entries.truncate(usize::from(keep > 0));
         let mut owed = 0;
         if let Some(front) = self.entries.front_mut() {
@@ -356,3 +358,7 @@ impl OutboxPool {
         std::mem::take(&mut self.dropped)
     }
 }
+
+#[cfg(test)]
+#[path = "outbox_tests.rs"]
+mod tests;
