@@ -38,7 +38,8 @@ impl EventLoop {
         self.read_buffer[..have].copy_from_slice(&head);
         // No more is read than may be kept, should the rest have to wait for a verdict.
         let room = 2 * self.kit.snapshot.head_limits.max_header_bytes;
-        let end = room.min(self.read_buffer.len());
+        // One byte at least: what is kept may be over a limit that has come down meanwhile.
+        let end = room.max(have + 1).min(self.read_buffer.len());
         let total = match self.read_socket(index, have, end) {
             Brought::Bytes(n) => have + n,
             Brought::Drained => {

@@ -75,6 +75,8 @@ impl Shard {
         }
         while let Some(batch) = self.parts.rooms.take() {
             self.parts.out.answering(None);
+            // It may be about an endpoint that is newer than what this shard has seen.
+            self.refresh_snapshot();
             for work in batch.work {
                 self.apply_room_work(work);
             }
