@@ -41,6 +41,7 @@ impl EventLoop {
         let have = head.len();
         // No more is read than may be kept, should the rest have to wait for a verdict.
         let room = 2 * self.kit.snapshot.head_limits.max_header_bytes;
+        // One byte at least: what is kept may be over a limit that has come down meanwhile.
         let end = room.max(have + 1).min(self.read_buffer.len());
         let total = match self.read_socket(index, have, end) {
             Brought::Bytes(n) => have + n,

@@ -89,6 +89,8 @@ impl Shard {
         for _ in 0..self.parts.rooms.depth() {
             let Some(batch) = self.parts.rooms.take() else { break };
             self.parts.out.answering(None);
+            // It may be about an endpoint that is newer than what this shard has seen.
+            self.refresh_snapshot();
             for work in batch.work {
                 self.apply_room_work(work);
             }
@@ -362,7 +364,7 @@ fn handle(ctx: &mut Context<'_>, message: &Message<'_>, counters: &WorkerCounter
 /// Carries out what the handler left behind, and settles the message exactly once.
 fn finish_message(mut ctx: Context<'_>, gateway: &Gateway) {
     let wants_answer = ctx.correlation.is_some_and(|c| !c.is_empty());
-    if wants_answer && !ctx.parts.effects.replied && !ctx.parts.effects.later {
+    if wants_answer && !ctx.parts.effects.replied && ctx.parts.effects.later.is_none() {
         ctx.answer(Ok(Body::Json("null")));
     }
     let held = ctx.parts.effects.held.take();
