@@ -37,7 +37,7 @@ impl EventLoop {
             self.queue_run(index);
             return None;
         }
-        let mut head = self.change(index, |conn, _| conn.take_head())?.unwrap_or_default();
+        let mut head = self.take_head(index).unwrap_or_default();
         let have = head.len();
         // No more is read than may be kept, should the rest have to wait for a verdict.
         let room = 2 * self.kit.snapshot.head_limits.max_header_bytes;
@@ -89,6 +89,15 @@ impl EventLoop {
         self.table.get_mut(index).is_some_and(|slot| slot.marks.has(Marks::READABLE))
     }
 
+    /// Takes out what has come of the head, and takes it out of the memory's count.
+    fn take_head(&mut self, index: usize) -> Option<Vec<u8>> {
+        let slot = self.table.get_mut(index)?;
+        let before = (slot.conn.outbox_bytes(), slot.conn.inbound_bytes());
+        let head = slot.conn.take_head();
+        self.note_memory(index, before);
+        head
+    }
+
     fn keep_head(&mut self, index: usize, head: Vec<u8>) {
         if !head.is_empty() {
             self.change(index, |conn, _| conn.keep_head(head));
@@ -134,7 +143,7 @@ impl EventLoop {
     pub(super) fn open_admitted(&mut self, index: usize, accept: &Accept) {
         let Some(slot) = self.table.get_mut(index) else { return };
         let endpoint_id = slot.endpoint;
-        let Some(Some(head)) = self.change(index, |conn, _| conn.take_head()) else { return };
+        let Some(head) = self.take_head(index) else { return };
         let snapshot = &self.kit.snapshot;
         let endpoint = snapshot.endpoint(endpoint_id);
         let parsed = parse_request(&head, snapshot.head_limits);
