@@ -36,6 +36,9 @@ use crate::worker::{
 /// Batches and posts that are kept for reuse, per owner.
 const SPARES: usize = 64;
 
+/// How many of them there are from the start, so that the first busy moment makes none.
+const FIRST_SPARES: usize = 8;
+
 /// Why a gateway did not start.
 #[derive(Debug)]
 #[non_exhaustive]
@@ -147,6 +150,18 @@ pub(super) fn start(snapshot: Snapshot, capacity: &Capacity) -> Result<Running, 
     }))
 }
 
+fn fill_pools(batches: &[Sender<Box<Batch>>], posts: &[Sender<Box<Post>>]) {
+    let now = Instant::now();
+    for _ in 0..FIRST_SPARES {
+        for (from_loop, pool) in batches.iter().enumerate() {
+            let _ = pool.try_send(Batch::new(from_loop, now));
+        }
+        for (from_shard, pool) in posts.iter().enumerate() {
+            let _ = pool.try_send(Post::roomy(from_shard));
+        }
+    }
+}
+
 fn make_polls(loops: usize) -> io::Result<Vec<(Poll, Arc<Alarm>)>> {
     (0..loops)
         .map(|_| {
@@ -213,6 +228,7 @@ impl Plan {
         let (batch_tx, batch_rx): (Vec<_>, Vec<_>) = polls.iter().map(|_| bounded(SPARES)).unzip();
         let (post_tx, post_rx): (Vec<_>, Vec<_>) =
             executors.iter().map(|_| bounded(SPARES)).unzip();
+        fill_pools(&batch_tx, &post_tx);
         let worker_counters: Vec<_> =
             executors.iter().map(|_| Arc::new(WorkerCounters::default())).collect();
         let loop_counters: Vec<_> =

@@ -320,27 +320,45 @@ pub struct OutboxPool {
     spare: Vec<Box<Outbox>>,
     max: usize,
     max_capacity_bytes: usize,
+    /// Memory of `spare`, at most `max_total_bytes`.
+    total_bytes: usize,
+    max_total_bytes: usize,
 }
 
 impl OutboxPool {
     /// Keeps up to `max` outboxes, none with more than `max_capacity_bytes` of memory.
     #[must_use]
     pub fn new(max: usize, max_capacity_bytes: usize) -> Self {
-        Self { spare: Vec::new(), max, max_capacity_bytes }
+        let max_total_bytes = max.saturating_mul(max_capacity_bytes);
+        Self { spare: Vec::new(), max, max_capacity_bytes, total_bytes: 0, max_total_bytes }
+    }
+
+    /// Keeps no more than `bytes` of memory in all of them together.
+    #[must_use]
+    pub fn within(mut self, bytes: usize) -> Self {
+        self.max_total_bytes = bytes;
+        self
     }
 
     /// An empty outbox.
     #[inline]
     #[must_use]
     pub fn take(&mut self) -> Box<Outbox> {
-        self.spare.pop().unwrap_or_default()
+        let Some(outbox) = self.spare.pop() else { return Box::default() };
+        self.total_bytes -= outbox.heap_bytes();
+        outbox
     }
 
     /// Takes an outbox back, whatever is in it.
     #[inline]
     pub fn give(&mut self, mut outbox: Box<Outbox>) {
         outbox.clear();
-        if self.spare.len() < self.max && outbox.heap_bytes() <= self.max_capacity_bytes {
+        let bytes = outbox.heap_bytes();
+        if self.spare.len() < self.max
+            && bytes <= self.max_capacity_bytes
+            && self.total_bytes + bytes <= self.max_total_bytes
+        {
+            self.total_bytes += bytes;
             self.spare.push(outbox);
         }
     }
