@@ -61,7 +61,7 @@ impl Home {
     /// A home without rooms.
     #[must_use]
     pub fn new(shard: usize) -> Self {
-        Self { shard, rooms: HashMap::new(), next_serial: 0 }
+        Self { shard, rooms: HashMap::new(), next_serial: 1 }
     }
 
     /// Does one piece of work; posts go to `out`.

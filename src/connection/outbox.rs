@@ -40,9 +40,11 @@ pub enum OverflowPolicy {
     KeepLatest,
 }
 
-/// Publishes of one key replace each other under [`OverflowPolicy::KeepLatest`]; `None` is
-/// replaced by nothing.
-pub type SharedKey = Option<u64>;
+/// Publishes of one key replace each other under [`OverflowPolicy::KeepLatest`], but for [`NO_KEY`].
+pub type SharedKey = u64;
+
+/// The key of publishes that nothing replaces.
+pub const NO_KEY: SharedKey = 0;
 
 /// Limit and policy that an outbox is filled under.
 #[derive(Clone, Copy, Debug)]
@@ -135,8 +137,8 @@ impl Outbox {
         if room.policy == OverflowPolicy::Close && frame.bytes().len() <= COPY_BYTES {
             return self.push_own(frame.bytes(), true);
         }
-        if room.policy == OverflowPolicy::KeepLatest && key.is_some() {
-            self.drop_publishes(key, |outbox| {
+        if room.policy == OverflowPolicy::KeepLatest && key != NO_KEY {
+            self.drop_publishes(Some(key), |outbox| {
                 outbox.replaced += 1;
                 true
             });
@@ -173,12 +175,16 @@ impl Outbox {
 
     /// Drops, oldest first, publishes (of `key`, if given) of which no byte was written and for
     /// which `wanted` says so.
-    fn drop_publishes(&mut self, key: SharedKey, mut wanted: impl FnMut(&mut Self) -> bool) {
+    fn drop_publishes(
+        &mut self,
+        key: Option<SharedKey>,
+        mut wanted: impl FnMut(&mut Self) -> bool,
+    ) {
         let begun = self.written > 0;
         let mut index = usize::from(begun);
         while index < self.entries.len() {
             let freed = match &self.entries[index] {
-                Entry::Shared { frame, key: k } if key.is_none() || key == *k => {
+                Entry::Shared { frame, key: k } if key.is_none_or(|key| key == *k) => {
                     frame.bytes().len() + ENTRY_OVERHEAD
                 }
                 _ => {
@@ -324,20 +330,40 @@ pub struct OutboxPool {
     max_capacity_bytes: usize,
     /// Publishes that outboxes given back had dropped: (`drop-oldest`, `keep-latest`).
     dropped: (u32, u32),
+    /// Memory of `spare`, at most `max_total_bytes`.
+    total_bytes: usize,
+    max_total_bytes: usize,
 }
 
 impl OutboxPool {
     /// Keeps up to `max` outboxes, none with more than `max_capacity_bytes` of memory.
     #[must_use]
     pub fn new(max: usize, max_capacity_bytes: usize) -> Self {
-        Self { spare: Vec::new(), max, max_capacity_bytes, dropped: (0, 0) }
+        let max_total_bytes = max.saturating_mul(max_capacity_bytes);
+        Self {
+            spare: Vec::new(),
+            max,
+            max_capacity_bytes,
+            total_bytes: 0,
+            max_total_bytes,
+            dropped: (0, 0),
+        }
+    }
+
+    /// Keeps no more than `bytes` of memory in all of them together.
+    #[must_use]
+    pub fn within(mut self, bytes: usize) -> Self {
+        self.max_total_bytes = bytes;
+        self
     }
 
     /// An empty outbox.
     #[inline]
     #[must_use]
     pub fn take(&mut self) -> Box<Outbox> {
-        self.spare.pop().unwrap_or_default()
+        let Some(outbox) = self.spare.pop() else { return Box::default() };
+        self.total_bytes -= outbox.heap_bytes();
+        outbox
     }
 
     /// Takes an outbox back, whatever is in it.
@@ -347,7 +373,12 @@ impl OutboxPool {
         self.dropped.0 += oldest;
         self.dropped.1 += replaced;
         outbox.clear();
-        if self.spare.len() < self.max && outbox.heap_bytes() <= self.max_capacity_bytes {
+        let bytes = outbox.heap_bytes();
+        if self.spare.len() < self.max
+            && bytes <= self.max_capacity_bytes
+            && self.total_bytes + bytes <= self.max_total_bytes
+        {
+            self.total_bytes += bytes;
             self.spare.push(outbox);
         }
     }

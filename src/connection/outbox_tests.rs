@@ -38,7 +38,7 @@ fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
         6 => len.clone().prop_map(|len| Op::Own { len }),
         1 => len.clone().prop_map(|len| Op::Response { len }),
-        8 => (len, 0..4u64).prop_map(|(len, key)| Op::Shared { len, key: (key > 0).then_some(key) }),
+        8 => (len, 0..4u64).prop_map(|(len, key)| Op::Shared { len, key }),
         6 => (0usize..=1000).prop_map(|share| Op::Wrote { share }),
         6 => Just(Op::Enforce),
         1 => Just(Op::KeepBegun),
@@ -101,7 +101,7 @@ impl Model {
         if policy == OverflowPolicy::Close && message.len() <= COPY_BYTES {
             return self.push_own(message, true);
         }
-        if policy == OverflowPolicy::KeepLatest {
+        if policy == OverflowPolicy::KeepLatest && key != NO_KEY {
             let before = self.entries.len();
             let mut index = 0;
             let written = self.written;

@@ -13,6 +13,7 @@ use super::gate::Gate;
 use super::table::{Marks, Table};
 use super::topics::Topics;
 use crate::app::{Shared, Snapshot};
+use crate::config::Config;
 use crate::connection::{Env, OutboxPool, Room, Tick};
 use crate::limits::TICK_MS;
 use crate::protocol::Spare;
@@ -33,6 +34,11 @@ pub(super) const SLOTS: usize = 1024;
 
 /// Events taken from the kernel per turn.
 const EVENTS: usize = 1024;
+/// Most memory of one thing in a loop's pools: what a message assembled from pieces, or the answers
+/// to one read, may take.
+const POOLED_BYTES: usize = 72 * 1024;
+/// Most memory of one of a loop's pools.
+const POOL_BYTES: u64 = 4 * 1024 * 1024;
 
 /// What a loop is made from.
 #[derive(Debug)]
@@ -68,6 +74,12 @@ pub enum Routing {
     Pool(Vec<LaneSender<Box<Batch>>>),
     /// On the loop itself, by the very same shard.
     Inline(Box<Shard>),
+}
+
+/// What each of a loop's two pools may keep. Pools are not in the ceiling's count: they are kept to
+/// an eighth of it, all loops together.
+fn pool_bytes(config: &Config) -> usize {
+    (config.memory_limit_bytes / (16 * config.loops as u64)).min(POOL_BYTES) as usize
 }
 
 /// Memory and limits that connections work with.
@@ -150,6 +162,7 @@ impl EventLoop {
         let snapshot = shared.snapshot();
         let memory = LocalMemory::new(Arc::clone(&shared.memory));
         let table = Table::new(index, acceptor.slots());
+        let pool_bytes = pool_bytes(&snapshot.config);
         let read_buffer = vec![0; read_buffer_bytes(&snapshot)];
         Ok(Self {
             index,
@@ -167,8 +180,8 @@ impl EventLoop {
             topics: Topics::default(),
             gates: (0..shards).map(|_| Gate::new()).collect(),
             kit: Kit {
-                spare: Spare::new(256, 256, 64 * 1024),
-                outboxes: OutboxPool::new(1024, 8 * 1024),
+                spare: Spare::new(256, 256, POOLED_BYTES).within(pool_bytes),
+                outboxes: OutboxPool::new(1024, POOLED_BYTES).within(pool_bytes),
                 snapshot,
                 tick: 0,
             },

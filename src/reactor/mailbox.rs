@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::event_loop::EventLoop;
 use super::table::Marks;
 use crate::channels::{Publish, RoomId};
-use crate::connection::{Phase, SharedFrame};
+use crate::connection::{NO_KEY, Phase, SharedFrame};
 use crate::id::ConnId;
 use crate::routing::{Accept, EndpointId, Refuse};
 use crate::telemetry::counters::{CloseCause, DropCause, RefusalCause};
@@ -118,7 +118,7 @@ impl EventLoop {
         room: Option<RoomId>,
     ) {
         let Some(frame) = frame else { return self.count_drop(DropCause::NotEncoded, 1) };
-        let key = room.map(RoomId::to_bits);
+        let key = room.map_or(NO_KEY, RoomId::to_bits);
         if self.change(index, |conn, env| conn.deliver_shared(frame, key, env)) == Some(true) {
             self.counters.messages_out.add(1);
             self.counters.deliveries.add(u64::from(room.is_some()));

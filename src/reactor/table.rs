@@ -28,7 +28,7 @@ pub struct Slot {
 }
 
 // The budget of an idle connection: everything that it costs in this process.
-#[cfg(all(target_pointer_width = "64", not(debug_assertions)))]
+#[cfg(target_pointer_width = "64")]
 const _: () = {
     assert!(size_of::<Slot>() <= 160 && Table::SLOT_BYTES <= 160);
     assert!(Table::SLOT_BYTES + Table::COLUMN_BYTES <= 176);

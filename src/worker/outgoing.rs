@@ -102,8 +102,7 @@ impl Outgoing {
         let slot = &mut self.posts[loop_index];
         if slot.is_none() {
             self.posts_pending.push(loop_index);
-            let mut post =
-                self.spare_posts.try_recv().unwrap_or_else(|_| Post::new(Some(self.shard)));
+            let mut post = self.spare_posts.try_recv().unwrap_or_else(|_| Post::roomy(self.shard));
             post.from_shard = Some(self.shard);
             *slot = Some(post);
         }
