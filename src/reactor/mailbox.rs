@@ -69,9 +69,11 @@ impl EventLoop {
         };
         let before = (slot.conn.outbox_bytes(), slot.conn.inbound_bytes());
         let mut env = self.kit.env(slot.endpoint);
-        let delivered = frames.is_empty() || slot.conn.deliver(frames, &mut env);
+        let delivered = !frames.is_empty() && slot.conn.deliver(frames, &mut env);
         slot.conn.settled(settled, &mut env);
-        if delivered {
+        if frames.is_empty() {
+            self.count_drop(DropCause::NotEncoded, count);
+        } else if delivered {
             self.counters.messages_out.add(u64::from(count));
         } else {
             self.count_drop(DropCause::AfterClose, count);
@@ -102,6 +104,9 @@ impl EventLoop {
         };
         let before = (slot.conn.outbox_bytes(), slot.conn.inbound_bytes());
         let frame = publish.frame(&self.kit.snapshot.endpoint(slot.endpoint).dialect);
+        if frame.bytes().is_empty() {
+            return self.count_drop(DropCause::NotEncoded, 1);
+        }
         let mut env = self.kit.env(slot.endpoint);
         let delivered = slot.conn.deliver_shared(&frame, key, &mut env);
         let (oldest, replaced) = slot.conn.take_dropped();
