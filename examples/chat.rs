@@ -40,7 +40,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 }
 
 /// What this gateway does. The built-in routes `join`, `publish`, `members`, … are there as well.
-fn gateway() -> GatewayBuilder {
+pub(crate) fn gateway() -> GatewayBuilder {
     Gateway::builder()
         .on_connect(enter)
         .route("say", say)
@@ -64,7 +64,10 @@ fn enter(request: &ConnectRequest<'_>, admission: Admission) {
 
 /// Publishes to a room. A message that is not answered by its handler is answered with `null`.
 fn say(ctx: &mut Context<'_>, message: &Message<'_>) {
-    let line = json!({ "name": ctx.identity(), "text": message.body.as_str() }).to_string();
+    let Ok(text) = message.body.parse::<String>() else {
+        return ctx.reply_error(400, "`body`: what to say");
+    };
+    let line = json!({ "name": ctx.identity(), "text": text }).to_string();
     if let Err(error) = ctx.publish(LOBBY, Body::Json(&line), SelfDelivery::Include) {
         ctx.reply_error(error.code, &error.message);
     }

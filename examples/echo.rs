@@ -24,7 +24,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 }
 
 /// What this gateway does. `Dialect::Raw` has no routes: all messages go to the fallback.
-fn gateway() -> GatewayBuilder {
+pub(crate) fn gateway() -> GatewayBuilder {
     let count = AtomicU64::new(0);
     Gateway::builder()
         .endpoint(Endpoint::new("/shout", Dialect::Raw).fallback(shout))

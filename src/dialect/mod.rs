@@ -3,7 +3,9 @@
 //! Invariants:
 //! - decoding borrows from the batch and copies no body;
 //! - any bytes give a message or the dialect's own error, never a panic;
-//! - built-in dialects are variants of an enum; `dyn` is for library users' own only.
+//! - built-in dialects are variants of an enum; `dyn` is for library users' own only;
+//! - a panic of a custom dialect is caught here: it never reaches a loop or worker, and nothing of
+//!   what it had encoded goes out.
 
 mod json;
 
@@ -118,8 +120,12 @@ pub struct NotUnderstood<'a> {
 }
 
 /// A dialect of a library user's own.
+///
+/// A panic in it is caught. A message that it fails on in `decode`, or an answer in
+/// `encode_answer`, becomes error 500; what cannot be encoded even so is not sent and counted as
+/// `not_encoded`.
 pub trait CustomDialect: Send + Sync {
-    /// Payload → message. Must not panic on any input.
+    /// Payload → message.
     ///
     /// # Errors
     /// What the sender is told, in this dialect.
@@ -194,19 +200,11 @@ impl Dialect {
         match self {
             Self::Raw => Ok(decode_raw(kind, payload)),
             Self::Json => json::decode(kind, payload),
-            Self::Custom(dialect) => {
-                guarded(|| dialect.decode(kind, payload)).unwrap_or_else(|| {
-                    let message = Cow::Borrowed("the dialect of this endpoint failed");
-                    Err(NotUnderstood {
-                        correlation: None,
-                        answer: ErrorAnswer { code: 500, message },
-                    })
-                })
-            }
+            Self::Custom(dialect) => decode_custom(&**dialect, kind, payload),
         }
     }
 
-    /// Appends the frame of an answer.
+    /// Appends the frame of an answer; nothing if a custom dialect fails to encode it.
     #[inline]
     pub fn put_answer(
         &self,
@@ -223,14 +221,12 @@ impl Dialect {
                 json::encode_answer(payload, correlation, answer);
                 MessageKind::Text
             }),
-            Self::Custom(dialect) => {
-                put_guarded(out, |payload| dialect.encode_answer(payload, correlation, answer));
-            }
+            Self::Custom(dialect) => put_custom_answer(&**dialect, out, correlation, answer),
         }
     }
 
-    /// Appends the frame of what is sent without being asked for. `false`: a custom dialect
-    /// panicked, and nothing was appended.
+    /// Appends the frame of what is sent without being asked for. `false`: a custom dialect failed
+    /// to encode it, and nothing was appended.
     #[must_use]
     pub fn put_push(&self, out: &mut Vec<u8>, push: &Push<'_>) -> bool {
         match self {
@@ -240,24 +236,11 @@ impl Dialect {
                 MessageKind::Text
             }),
             Self::Custom(dialect) => {
-                return put_guarded(out, |payload| dialect.encode_push(payload, push));
+                return put_custom(out, |payload| dialect.encode_push(payload, push));
             }
         }
         true
     }
-}
-
-/// Runs a library user's code, which must not take down the thread that serves everyone.
-fn guarded<R>(run: impl FnOnce() -> R) -> Option<R> {
-    catch_unwind(AssertUnwindSafe(run)).ok()
-}
-
-/// As [`put_encoded`], by a library user's code: appends all of it or nothing.
-fn put_guarded(out: &mut Vec<u8>, encode: impl FnOnce(&mut Vec<u8>) -> MessageKind) -> bool {
-    let mut payload = Vec::new();
-    let Some(kind) = guarded(|| encode(&mut payload)) else { return false };
-    put_frame(out, kind.opcode(), &payload);
-    true
 }
 
 #[inline]
@@ -296,4 +279,43 @@ fn put_encoded(out: &mut Vec<u8>, encode: impl FnOnce(&mut Vec<u8>) -> MessageKi
     out.copy_within(at + SERVER_HEADER_MAX.., at + header_len);
     out[at..at + header_len].copy_from_slice(&header[..header_len]);
     out.truncate(at + header_len + payload_len);
+}
+
+fn decode_custom<'a>(
+    dialect: &dyn CustomDialect,
+    kind: MessageKind,
+    payload: &'a [u8],
+) -> Result<Message<'a>, NotUnderstood<'a>> {
+    catch_unwind(AssertUnwindSafe(|| dialect.decode(kind, payload))).unwrap_or_else(|_| {
+        Err(NotUnderstood { correlation: None, answer: failed("the dialect failed on this") })
+    })
+}
+
+fn put_custom_answer(
+    dialect: &dyn CustomDialect,
+    out: &mut Vec<u8>,
+    correlation: Option<&[u8]>,
+    answer: Result<Body<'_>, &ErrorAnswer<'_>>,
+) {
+    if !put_custom(out, |payload| dialect.encode_answer(payload, correlation, answer)) {
+        let failed = failed("the answer could not be encoded");
+        put_custom(out, |payload| dialect.encode_answer(payload, correlation, Err(&failed)));
+    }
+}
+
+/// Appends a frame, or nothing if `encode` panics. The payload is apart from `out`, where other
+/// clients' frames are: a dialect can't touch those.
+fn put_custom(out: &mut Vec<u8>, encode: impl FnOnce(&mut Vec<u8>) -> MessageKind) -> bool {
+    let mut payload = Vec::new();
+    match catch_unwind(AssertUnwindSafe(|| encode(&mut payload))) {
+        Ok(kind) => {
+            put_frame(out, kind.opcode(), &payload);
+            true
+        }
+        Err(_) => false,
+    }
+}
+
+fn failed(message: &'static str) -> ErrorAnswer<'static> {
+    ErrorAnswer { code: 500, message: message.into() }
 }

@@ -68,11 +68,13 @@ impl EventLoop {
             return self.count_drop(DropCause::StaleConnection, count);
         };
         let delivered = self.change(index, |conn, env| {
-            let delivered = frames.is_empty() || conn.deliver(frames, env);
+            let delivered = !frames.is_empty() && conn.deliver(frames, env);
             conn.settled(settled, env);
             delivered
         });
-        if delivered == Some(true) {
+        if frames.is_empty() {
+            self.count_drop(DropCause::NotEncoded, count);
+        } else if delivered == Some(true) {
             self.counters.messages_out.add(u64::from(count));
         } else {
             self.count_drop(DropCause::AfterClose, count);
