@@ -249,7 +249,7 @@ impl EventLoop {
         if !self.mailbox.is_empty()
             || self.shared.is_draining() != self.draining
             || self.shared.is_forced()
-            || self.shared.loops_are_done()
+            || self.shared.loops_may_leave()
             || self.shared.newer_snapshot(&self.kit.snapshot).is_some()
         {
             return true;
@@ -315,7 +315,7 @@ impl EventLoop {
     }
 
     fn has_to_leave(&self) -> bool {
-        self.shared.is_forced() || self.done && self.shared.loops_are_done()
+        self.shared.is_forced() || self.done && self.shared.loops_may_leave()
     }
 
     fn timeout(&self) -> Option<Duration> {
