@@ -192,8 +192,8 @@ fn a_client_that_never_stops_sending_is_left_in_time() {
     assert_eq!(read_answer(&mut peer, false).head.status, 405);
     let began = Instant::now();
     let error = loop {
-        match peer.stream().write(&[b'x'; 1024]) {
-            Ok(_) => assert!(began.elapsed() < Duration::from_secs(30), "never left"),
+        match peer.stream().write_all(&[b'x'; 1024]) {
+            Ok(()) => assert!(began.elapsed() < Duration::from_secs(30), "never left"),
             Err(e) => break e,
         }
     };

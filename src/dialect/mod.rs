@@ -225,9 +225,10 @@ impl Dialect {
         }
     }
 
-    /// Appends the frame of what is sent without being asked for; nothing if a custom dialect
-    /// fails to encode it.
-    pub fn put_push(&self, out: &mut Vec<u8>, push: &Push<'_>) {
+    /// Appends the frame of what is sent without being asked for. `false`: a custom dialect failed
+    /// to encode it, and nothing was appended.
+    #[must_use]
+    pub fn put_push(&self, out: &mut Vec<u8>, push: &Push<'_>) -> bool {
         match self {
             Self::Raw => put_raw(out, push.body),
             Self::Json => put_encoded(out, |payload| {
@@ -235,9 +236,10 @@ impl Dialect {
                 MessageKind::Text
             }),
             Self::Custom(dialect) => {
-                put_custom(out, |payload| dialect.encode_push(payload, push));
+                return put_custom(out, |payload| dialect.encode_push(payload, push));
             }
         }
+        true
     }
 }
 

@@ -145,7 +145,12 @@ impl Context<'_> {
     pub fn push<'b>(&mut self, conn: ConnId, body: impl Into<Body<'b>>) {
         let memory = &self.parts.gateway.shared.memory;
         let publish = Publish::new(None, None, body.into().into(), memory);
-        self.parts.out.post(conn.loop_index()).push(PostItem::Push { conn, publish });
+        if conn.loop_index() < self.parts.gateway.shared.loads.len() {
+            self.parts.out.post(conn.loop_index()).push(PostItem::Push { conn, publish });
+        } else {
+            // An id that this gateway never gave out: as one whose connection has ended.
+            self.parts.gateway.shared.count_late_answer();
+        }
     }
 
     /// Makes the connection a member of a room, created if need be.
@@ -156,6 +161,10 @@ impl Context<'_> {
         check_room(room)?;
         let session = self.parts.sessions.entry(self.conn).or_default();
         if !session.rooms.iter().any(|r| **r == *room) {
+            if self.parts.gateway.shared.memory.over_limit() {
+                let message = "the gateway is out of memory for rooms";
+                return Err(ErrorAnswer { code: 503, message: message.into() });
+            }
             if session.rooms.len() >= ROOMS_PER_CONNECTION_MAX {
                 let message = format!("in {ROOMS_PER_CONNECTION_MAX} rooms already, the most");
                 return Err(ErrorAnswer { code: 429, message: message.into() });
@@ -270,8 +279,13 @@ fn own(answer: Result<Body<'_>, &ErrorAnswer<'_>>) -> Answer {
     }
 }
 
+/// Whether a room may have this name.
+pub(crate) fn is_room_name(room: &str) -> bool {
+    (1..=ROOM_NAME_MAX).contains(&room.len())
+}
+
 fn check_room(room: &str) -> Result<(), ErrorAnswer<'static>> {
-    if room.is_empty() || room.len() > ROOM_NAME_MAX {
+    if !is_room_name(room) {
         let message = format!("a room's name has 1 to {ROOM_NAME_MAX} bytes");
         return Err(ErrorAnswer { code: 400, message: message.into() });
     }
