@@ -365,7 +365,7 @@ fn a_connections_messages_are_handled_in_order() {
         let seen = std::sync::Arc::clone(&handled);
         let builder = Gateway::builder().route("note", move |ctx, m| {
             let n: u64 = m.body.parse().unwrap();
-            if n % 37 == 0 {
+            if n.is_multiple_of(37) {
                 thread::sleep(Duration::from_micros(n * 7919 % 1500));
             }
             seen.lock().unwrap().push((ctx.conn(), n));
