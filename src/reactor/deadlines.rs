@@ -5,22 +5,29 @@ use std::time::Instant;
 use super::event_loop::EventLoop;
 use super::table::Marks;
 use crate::connection::{Due, Phase, Tick};
-use crate::telemetry::counters::{CloseCause, RefusalCause};
+use crate::telemetry::counters::{CloseCause, DropCause, RefusalCause};
 
 impl EventLoop {
-    /// To be called after anything was done to a connection: queues what it owes, keeps its
-    /// deadline, and buries it if it is dead.
+    /// To be called after anything was done to a connection: counts what it dropped, queues what it
+    /// owes, keeps its deadline, and buries it if it is dead.
     #[inline]
     pub(super) fn after_change(&mut self, index: usize) {
         let Some(slot) = self.table.get_mut(index) else { return };
         if slot.marks.has(Marks::BURIED) {
             return;
         }
-        if slot.conn.phase() == Phase::Dead {
+        let dropped = slot.conn.take_dropped();
+        let dead = slot.conn.phase() == Phase::Dead;
+        let owes = slot.conn.owes();
+        let timers_changed = slot.conn.take_timers_changed();
+        if dropped != (0, 0) {
+            self.count_drop(DropCause::DropOldest, dropped.0);
+            self.count_drop(DropCause::KeepLatest, dropped.1);
+        }
+        if dead {
             return self.bury(index);
         }
-        let owes = slot.conn.owes();
-        if slot.conn.take_timers_changed() {
+        if timers_changed {
             self.rearm(index);
         }
         if owes {

@@ -104,15 +104,12 @@ impl EventLoop {
         let frame = publish.frame(&self.kit.snapshot.endpoint(slot.endpoint).dialect);
         let mut env = self.kit.env(slot.endpoint);
         let delivered = slot.conn.deliver_shared(&frame, key, &mut env);
-        let (oldest, replaced) = slot.conn.take_dropped();
         if delivered {
             self.counters.messages_out.add(1);
             self.counters.deliveries.add(1);
         } else {
             self.count_drop(DropCause::AfterClose, 1);
         }
-        self.count_drop(DropCause::DropOldest, oldest);
-        self.count_drop(DropCause::KeepLatest, replaced);
         self.note_memory(index, before);
         self.after_change(index);
     }
