@@ -101,7 +101,7 @@ impl Model {
         if policy == OverflowPolicy::Close && message.len() <= COPY_BYTES {
             return self.push_own(message, true);
         }
-        if policy == OverflowPolicy::KeepLatest {
+        if policy == OverflowPolicy::KeepLatest && key != NO_KEY {
             let before = self.entries.len();
             let mut index = 0;
             let written = self.written;

@@ -9,6 +9,7 @@ mod json;
 
 use std::borrow::Cow;
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::protocol::{MessageKind, OpCode, put_frame};
 
@@ -55,6 +56,14 @@ impl<'a> Body<'a> {
             Self::Json(text) | Self::Text(text) => Some(text),
             Self::Binary(_) => None,
         }
+    }
+
+    /// Reads it as JSON, whatever its form.
+    ///
+    /// # Errors
+    /// Why it is no JSON, or none of this shape.
+    pub fn parse<T: serde::Deserialize<'a>>(&self) -> Result<T, serde_json::Error> {
+        serde_json::from_slice(self.as_bytes())
     }
 }
 
@@ -185,7 +194,15 @@ impl Dialect {
         match self {
             Self::Raw => Ok(decode_raw(kind, payload)),
             Self::Json => json::decode(kind, payload),
-            Self::Custom(dialect) => dialect.decode(kind, payload),
+            Self::Custom(dialect) => {
+                guarded(|| dialect.decode(kind, payload)).unwrap_or_else(|| {
+                    let message = Cow::Borrowed("the dialect of this endpoint failed");
+                    Err(NotUnderstood {
+                        correlation: None,
+                        answer: ErrorAnswer { code: 500, message },
+                    })
+                })
+            }
         }
     }
 
@@ -207,13 +224,15 @@ impl Dialect {
                 MessageKind::Text
             }),
             Self::Custom(dialect) => {
-                put_encoded(out, |payload| dialect.encode_answer(payload, correlation, answer));
+                put_guarded(out, |payload| dialect.encode_answer(payload, correlation, answer));
             }
         }
     }
 
-    /// Appends the frame of what is sent without being asked for.
-    pub fn put_push(&self, out: &mut Vec<u8>, push: &Push<'_>) {
+    /// Appends the frame of what is sent without being asked for. `false`: a custom dialect
+    /// panicked, and nothing was appended.
+    #[must_use]
+    pub fn put_push(&self, out: &mut Vec<u8>, push: &Push<'_>) -> bool {
         match self {
             Self::Raw => put_raw(out, push.body),
             Self::Json => put_encoded(out, |payload| {
@@ -221,10 +240,24 @@ impl Dialect {
                 MessageKind::Text
             }),
             Self::Custom(dialect) => {
-                put_encoded(out, |payload| dialect.encode_push(payload, push));
+                return put_guarded(out, |payload| dialect.encode_push(payload, push));
             }
         }
+        true
     }
+}
+
+/// Runs a library user's code, which must not take down the thread that serves everyone.
+fn guarded<R>(run: impl FnOnce() -> R) -> Option<R> {
+    catch_unwind(AssertUnwindSafe(run)).ok()
+}
+
+/// As [`put_encoded`], by a library user's code: appends all of it or nothing.
+fn put_guarded(out: &mut Vec<u8>, encode: impl FnOnce(&mut Vec<u8>) -> MessageKind) -> bool {
+    let mut payload = Vec::new();
+    let Some(kind) = guarded(|| encode(&mut payload)) else { return false };
+    put_frame(out, kind.opcode(), &payload);
+    true
 }
 
 #[inline]

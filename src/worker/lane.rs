@@ -149,6 +149,12 @@ impl<T> LaneReceiver<T> {
         }
     }
 
+    /// Pieces of work in the lane now.
+    #[must_use]
+    pub fn depth(&self) -> usize {
+        self.queue.len()
+    }
+
     /// Whether there is nothing to take.
     #[inline]
     #[must_use]

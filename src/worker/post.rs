@@ -61,6 +61,15 @@ impl Post {
         })
     }
 
+    /// An empty post that will go round, with room for what a turn usually brings.
+    #[must_use]
+    pub fn roomy(from_shard: usize) -> Box<Self> {
+        let mut post = Self::new(Some(from_shard));
+        post.items.reserve_exact(64);
+        post.arena.reserve_exact(4096);
+        post
+    }
+
     /// A post of one item that needs no bytes.
     #[must_use]
     pub fn of(item: PostItem) -> Box<Self> {
