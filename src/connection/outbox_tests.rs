@@ -263,7 +263,7 @@ fn owed_bytes_of(outbox: &Outbox) -> Vec<u8> {
 
 proptest! {
     #![proptest_config(ProptestConfig {
-        cases: 1024,
+        cases: 300,
         failure_persistence: None,
         ..ProptestConfig::default()
     })]
