@@ -200,14 +200,14 @@ impl Outbox {
         }
     }
 
-    /// Drops all but what is left of a frame of which bytes are written: the peer must be able to
-    /// read the Close behind it.
+    /// Drops all but what is left of a frame of which bytes are written, and of the answer to the
+    /// upgrade: the peer must be able to read the Close behind it.
     pub fn keep_begun_frame_only(&mut self) {
         let keep = match self.entries.front() {
+            Some(Entry::Own { len, framed: false }) => *len,
             _ if self.written == 0 => 0,
             None => 0,
             Some(Entry::Shared { frame, .. }) => frame.bytes().len(),
-            Some(Entry::Own { len, framed: false }) => *len,
             Some(Entry::Own { len, .. }) => {
                 frame_end(&self.own[self.own_start..self.own_start + len], self.written)
             }

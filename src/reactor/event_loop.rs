@@ -303,6 +303,9 @@ impl EventLoop {
         if self.run_queue.is_empty() && self.flush_queue.is_empty() {
             self.stages.publish_before_sleep();
             self.memory.settle();
+            if let Routing::Inline(shard) = &mut self.routing {
+                shard.settle_memory();
+            }
         }
         if self.draining && !self.done && self.table.is_empty() && self.gates_are_idle() {
             self.done = true;

@@ -78,7 +78,11 @@ impl<T> Receiver<T> {
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.0.len.load(Acquire) == 0
+        self.len() == 0
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.0.len.load(Acquire)
     }
 }
 
