@@ -170,6 +170,12 @@ impl Connection {
         }
     }
 
+    /// Bytes that it holds or keeps others from giving back, shared frames included.
+    #[must_use]
+    pub fn held_bytes(&self) -> usize {
+        self.outbox_bytes().max(self.owed_bytes()) + self.inbound_bytes()
+    }
+
     /// Bytes of memory of what is owed.
     #[inline]
     #[must_use]

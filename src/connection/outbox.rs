@@ -224,6 +224,8 @@ impl Outbox {
             self.own.clear();
             (self.own_start, self.written) = (0, 0);
         }
+        self.own.shrink_to_fit();
+        self.entries.shrink_to_fit();
         self.owed = owed;
     }
 

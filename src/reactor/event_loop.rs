@@ -38,6 +38,9 @@ const POOLED_BYTES: usize = 72 * 1024;
 /// Most memory of one of a loop's pools.
 const POOL_BYTES: u64 = 4 * 1024 * 1024;
 
+/// A connection that holds as much is shed at the ceiling, if none on its loop holds more.
+const SHED_BYTES: u64 = 4096;
+
 /// What a loop is made from.
 #[derive(Debug)]
 pub struct LoopParts {
@@ -277,13 +280,28 @@ impl EventLoop {
             }
         }
         self.counters.connections.set(self.table.len() as u64);
-        self.stages.publish_if_wanted();
-        if self.run_queue.is_empty() && self.flush_queue.is_empty() {
-            self.stages.publish_before_sleep();
-        }
+        self.hand_over_figures();
         if self.draining && !self.done && self.table.is_empty() && self.gates_are_idle() {
             self.done = true;
             self.shared.loop_is_done();
+        }
+    }
+
+    /// Lets the reporter have what was timed and counted: what it asked for, and all before sleep.
+    fn hand_over_figures(&mut self) {
+        let sleeps = self.run_queue.is_empty() && self.flush_queue.is_empty();
+        if sleeps {
+            self.settle_memory();
+        }
+        let inline = match &mut self.routing {
+            Routing::Inline(shard) => Some(shard.stages()),
+            Routing::Pool(_) => None,
+        };
+        for stages in [&mut self.stages].into_iter().chain(inline) {
+            stages.publish_if_wanted();
+            if sleeps {
+                stages.publish_before_sleep();
+            }
         }
     }
 
@@ -397,7 +415,13 @@ impl EventLoop {
         let freed = match &mut self.routing {
             Routing::Pool(lanes) => {
                 let gate = &mut self.gates[shard];
-                match gate.send(&lanes[shard], &self.alarm) {
+                let bytes = gate.batch_heap_bytes();
+                let sent = gate.send(&lanes[shard], &self.alarm);
+                if matches!(sent, Sent::Accepted(_)) {
+                    // The shard takes it off when it gives the batch back.
+                    self.memory.add(Component::Arenas, bytes);
+                }
+                match sent {
                     Sent::Accepted(freed) => freed,
                     Sent::Nothing | Sent::Refused => return false,
                 }
@@ -423,6 +447,7 @@ impl EventLoop {
         if shard.is_ready()
             && let Some((batch, closing)) = gate.take_batch()
         {
+            self.memory.add(Component::Arenas, batch.heap_bytes());
             shard.begin(batch, self.now);
             let _ = shard.message_turn(self.now);
             progress = Some(closing);
@@ -468,8 +493,10 @@ impl EventLoop {
                 self.refuse(index, RefusalCause::Shutdown);
             }
             Phase::Open => {
+                let before = (slot.conn.outbox_bytes(), slot.conn.inbound_bytes());
                 let mut env = self.kit.env(slot.endpoint);
                 slot.conn.close_in_order(CloseCause::Shutdown, &mut env);
+                self.note_memory(index, before);
                 self.after_change(index);
             }
             _ => {}
@@ -488,6 +515,10 @@ impl EventLoop {
                 self.bury(index);
             }
         }
+        self.settle_memory();
+    }
+
+    fn settle_memory(&mut self) {
         self.memory.settle();
         if let Routing::Inline(shard) = &mut self.routing {
             shard.settle_memory();
@@ -508,11 +539,13 @@ impl EventLoop {
         if !self.shared.memory.over_limit() {
             return;
         }
-        self.memory.settle();
+        self.settle_memory();
         while self.shared.memory.over_limit() {
             let Some((index, bytes)) = self.table.heaviest() else { return };
-            if bytes < 4096 {
-                // What is left here is not what fills the memory.
+            // Somewhere there is one that holds the mean of all, if it is connections that fill the
+            // memory. Who holds much less is not the cause.
+            let mean = self.shared.memory.total() / self.shared.total.get().max(1) as u64;
+            if (bytes as u64) < SHED_BYTES.min(mean / 2) {
                 return;
             }
             let Some(slot) = self.table.get_mut(index) else { return };

@@ -79,6 +79,13 @@ impl Gate {
         self.batch.as_ref().is_some_and(|batch| !batch.is_empty())
     }
 
+    /// Memory of the batch that waits, for the ceiling's count.
+    #[inline]
+    #[must_use]
+    pub(super) fn batch_heap_bytes(&self) -> usize {
+        self.batch.as_ref().map_or(0, |batch| batch.heap_bytes())
+    }
+
     /// Whether the batch should leave before its turn ends.
     #[inline]
     #[must_use]

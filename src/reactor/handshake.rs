@@ -33,7 +33,7 @@ enum Decision {
 impl EventLoop {
     /// Reads on in a request head. `None`: there is nothing more to read for now.
     pub(super) fn read_head(&mut self, index: usize) -> Option<usize> {
-        let head = self.table.get_mut(index)?.conn.take_head().unwrap_or_default();
+        let head = self.take_head(index).unwrap_or_default();
         let have = head.len();
         self.read_buffer[..have].copy_from_slice(&head);
         // No more is read than may be kept, should the rest have to wait for a verdict.
@@ -70,7 +70,18 @@ impl EventLoop {
         slot.marks.has(Marks::READABLE).then_some(total - have)
     }
 
+    fn take_head(&mut self, index: usize) -> Option<Vec<u8>> {
+        let slot = self.table.get_mut(index)?;
+        let before = (slot.conn.outbox_bytes(), slot.conn.inbound_bytes());
+        let head = slot.conn.take_head();
+        self.note_memory(index, before);
+        head
+    }
+
     fn keep_head(&mut self, index: usize, head: Vec<u8>) {
+        if head.is_empty() {
+            return;
+        }
         let Some(slot) = self.table.get_mut(index) else { return };
         let before = (slot.conn.outbox_bytes(), slot.conn.inbound_bytes());
         slot.conn.keep_head(head);
@@ -113,9 +124,7 @@ impl EventLoop {
     pub(super) fn open_admitted(&mut self, index: usize, accept: &Accept) {
         let Some(slot) = self.table.get_mut(index) else { return };
         let endpoint_id = slot.endpoint;
-        let before = (slot.conn.outbox_bytes(), slot.conn.inbound_bytes());
-        let Some(head) = slot.conn.take_head() else { return };
-        self.note_memory(index, before);
+        let Some(head) = self.take_head(index) else { return };
         let snapshot = &self.kit.snapshot;
         let endpoint = snapshot.endpoint(endpoint_id);
         let parsed = parse_request(&head, snapshot.head_limits);

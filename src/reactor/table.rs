@@ -241,13 +241,14 @@ impl Table {
         self.slots.iter().map(|(index, _)| index)
     }
 
-    /// The slot that holds the most memory, with its bytes.
+    /// The slot that holds the most memory, with its bytes. Shared frames count in full: one may
+    /// be the last that owes them.
     #[must_use]
     pub fn heaviest(&self) -> Option<(usize, usize)> {
         self.slots
             .iter()
             .filter(|(_, slot)| !slot.marks.has(Marks::BURIED))
-            .map(|(index, slot)| (index, slot.conn.outbox_bytes() + slot.conn.inbound_bytes()))
+            .map(|(index, slot)| (index, slot.conn.held_bytes()))
             .max_by_key(|(_, bytes)| *bytes)
             .filter(|(_, bytes)| *bytes > 0)
     }
