@@ -14,6 +14,8 @@ environment:
   CI=true         conformance may not be skipped
   FUZZ_SECONDS    seconds of fuzzing, shared by the targets [default: 120]
   TIDEGATE_CACHE  where setup installs [default: .cache]
+  TIDEGATE_BIN, LOADTEST_BIN
+                  programs for conformance and loadtest [default: built here]
 END
 }
 
@@ -67,18 +69,21 @@ step_corpus() {
 step_conformance() {
   local require=()
   [ "${CI:-}" != true ] || require=(--require)
-  TIDEGATE_BIN=$(release_binary tidegate) scripts/conformance.sh "${require[@]}"
+  local bin
+  bin=$(release_binary tidegate)
+  TIDEGATE_BIN=$bin scripts/conformance.sh "${require[@]}"
 }
 
 step_loadtest() {
-  local loadtest workers known='connect echo ' commands
+  local tidegate loadtest workers known='connect echo ' commands
+  tidegate=$(release_binary tidegate)
   loadtest=$(release_binary loadtest)
   # A command that is added and not run here fails the step.
   commands=$("$loadtest" --help | sed -n '/^Commands:/,/^$/s/^  \([a-z-]*\) .*/\1/p' | { grep -vx help || true; } | sort | tr '\n' ' ')
   [ "$commands" = "$known" ] || die "loadtest has the commands '$commands'; run here are '$known'"
   trap stop_gateway EXIT
   for workers in 0 2; do
-    start_gateway "$(release_binary tidegate)" "$root/target/loadtest-gateway.log" --workers "$workers"
+    start_gateway "$tidegate" "$root/target/loadtest-gateway.log" --workers "$workers"
     local url=ws://$gateway_address/echo
     "$loadtest" connect --url "$url" --connections 2000 --rate 2000 --hold 2s
     "$loadtest" echo --url "$url" --connections 100 --duration 3s
@@ -110,11 +115,16 @@ step_fuzz() {
   done
 }
 
+# The path of program $1, built now if it must be, or named in the environment.
 release_binary() {
-  local path
-  path=$(target_dir)/release/$1
-  [ -x "$path" ] || cargo build --workspace --release --locked >&2
-  echo "$path"
+  local given
+  case $1 in
+    tidegate) given=${TIDEGATE_BIN:-} ;;
+    loadtest) given=${LOADTEST_BIN:-} ;;
+  esac
+  [ -z "$given" ] || { echo "$given" && return; }
+  cargo build --workspace --release --locked >&2
+  echo "$(target_dir)/release/$1"
 }
 
 # Ends a step, which then counts as skipped.

@@ -7,6 +7,7 @@
 //! - taking down: stop accepting, Close 1001 to all, flush, then loops end, then workers.
 
 mod builder;
+mod plan;
 mod reserve;
 mod running;
 mod shared;
@@ -18,3 +19,6 @@ pub use running::{Running, Stopped};
 pub use shared::{Load, Shared, SharedParts};
 pub use snapshot::Snapshot;
 pub use start::StartError;
+
+#[cfg(test)]
+mod reload_tests;

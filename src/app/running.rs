@@ -10,6 +10,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::{Map, Value, json};
 
+use super::shared::Shared;
 use crate::config::{Config, FdTable};
 use crate::routing::Gateway;
 use crate::telemetry::interval_log::IntervalLog;
@@ -54,28 +55,31 @@ pub enum Stopped {
     Cut(usize),
 }
 
-/// Sent by a thread as it ends, however it ends.
+/// Sent by a thread as it ends, however it ends. A thread that panics takes the gateway down with
+/// it: its connections would hang for ever otherwise.
 #[derive(Debug)]
 pub(super) struct ThreadEnd {
     is_loop: bool,
-    tell: Option<mpsc::Sender<ThreadEnd>>,
+    tell: Option<(mpsc::Sender<ThreadEnd>, Arc<Shared>)>,
 }
 
 impl ThreadEnd {
-    pub(super) fn event_loop(tell: mpsc::Sender<ThreadEnd>) -> Self {
-        Self { is_loop: true, tell: Some(tell) }
+    pub(super) fn event_loop(tell: mpsc::Sender<ThreadEnd>, shared: Arc<Shared>) -> Self {
+        Self { is_loop: true, tell: Some((tell, shared)) }
     }
 
-    pub(super) fn worker(tell: mpsc::Sender<ThreadEnd>) -> Self {
-        Self { is_loop: false, tell: Some(tell) }
+    pub(super) fn worker(tell: mpsc::Sender<ThreadEnd>, shared: Arc<Shared>) -> Self {
+        Self { is_loop: false, tell: Some((tell, shared)) }
     }
 }
 
 impl Drop for ThreadEnd {
     fn drop(&mut self) {
-        if let Some(tell) = self.tell.take() {
-            let _ = tell.send(Self { is_loop: self.is_loop, tell: None });
+        let Some((tell, shared)) = self.tell.take() else { return };
+        if std::thread::panicking() {
+            shared.fail();
         }
+        let _ = tell.send(Self { is_loop: self.is_loop, tell: None });
     }
 }
 
@@ -174,6 +178,12 @@ impl Running {
         &self.config
     }
 
+    /// Whether one of its threads has failed; it is going down then.
+    #[must_use]
+    pub fn has_failed(&self) -> bool {
+        self.gateway.shared.has_failed()
+    }
+
     /// All counters and latencies, as `--stats-out` writes them.
     #[must_use]
     pub fn stats(&self) -> Value {
@@ -213,7 +223,7 @@ impl Running {
     pub fn stop(mut self, mut hurry: impl FnMut() -> bool) -> (Stopped, Value) {
         let deadline = Instant::now() + self.config.drain_timeout;
         self.gateway.shared.drain();
-        let mut in_time = self.wait(deadline, |ended| ended.loops, &mut hurry);
+        let in_time = self.wait(deadline, |ended| ended.loops, &mut hurry);
         let left = self.gateway.shared.total.get();
         if !in_time {
             self.gateway.shared.force();
@@ -222,11 +232,12 @@ impl Running {
         self.gateway.shared.stop_workers();
         let soon = deadline.max(Instant::now() + Duration::from_millis(100));
         let soon = soon.min(Instant::now() + WORKERS_PATIENCE);
-        in_time &= self.wait(soon, |ended| ended.workers, || false) || left == 0;
+        self.wait(soon, |ended| ended.workers, || false);
         self.stop_reporting();
         let stats = self.report.stats();
         self.threads.clear();
-        (if in_time { Stopped::Clean } else { Stopped::Cut(left) }, stats)
+        let clean = in_time || left == 0;
+        (if clean { Stopped::Clean } else { Stopped::Cut(left) }, stats)
     }
 
     /// Waits until none of the threads that `count` counts is left.
@@ -265,6 +276,7 @@ impl Drop for Running {
         self.gateway.shared.force();
         self.gateway.shared.stop_workers();
         self.stop_reporting();
+        self.wait(Instant::now() + WORKERS_PATIENCE, |ended| ended.loops + ended.workers, || false);
         // Threads that a handler holds up are left to end by themselves.
         for thread in self.threads.drain(..) {
             if thread.is_finished() {

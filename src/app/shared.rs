@@ -65,6 +65,7 @@ pub struct Shared {
     late_answers: AtomicU64,
     draining: AtomicBool,
     forced: AtomicBool,
+    failed: AtomicBool,
     loops_busy: AtomicUsize,
     workers_stop: AtomicBool,
 }
@@ -105,6 +106,7 @@ impl Shared {
             late_answers: AtomicU64::new(0),
             draining: AtomicBool::new(false),
             forced: AtomicBool::new(false),
+            failed: AtomicBool::new(false),
             loops_busy: AtomicUsize::new(loops),
             workers_stop: AtomicBool::new(false),
         })
@@ -179,6 +181,19 @@ impl Shared {
         self.drain();
     }
 
+    /// A thread has failed: nothing is as it should be, and all of it ends.
+    pub fn fail(&self) {
+        self.failed.store(true, SeqCst);
+        self.force();
+        self.stop_workers();
+    }
+
+    /// Whether a thread has failed.
+    #[must_use]
+    pub fn has_failed(&self) -> bool {
+        self.failed.load(SeqCst)
+    }
+
     /// Whether loops have to leave at once.
     #[must_use]
     pub fn is_forced(&self) -> bool {
@@ -208,6 +223,13 @@ impl Shared {
     #[must_use]
     pub fn workers_stop(&self) -> bool {
         self.workers_stop.load(SeqCst)
+    }
+
+    /// Wakes all loops that sleep.
+    pub fn ring_loops(&self) {
+        for alarm in &self.alarms[..self.loads.len()] {
+            alarm.ring();
+        }
     }
 
     fn ring_all(&self) {

@@ -3,41 +3,26 @@
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{AsRawFd as _, RawFd};
+use std::os::fd::RawFd;
+use std::sync::Arc;
 use std::sync::mpsc;
-use std::sync::{Arc, Barrier};
 use std::thread::JoinHandle;
-use std::time::Instant;
 
-use crossbeam_channel::{Receiver, Sender, bounded};
 use mio::{Poll, Waker};
 use nix::sys::signal::SigSet;
 
+use super::plan::{LoopSeed, Plan, WorkerSeed};
 use super::reserve::{Reservation, reserve};
 use super::running::{Running, RunningParts, ThreadEnd};
-use super::shared::{Shared, SharedParts};
+use super::shared::Shared;
 use super::snapshot::Snapshot;
-use crate::channels::RoomBatch;
 use crate::config::{Capacity, Config, FdTable, Problem, raise_descriptor_limit};
-use crate::public_id::PublicIds;
 use crate::reactor::{
-    Acceptor, EventLoop, HandOver, LoopParts, Routing, WAKER, bind_listeners, leave_shared_table,
+    Acceptor, EventLoop, HandOver, LoopParts, WAKER, bind_listeners, leave_shared_table,
 };
 use crate::routing::Gateway;
-use crate::telemetry::counters::{LoopCounters, WorkerCounters};
-use crate::telemetry::memory::{LocalMemory, MemoryGauge};
-use crate::telemetry::snapshot::{LoopSource, Registry, WorkerSource};
-use crate::telemetry::stages::{StageCell, StageCollector, StageRecorder};
-use crate::worker::{
-    Alarm, Batch, LaneReceiver, LaneSender, Lanes, Outgoing, Post, Shard, ShardParts, lane,
-    run_worker,
-};
-
-/// Batches and posts that are kept for reuse, per owner.
-const SPARES: usize = 64;
-
-/// How many of them there are from the start, so that the first busy moment makes none.
-const FIRST_SPARES: usize = 8;
+use crate::telemetry::stages::StageCollector;
+use crate::worker::{Alarm, run_worker};
 
 /// Why a gateway did not start.
 #[derive(Debug)]
@@ -51,6 +36,8 @@ pub enum StartError {
     TooManyEndpoints(usize),
     /// An address cannot be listened on.
     Listen(io::Error),
+    /// A thread failed as it began.
+    ThreadFailed,
     /// The kernel refused something else.
     System(&'static str, io::Error),
 }
@@ -66,6 +53,7 @@ impl fmt::Display for StartError {
                 Ok(())
             }
             Self::TooManyEndpoints(n) => write!(f, "{n} endpoints; at most {} fit", u16::MAX),
+            Self::ThreadFailed => f.write_str("a thread failed as it began"),
             Self::Listen(e) => write!(f, "cannot listen on {e}"),
             Self::System(what, e) => write!(f, "cannot {what}: {e}"),
         }
@@ -73,18 +61,6 @@ impl fmt::Display for StartError {
 }
 
 impl std::error::Error for StartError {}
-
-/// What the main thread makes for one loop before tables part.
-struct LoopSeed {
-    index: usize,
-    poll: Poll,
-    mailbox: LaneReceiver<Box<Post>>,
-    spare_batches: Receiver<Box<Batch>>,
-    recycle_posts: Vec<Sender<Box<Post>>>,
-    routing: Routing,
-    counters: Arc<LoopCounters>,
-    stages: StageRecorder,
-}
 
 /// What all loops need to begin.
 #[derive(Clone)]
@@ -97,8 +73,25 @@ struct LoopStart {
     /// With private tables, the first descriptor that loops do not keep.
     leave_from: Option<RawFd>,
     opened: mpsc::Sender<Result<(), StartError>>,
-    go: Arc<Barrier>,
     ended: mpsc::Sender<ThreadEnd>,
+}
+
+/// Takes down the threads of a start that did not succeed.
+struct Undo(Option<Arc<Shared>>);
+
+impl Undo {
+    fn disarm(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Undo {
+    fn drop(&mut self) {
+        if let Some(shared) = self.0.take() {
+            shared.force();
+            shared.stop_workers();
+        }
+    }
 }
 
 pub(super) fn start(snapshot: Snapshot, capacity: &Capacity) -> Result<Running, StartError> {
@@ -114,30 +107,35 @@ pub(super) fn start(snapshot: Snapshot, capacity: &Capacity) -> Result<Running, 
     let addresses: Vec<_> = reserved.iter().map(|r| r.addr).collect();
     let polls = make_polls(config.loops).map_err(system("make an epoll instance"))?;
     let hand_over = make_hand_over(&config).map_err(system("make a socket pair"))?;
-    let (mut plan, seeds, shards) = Plan::new(snapshot, polls)?;
+    let (mut plan, seeds) = Plan::new(snapshot, polls)?;
+    let undo = Undo(Some(Arc::clone(&plan.shared)));
     let (opened_tx, opened_rx) = mpsc::channel();
     let (ended_tx, ended_rx) = mpsc::channel();
+    let leave_from = match config.fd_table {
+        FdTable::Private => Some(first_own_fd().map_err(system("read /proc/self/fd"))?),
+        FdTable::Shared => None,
+    };
     let begin = LoopStart {
         shared: Arc::clone(&plan.shared),
         alarms: plan.loop_alarms.clone(),
-        leave_from: (config.fd_table == FdTable::Private).then(|| first_own_fd(&hand_over, &seeds)),
+        leave_from,
         hand_over,
         addresses: addresses.clone(),
         per_loop: capacity.per_loop,
         opened: opened_tx,
-        go: Arc::new(Barrier::new(config.loops + 1)),
         ended: ended_tx.clone(),
     };
-    let go = Arc::clone(&begin.go);
-    let mut threads = spawn_workers(&mut plan, shards, &ended_tx)?;
-    threads.extend(spawn_loops(seeds, begin)?);
-    let opened: Result<Vec<()>, StartError> = opened_rx.iter().take(config.loops).collect();
-    if opened.is_err() {
-        plan.shared.force();
-        plan.shared.stop_workers();
+    let mut threads = spawn_workers(&mut plan, &ended_tx)?;
+    let (loops, go) = spawn_loops(seeds, begin)?;
+    threads.extend(loops);
+    for _ in 0..config.loops {
+        opened_rx.recv().unwrap_or(Err(StartError::ThreadFailed))?;
     }
-    go.wait();
-    opened?;
+    // No loop accepts before all have left the shared table.
+    for go in &go {
+        let _ = go.send(());
+    }
+    undo.disarm();
     drop(reserved);
     Ok(Running::new(RunningParts {
         gateway: Gateway { shared: Arc::clone(&plan.shared) },
@@ -148,18 +146,6 @@ pub(super) fn start(snapshot: Snapshot, capacity: &Capacity) -> Result<Running, 
         threads,
         ended: ended_rx,
     }))
-}
-
-fn fill_pools(batches: &[Sender<Box<Batch>>], posts: &[Sender<Box<Post>>]) {
-    let now = Instant::now();
-    for _ in 0..FIRST_SPARES {
-        for (from_loop, pool) in batches.iter().enumerate() {
-            let _ = pool.try_send(Batch::new(from_loop, now));
-        }
-        for (from_shard, pool) in posts.iter().enumerate() {
-            let _ = pool.try_send(Post::roomy(from_shard));
-        }
-    }
 }
 
 fn make_polls(loops: usize) -> io::Result<Vec<(Poll, Arc<Alarm>)>> {
@@ -178,184 +164,66 @@ fn make_hand_over(config: &Config) -> io::Result<Vec<Arc<HandOver>>> {
     (0..ways).map(|_| HandOver::new().map(Arc::new)).collect()
 }
 
-/// The number above all that every loop has to keep.
-fn first_own_fd(hand_over: &[Arc<HandOver>], seeds: &[LoopSeed]) -> RawFd {
-    let ways = hand_over.iter().map(|way| way.highest_fd());
-    let polls = seeds.iter().map(|seed| seed.poll.as_raw_fd());
-    // A waker was made right behind its poll, and hand-over sockets behind all of those.
-    ways.chain(polls.map(|fd| fd + 1)).max().unwrap_or(2) + 1
-}
-
-/// Lanes and state that connect the threads.
-struct Plan {
-    shared: Arc<Shared>,
-    loop_alarms: Vec<Arc<Alarm>>,
-    worker_alarms: Vec<Arc<Alarm>>,
-    message_rx: Vec<LaneReceiver<Box<Batch>>>,
-    registry: Registry,
-    cells: Vec<Arc<StageCell>>,
-}
-
-type Queues<T> = (Vec<LaneSender<Box<T>>>, Vec<LaneReceiver<Box<T>>>);
-
-impl Plan {
-    fn new(
-        snapshot: Snapshot,
-        polls: Vec<(Poll, Arc<Alarm>)>,
-    ) -> Result<(Self, Vec<LoopSeed>, Vec<Shard>), StartError> {
-        let config = snapshot.config.clone();
-        let tuning = &config.tuning;
-        let (polls, loop_alarms): (Vec<_>, Vec<_>) = polls.into_iter().unzip();
-        let worker_alarms: Vec<_> =
-            (0..config.workers).map(|_| Arc::new(Alarm::for_thread())).collect();
-        let inline = config.workers == 0;
-        let executors = if inline { &loop_alarms } else { &worker_alarms };
-        let (mailbox_tx, mailbox_rx): Queues<Post> =
-            loop_alarms.iter().map(|alarm| lane(tuning.mailbox_capacity, alarm)).unzip();
-        let (rooms_tx, rooms_rx): Queues<RoomBatch> =
-            executors.iter().map(|alarm| lane(tuning.room_lane_capacity, alarm)).unzip();
-        let (message_tx, message_rx): Queues<Batch> =
-            worker_alarms.iter().map(|alarm| lane(tuning.message_lane_capacity, alarm)).unzip();
-        let ids = PublicIds::new(0).map_err(|e| StartError::System("make a key for ids", e))?;
-        let shared = Shared::new(SharedParts {
-            ids,
-            memory: MemoryGauge::new(config.memory_limit_bytes),
-            lanes: Lanes { mailboxes: mailbox_tx, rooms: rooms_tx },
-            alarms: loop_alarms.iter().chain(&worker_alarms).cloned().collect(),
-            snapshot: Arc::new(snapshot),
-            started_at: Instant::now(),
-        });
-        let (batch_tx, batch_rx): (Vec<_>, Vec<_>) = polls.iter().map(|_| bounded(SPARES)).unzip();
-        let (post_tx, post_rx): (Vec<_>, Vec<_>) =
-            executors.iter().map(|_| bounded(SPARES)).unzip();
-        fill_pools(&batch_tx, &post_tx);
-        let worker_counters: Vec<_> =
-            executors.iter().map(|_| Arc::new(WorkerCounters::default())).collect();
-        let loop_counters: Vec<_> =
-            polls.iter().map(|_| Arc::new(LoopCounters::default())).collect();
-        let mut cells = Vec::new();
-        let mut recorder = || {
-            let stages = StageRecorder::new();
-            cells.push(stages.cell());
-            stages
-        };
-        let shards: Vec<Shard> = rooms_rx
-            .into_iter()
-            .zip(post_rx)
-            .enumerate()
-            .map(|(index, (rooms, spare_posts))| {
-                let (me, lanes) = (Arc::clone(&executors[index]), shared.lanes().clone());
-                let local = inline.then_some(index);
-                Shard::new(ShardParts {
-                    index,
-                    out: Outgoing::new(index, me, lanes, spare_posts, local),
-                    rooms,
-                    gateway: Gateway { shared: Arc::clone(&shared) },
-                    counters: Arc::clone(&worker_counters[index]),
-                    stages: recorder(),
-                    recycle: batch_tx.clone(),
-                    memory: LocalMemory::new(Arc::clone(&shared.memory)),
-                })
-            })
-            .collect();
-        let mut inline_shards = Vec::new();
-        let mut pool_shards = Vec::new();
-        for shard in shards {
-            if inline { inline_shards.push(shard) } else { pool_shards.push(shard) }
-        }
-        let mut inline_shards = inline_shards.into_iter();
-        let seeds = polls
-            .into_iter()
-            .zip(mailbox_rx)
-            .zip(batch_rx)
-            .enumerate()
-            .map(|(index, ((poll, mailbox), spare_batches))| LoopSeed {
-                index,
-                poll,
-                mailbox,
-                spare_batches,
-                recycle_posts: post_tx.clone(),
-                routing: match inline_shards.next() {
-                    Some(shard) => Routing::Inline(Box::new(shard)),
-                    None => Routing::Pool(message_tx.clone()),
-                },
-                counters: Arc::clone(&loop_counters[index]),
-                stages: recorder(),
-            })
-            .collect();
-        let registry = registry(&shared, &loop_counters, &worker_counters, &message_tx);
-        let plan = Self { shared, loop_alarms, worker_alarms, message_rx, registry, cells };
-        Ok((plan, seeds, pool_shards))
+/// The number above all that are open now, and so above all that every loop has to keep.
+fn first_own_fd() -> io::Result<RawFd> {
+    let mut highest = 2;
+    for entry in std::fs::read_dir("/proc/self/fd")? {
+        let number = entry?.file_name().to_str().and_then(|name| name.parse().ok());
+        highest = highest.max(number.unwrap_or(0));
     }
-}
-
-fn registry(
-    shared: &Arc<Shared>,
-    loops: &[Arc<LoopCounters>],
-    workers: &[Arc<WorkerCounters>],
-    messages: &[LaneSender<Box<Batch>>],
-) -> Registry {
-    let lanes = shared.lanes();
-    let loops = loops.iter().zip(&lanes.mailboxes).map(|(counters, mailbox)| {
-        let (counters, mailbox) = (Arc::clone(counters), mailbox.clone());
-        LoopSource { counters, mailbox_depth: Box::new(move || mailbox.depth()) }
-    });
-    let workers = workers.iter().enumerate().map(|(index, counters)| {
-        let (messages, rooms) = (messages.get(index).cloned(), lanes.rooms[index].clone());
-        WorkerSource {
-            counters: Arc::clone(counters),
-            queue_depth: Box::new(move || messages.as_ref().map_or(0, LaneSender::depth)),
-            room_queue_depth: Box::new(move || rooms.depth()),
-        }
-    });
-    Registry::new(loops.collect(), workers.collect(), Arc::clone(&shared.memory))
+    Ok(highest + 1)
 }
 
 fn spawn_workers(
     plan: &mut Plan,
-    shards: Vec<Shard>,
     ended: &mpsc::Sender<ThreadEnd>,
 ) -> Result<Vec<JoinHandle<()>>, StartError> {
-    let lanes = std::mem::take(&mut plan.message_rx);
-    shards
+    std::mem::take(&mut plan.workers)
         .into_iter()
-        .zip(lanes)
-        .zip(&plan.worker_alarms)
         .enumerate()
-        .map(|(index, ((shard, messages), alarm))| {
-            let (alarm, shared) = (Arc::clone(alarm), Arc::clone(&plan.shared));
-            let ended = ended.clone();
+        .map(|(index, WorkerSeed { shard, messages, alarm })| {
+            let (shared, ended) = (Arc::clone(&plan.shared), ended.clone());
             spawn(format!("tg-worker-{index}"), move || {
-                let _end = ThreadEnd::worker(ended);
+                let _end = ThreadEnd::worker(ended, Arc::clone(&shared));
                 run_worker(shard, &messages, &alarm, &shared);
             })
         })
         .collect()
 }
 
-fn spawn_loops(seeds: Vec<LoopSeed>, begin: LoopStart) -> Result<Vec<JoinHandle<()>>, StartError> {
-    seeds
-        .into_iter()
-        .map(|seed| {
-            let begin = begin.clone();
-            spawn(format!("tg-loop-{}", seed.index), move || run_loop(seed, begin))
-        })
-        .collect()
+/// Tells each loop to accept; dropped, it tells them to end.
+type Go = Vec<mpsc::Sender<()>>;
+
+/// Starts the loops' threads. Each opens what it needs, and accepts once it is told to go; if the
+/// way to tell it is dropped instead, it ends.
+fn spawn_loops(
+    seeds: Vec<LoopSeed>,
+    begin: LoopStart,
+) -> Result<(Vec<JoinHandle<()>>, Go), StartError> {
+    let mut go = Go::new();
+    let threads = seeds.into_iter().map(|seed| {
+        let (tx, rx) = mpsc::channel();
+        go.push(tx);
+        let begin = begin.clone();
+        spawn(format!("tg-loop-{}", seed.index), move || run_loop(seed, begin, &rx))
+    });
+    let threads = threads.collect::<Result<_, _>>()?;
+    Ok((threads, go))
 }
 
-fn run_loop(seed: LoopSeed, begin: LoopStart) {
-    let ended = begin.ended.clone();
-    let (go, opened) = (Arc::clone(&begin.go), begin.opened.clone());
+fn run_loop(seed: LoopSeed, begin: LoopStart, go: &mpsc::Receiver<()>) {
+    let _end = ThreadEnd::event_loop(begin.ended.clone(), Arc::clone(&begin.shared));
+    let opened = begin.opened.clone();
     let made = open_loop(seed, begin);
     let (event_loop, result) = match made {
         Ok(event_loop) => (Some(event_loop), Ok(())),
         Err(e) => (None, Err(e)),
     };
-    let _end = ThreadEnd::event_loop(ended);
     let _ = opened.send(result);
-    // No loop accepts before all have left the shared table.
-    go.wait();
-    if let Some(event_loop) = event_loop {
+    drop(opened);
+    if go.recv().is_ok()
+        && let Some(event_loop) = event_loop
+    {
         event_loop.run();
     }
 }

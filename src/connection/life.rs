@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::outbox::{Outbox, OutboxPool, Room, SharedFrame, SharedKey};
 use super::timers::{Due, Stamps, Tick, Timeouts};
-use crate::protocol::{Decoder, Event, MessageKind, OpCode, Partial, Spare, Violation, put_close};
+use crate::protocol::{Decoder, Event, MessageKind, OpCode, Partial, Spare, Violation};
 use crate::telemetry::counters::CloseCause;
 
 /// Where a connection is in its life.
@@ -98,14 +98,14 @@ pub struct Env<'a> {
 /// One client's state. The socket is the reactor's.
 #[derive(Debug)]
 pub struct Connection {
-    inbound: Inbound,
-    outbox: Option<Box<Outbox>>,
-    stamps: Stamps,
+    pub(super) inbound: Inbound,
+    pub(super) outbox: Option<Box<Outbox>>,
+    pub(super) stamps: Stamps,
     /// Messages handed over and not settled.
-    in_flight: u32,
-    ended: Ended,
-    phase: Phase,
-    cause: Option<CloseCause>,
+    pub(super) in_flight: u32,
+    pub(super) ended: Ended,
+    pub(super) phase: Phase,
+    pub(super) cause: Option<CloseCause>,
     paused: bool,
     /// A deadline may have come nearer since [`take_timers_changed`](Connection::take_timers_changed).
     timers_changed: bool,
@@ -170,17 +170,17 @@ impl Connection {
         }
     }
 
-    /// Bytes that it holds or keeps others from giving back, shared frames included.
-    #[must_use]
-    pub fn held_bytes(&self) -> usize {
-        self.outbox_bytes().max(self.owed_bytes()) + self.inbound_bytes()
-    }
-
     /// Bytes of memory of what is owed.
     #[inline]
     #[must_use]
     pub fn outbox_bytes(&self) -> usize {
         self.outbox.as_ref().map_or(0, |outbox| outbox.heap_bytes())
+    }
+
+    /// All that it holds and keeps others from letting go of.
+    #[must_use]
+    pub fn held_bytes(&self) -> usize {
+        self.inbound_bytes() + self.outbox_bytes().max(self.owed_bytes())
     }
 
     /// Keeps what has come of the request head, and what came behind it.
@@ -319,47 +319,6 @@ impl Connection {
         }
     }
 
-    fn peer_closed(&mut self, code: Option<u16>, bytes_behind: bool, env: &mut Env<'_>) {
-        self.ended = Ended::Close { code, bytes_behind };
-        if self.phase == Phase::Open {
-            self.drain(CloseCause::PeerClose, env);
-        } else if self.outbox.is_none() {
-            self.phase = Phase::Dead;
-        }
-    }
-
-    fn violated(&mut self, violation: Violation, env: &mut Env<'_>) {
-        self.ended = Ended::Violation(violation);
-        self.drain(
-            match violation.close_code() {
-                1007 => CloseCause::InvalidUtf8,
-                1009 => CloseCause::TooBig,
-                _ => CloseCause::ProtocolError,
-            },
-            env,
-        );
-    }
-
-    /// The peer ended the stream: no more bytes will come.
-    pub fn receive_eof(&mut self, env: &mut Env<'_>) {
-        match self.phase {
-            Phase::Open => {
-                self.inbound = Inbound::Nothing;
-                self.ended = Ended::Eof;
-                self.drain(CloseCause::PeerEof, env);
-            }
-            Phase::Draining => self.ended = Ended::Eof,
-            Phase::Closing | Phase::Responding if self.outbox.is_some() => self.ended = Ended::Eof,
-            _ => self.phase = Phase::Dead,
-        }
-    }
-
-    /// The socket failed: nothing can be sent or received any more.
-    pub fn failed(&mut self, cause: CloseCause) {
-        self.cause.get_or_insert(cause);
-        self.phase = Phase::Dead;
-    }
-
     /// `n` messages handed over before are settled.
     #[inline]
     pub fn settled(&mut self, n: u32, env: &mut Env<'_>) {
@@ -405,23 +364,6 @@ impl Connection {
         true
     }
 
-    /// Closes now, behind what is queued. `false`: it was closing already.
-    pub fn close(&mut self, code: u16, reason: &str, cause: CloseCause, env: &mut Env<'_>) -> bool {
-        if !matches!(self.phase, Phase::Open | Phase::Draining) {
-            return false;
-        }
-        self.cause.get_or_insert(cause);
-        self.put_close(Some(code), reason, env);
-        true
-    }
-
-    /// Closes once what was handed over is settled; nothing more is read until then.
-    pub fn close_in_order(&mut self, cause: CloseCause, env: &mut Env<'_>) {
-        if self.phase == Phase::Open {
-            self.drain(cause, env);
-        }
-    }
-
     /// The connection is paused (not read from, because its worker is full) or is so no more.
     /// Deadlines that wait for the peer stand still meanwhile and begin anew at resume.
     pub fn set_paused(&mut self, paused: bool, now: Tick) {
@@ -436,6 +378,13 @@ impl Connection {
             }
         }
         self.paused = paused;
+    }
+
+    /// Whether what is read in this phase has to wait for the worker.
+    #[inline]
+    #[must_use]
+    pub fn may_pause(&self) -> bool {
+        matches!(self.phase, Phase::Handshake | Phase::Open)
     }
 
     /// Whether it is paused.
@@ -536,25 +485,6 @@ impl Connection {
         }
     }
 
-    /// To be asked when nothing is owed any more: whether our side of the TCP connection is to be
-    /// shut now. The connection may be `Dead` after it instead.
-    pub fn flushed(&mut self, now: Tick) -> bool {
-        debug_assert!(self.outbox.is_none());
-        match (self.phase, self.ended) {
-            (Phase::Closing, Ended::No) => false,
-            (Phase::Closing, Ended::Close { bytes_behind: false, .. } | Ended::Eof)
-            | (Phase::Responding, Ended::Eof) => {
-                self.phase = Phase::Dead;
-                false
-            }
-            (Phase::Closing | Phase::Responding, _) => {
-                self.enter(Phase::Lingering, now);
-                true
-            }
-            _ => false,
-        }
-    }
-
     /// Lets go of all memory, at the end.
     pub fn release(&mut self, env: &mut Env<'_>) {
         self.inbound = Inbound::Nothing;
@@ -563,53 +493,10 @@ impl Connection {
         }
     }
 
-    fn enter(&mut self, phase: Phase, now: Tick) {
+    pub(super) fn enter(&mut self, phase: Phase, now: Tick) {
         self.phase = phase;
         self.stamps.phase = now;
         self.timers_changed = true;
-    }
-
-    /// The connection is to end once what it handed over is settled.
-    fn drain(&mut self, cause: CloseCause, env: &mut Env<'_>) {
-        if self.phase == Phase::Closing {
-            // A violation while we wait for the peer's Close: ours is out, there is no more to say.
-            if self.outbox.is_none() {
-                self.phase = Phase::Dead;
-            }
-            return;
-        }
-        self.cause.get_or_insert(cause);
-        self.inbound = Inbound::Nothing;
-        self.enter(Phase::Draining, env.now);
-        if self.in_flight == 0 {
-            self.queue_close(env);
-        }
-    }
-
-    /// Queues the Close that fits how the connection came to its end.
-    fn queue_close(&mut self, env: &mut Env<'_>) {
-        let (code, reason) = match (self.ended, self.cause) {
-            (Ended::Close { code, .. }, _) => (code, ""),
-            (Ended::Violation(violation), _) => (Some(violation.close_code()), violation.reason()),
-            (Ended::Eof, _) => (Some(1002), "the stream ended without a Close frame"),
-            (Ended::No, Some(CloseCause::Shutdown)) => (Some(1001), "the gateway is going away"),
-            (Ended::No, Some(CloseCause::IdleTimeout)) => (Some(1001), "idle for too long"),
-            (Ended::No, Some(CloseCause::MessageTimeout)) => {
-                (Some(1008), "a message took too long")
-            }
-            (Ended::No, Some(CloseCause::MemoryLimit)) => (Some(1013), "out of memory for this"),
-            (Ended::No, _) => (Some(1000), ""),
-        };
-        self.put_close(code, reason, env);
-    }
-
-    fn put_close(&mut self, code: Option<u16>, reason: &str, env: &mut Env<'_>) {
-        let mut frame = Vec::with_capacity(128);
-        put_close(&mut frame, code, reason);
-        self.inbound = Inbound::Nothing;
-        self.enter(Phase::Closing, env.now);
-        // Past the limit by at most one control frame: a Close is never refused.
-        self.outbox(env).push_own(&frame, true);
     }
 
     /// Queues a ping or pong.
@@ -626,31 +513,8 @@ impl Connection {
         }
     }
 
-    /// More is owed than the limit allows: nothing but the Close follows what is begun.
-    #[cold]
-    fn overflowed(&mut self, env: &mut Env<'_>) {
-        if let Some(outbox) = &mut self.outbox {
-            outbox.keep_begun_frame_only();
-        }
-        self.cause.get_or_insert(CloseCause::OutboundLimit);
-        self.put_close(Some(1008), "too slow for what is sent", env);
-    }
-
-    /// Gives up what is owed and held, because memory is short.
-    pub fn shed(&mut self, env: &mut Env<'_>) {
-        if let Some(outbox) = &mut self.outbox {
-            outbox.keep_begun_frame_only();
-        }
-        self.cause.get_or_insert(CloseCause::MemoryLimit);
-        if matches!(self.phase, Phase::Open | Phase::Draining) {
-            self.put_close(Some(1013), "shed: the gateway is out of memory", env);
-        } else {
-            self.phase = Phase::Dead;
-        }
-    }
-
     #[inline]
-    fn outbox(&mut self, env: &mut Env<'_>) -> &mut Outbox {
+    pub(super) fn outbox(&mut self, env: &mut Env<'_>) -> &mut Outbox {
         self.outbox.get_or_insert_with(|| env.outboxes.take())
     }
 }

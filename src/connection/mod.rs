@@ -8,10 +8,13 @@
 //!   settled, or the close deadline passed), and after it nothing is queued;
 //! - nothing is read once the peer's Close, its EOF or a violation of its was seen.
 
+mod ending;
 mod life;
 mod outbox;
 mod timers;
 
 pub use life::{Connection, Ended, Env, Inbound, Phase, Received, Sink};
-pub use outbox::{Outbox, OutboxPool, Overflow, OverflowPolicy, Room, SharedFrame, SharedKey};
+pub use outbox::{
+    NO_KEY, Outbox, OutboxPool, Overflow, OverflowPolicy, Room, SharedFrame, SharedKey,
+};
 pub use timers::{Due, Tick, Timeouts, jittered};

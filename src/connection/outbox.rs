@@ -40,8 +40,11 @@ pub enum OverflowPolicy {
     KeepLatest,
 }
 
-/// What publishes of one room are replaced by under [`OverflowPolicy::KeepLatest`].
+/// Publishes of one key replace each other under [`OverflowPolicy::KeepLatest`], but for [`NO_KEY`].
 pub type SharedKey = u64;
+
+/// The key of publishes that nothing replaces.
+pub const NO_KEY: SharedKey = 0;
 
 /// Limit and policy that an outbox is filled under.
 #[derive(Clone, Copy, Debug)]
@@ -134,7 +137,7 @@ impl Outbox {
         if room.policy == OverflowPolicy::Close && frame.bytes().len() <= COPY_BYTES {
             return self.push_own(frame.bytes(), true);
         }
-        if room.policy == OverflowPolicy::KeepLatest {
+        if room.policy == OverflowPolicy::KeepLatest && key != NO_KEY {
             self.drop_publishes(Some(key), |outbox| {
                 outbox.replaced += 1;
                 true
@@ -209,6 +212,8 @@ impl Outbox {
                 frame_end(&self.own[self.own_start..self.own_start + len], self.written)
             }
         };
+        // Between two frames nothing is begun.
+        let keep = if keep == self.written { 0 } else { keep };
         self.entries.truncate(usize::from(keep > 0));
         let mut owed = 0;
         if let Some(front) = self.entries.front_mut() {
@@ -224,9 +229,10 @@ impl Outbox {
             self.own.clear();
             (self.own_start, self.written) = (0, 0);
         }
+        self.owed = owed;
+        // This is done where memory is short, or held by one that is too slow for it.
         self.own.shrink_to_fit();
         self.entries.shrink_to_fit();
-        self.owed = owed;
     }
 
     /// The next bytes to write, as up to `slices.len()` slices; says how many were filled.
@@ -335,6 +341,8 @@ pub struct OutboxPool {
     spare: Vec<Box<Outbox>>,
     max: usize,
     max_capacity_bytes: usize,
+    /// Publishes that outboxes given back had dropped: (`drop-oldest`, `keep-latest`).
+    dropped: (u32, u32),
     /// Memory of `spare`, at most `max_total_bytes`.
     total_bytes: usize,
     max_total_bytes: usize,
@@ -345,7 +353,14 @@ impl OutboxPool {
     #[must_use]
     pub fn new(max: usize, max_capacity_bytes: usize) -> Self {
         let max_total_bytes = max.saturating_mul(max_capacity_bytes);
-        Self { spare: Vec::new(), max, max_capacity_bytes, total_bytes: 0, max_total_bytes }
+        Self {
+            spare: Vec::new(),
+            max,
+            max_capacity_bytes,
+            total_bytes: 0,
+            max_total_bytes,
+            dropped: (0, 0),
+        }
     }
 
     /// Keeps no more than `bytes` of memory in all of them together.
@@ -367,6 +382,9 @@ impl OutboxPool {
     /// Takes an outbox back, whatever is in it.
     #[inline]
     pub fn give(&mut self, mut outbox: Box<Outbox>) {
+        let (oldest, replaced) = outbox.take_dropped();
+        self.dropped.0 += oldest;
+        self.dropped.1 += replaced;
         outbox.clear();
         let bytes = outbox.heap_bytes();
         if self.spare.len() < self.max
@@ -377,4 +395,14 @@ impl OutboxPool {
             self.spare.push(outbox);
         }
     }
+
+    /// Publishes that outboxes given back had dropped since this was last asked:
+    /// (`drop-oldest`, `keep-latest`).
+    pub fn take_dropped(&mut self) -> (u32, u32) {
+        std::mem::take(&mut self.dropped)
+    }
 }
+
+#[cfg(test)]
+#[path = "outbox_tests.rs"]
+mod tests;

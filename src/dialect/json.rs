@@ -29,6 +29,8 @@ struct Request<'a> {
 pub enum JsonError {
     /// A binary message.
     Binary,
+    /// Not an object.
+    NoObject,
     /// Not JSON, or not an object of this form.
     Malformed(serde_json::Error),
     /// No `route`.
@@ -39,6 +41,7 @@ impl fmt::Display for JsonError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Binary => f.write_str("expected a text message, got a binary one"),
+            Self::NoObject => f.write_str(r#"expected an object {"route":…,"id":…,"body":…}"#),
             Self::Malformed(e) => write!(f, "expected {{\"route\":…,\"id\":…,\"body\":…}}: {e}"),
             Self::NoRoute => f.write_str("missing field `route`: the name of what is asked for"),
         }
@@ -48,6 +51,10 @@ impl fmt::Display for JsonError {
 pub(super) fn decode(kind: MessageKind, payload: &[u8]) -> Result<Message<'_>, NotUnderstood<'_>> {
     if matches!(kind, MessageKind::Binary) {
         return Err(bad_request(None, &JsonError::Binary));
+    }
+    // A derived struct would also be read from an array, by position.
+    if payload.trim_ascii_start().first() != Some(&b'{') {
+        return Err(bad_request(None, &JsonError::NoObject));
     }
     let request: Request<'_> =
         serde_json::from_slice(payload).map_err(|e| bad_request(None, &JsonError::Malformed(e)))?;
@@ -153,8 +160,8 @@ mod tests {
     #[test]
     fn what_is_not_understood_says_why() {
         for (payload, id, want) in [
-            (&b"hello"[..], None, "expected {"),
-            (b"[1]", None, "expected {"),
+            (&b"hello"[..], None, "expected an object {"),
+            (b"[\"echo\",1,{}]", None, "expected an object {"),
             (br#"{"id":7}"#, Some(&b"7"[..]), "missing field `route`"),
             (br#"{"id":7,"route":"a""#, None, "EOF"),
         ] {

@@ -9,17 +9,17 @@ use crossbeam_channel::{Receiver, Sender};
 use mio::{Events, Poll, Token};
 
 use super::accept::Acceptor;
-use super::gate::{Gate, Sent};
+use super::gate::Gate;
 use super::table::{Marks, Table};
 use super::topics::Topics;
 use crate::app::{Shared, Snapshot};
 use crate::config::Config;
-use crate::connection::{Env, OutboxPool, Phase, Room, Tick};
+use crate::connection::{Env, OutboxPool, Room, Tick};
 use crate::limits::TICK_MS;
 use crate::protocol::Spare;
 use crate::routing::{EndpointId, adopt_executor};
-use crate::telemetry::counters::{LoopCounters, RefusalCause};
-use crate::telemetry::memory::{Component, LocalMemory};
+use crate::telemetry::counters::{DropCause, LoopCounters};
+use crate::telemetry::memory::LocalMemory;
 use crate::telemetry::stages::{Stage, StageRecorder};
 use crate::worker::{Alarm, Batch, LaneReceiver, LaneSender, Post, Shard};
 
@@ -32,14 +32,13 @@ pub(super) const LISTENERS: usize = 2;
 /// The token of slot 0.
 pub(super) const SLOTS: usize = 1024;
 
+/// Events taken from the kernel per turn.
+const EVENTS: usize = 1024;
 /// Most memory of one thing in a loop's pools: what a message assembled from pieces, or the answers
 /// to one read, may take.
 const POOLED_BYTES: usize = 72 * 1024;
 /// Most memory of one of a loop's pools.
 const POOL_BYTES: u64 = 4 * 1024 * 1024;
-
-/// A connection that holds as much is shed at the ceiling, if none on its loop holds more.
-const SHED_BYTES: u64 = 4096;
 
 /// What a loop is made from.
 #[derive(Debug)]
@@ -135,9 +134,15 @@ pub struct EventLoop {
     pub(super) answered: Vec<(Instant, Instant, u32)>,
     pub(super) due: Vec<usize>,
     pub(super) next_sweep: Tick,
+    /// Turns on end in which not all events were seen.
+    pub(super) unswept: u32,
     /// When the turn began.
     pub(super) now: Instant,
-    draining: bool,
+    /// Request heads that may still be decided on in this turn.
+    pub(super) handshakes_left: usize,
+    /// The tick at which shedding last had nothing left to shed.
+    pub(super) last_shed: Tick,
+    pub(super) draining: bool,
     done: bool,
 }
 
@@ -158,7 +163,7 @@ impl EventLoop {
         let memory = LocalMemory::new(Arc::clone(&shared.memory));
         let table = Table::new(index, acceptor.slots());
         let pool_bytes = pool_bytes(&snapshot.config);
-        let read_buffer = vec![0; snapshot.config.tuning.read_buffer_bytes];
+        let read_buffer = vec![0; read_buffer_bytes(&snapshot)];
         Ok(Self {
             index,
             poll,
@@ -186,7 +191,10 @@ impl EventLoop {
             answered: Vec::new(),
             due: Vec::new(),
             next_sweep: Tick::MAX,
+            unswept: 0,
             now: shared.started_at,
+            handshakes_left: 0,
+            last_shed: 0,
             draining: false,
             done: false,
             shared,
@@ -196,7 +204,7 @@ impl EventLoop {
     /// Runs until the gateway has drained, or is told to leave at once.
     pub fn run(mut self) {
         adopt_executor();
-        let mut events = Events::with_capacity(1024);
+        let mut events = Events::with_capacity(EVENTS);
         while !self.has_to_leave() {
             let timeout = self.timeout();
             self.wait(&mut events, timeout);
@@ -210,9 +218,12 @@ impl EventLoop {
             self.accept();
             self.read_queued();
             self.send_batches();
-            self.sweep_deadlines();
             self.shed_if_over_memory();
             self.flush_queued();
+            // A full batch of events means that more wait unseen: peers that have spoken must not
+            // be taken for silent ones, however long this loop was held up.
+            let seen_all = events.iter().count() < EVENTS;
+            self.sweep_deadlines(seen_all);
             self.end_turn(began, events.is_empty());
         }
         self.leave();
@@ -239,6 +250,7 @@ impl EventLoop {
             || self.shared.is_draining() != self.draining
             || self.shared.is_forced()
             || self.shared.loops_are_done()
+            || self.shared.newer_snapshot(&self.kit.snapshot).is_some()
         {
             return true;
         }
@@ -257,8 +269,12 @@ impl EventLoop {
         // Tick 0 is "not running" in a connection's stamps.
         self.kit.tick = (since.as_millis() as u64 / TICK_MS) as Tick + 1;
         self.counters.turns.add(1);
+        self.handshakes_left = self.kit.snapshot.config.tuning.handshakes_per_turn;
         if let Some(newer) = self.shared.newer_snapshot(&self.kit.snapshot) {
             self.kit.snapshot = newer;
+            // Never less: heads that were kept under the old limits have to fit.
+            let wanted = read_buffer_bytes(&self.kit.snapshot);
+            self.read_buffer.resize(wanted.max(self.read_buffer.len()), 0);
             // Times may have become shorter: look at everyone once.
             self.table.rearm_all(self.kit.tick);
             self.next_sweep = self.kit.tick;
@@ -279,6 +295,9 @@ impl EventLoop {
                 self.stages.record(Stage::ReadToWritten, end - read_at, n);
             }
         }
+        let (oldest, replaced) = self.kit.outboxes.take_dropped();
+        self.count_drop(DropCause::DropOldest, oldest);
+        self.count_drop(DropCause::KeepLatest, replaced);
         self.counters.connections.set(self.table.len() as u64);
         self.hand_over_figures();
         if self.draining && !self.done && self.table.is_empty() && self.gates_are_idle() {
@@ -291,12 +310,15 @@ impl EventLoop {
     fn hand_over_figures(&mut self) {
         let sleeps = self.run_queue.is_empty() && self.flush_queue.is_empty();
         if sleeps {
-            self.settle_memory();
+            self.memory.settle();
         }
-        let inline = match &mut self.routing {
-            Routing::Inline(shard) => Some(shard.stages()),
-            Routing::Pool(_) => None,
-        };
+        let mut inline = None;
+        if let Routing::Inline(shard) = &mut self.routing {
+            if sleeps {
+                shard.settle_memory();
+            }
+            inline = Some(shard.stages());
+        }
         for stages in [&mut self.stages].into_iter().chain(inline) {
             stages.publish_if_wanted();
             if sleeps {
@@ -317,7 +339,10 @@ impl EventLoop {
         if !self.run_queue.is_empty() || !self.flush_queue.is_empty() || self.acceptor.is_eager() {
             return Some(Duration::ZERO);
         }
-        let next = self.next_sweep.min(self.acceptor.retry_at());
+        let mut next = self.next_sweep.min(self.acceptor.retry_at());
+        if self.shared.memory.over_limit() {
+            next = next.min(self.kit.tick + 1);
+        }
         (next != Tick::MAX).then(|| {
             let at = Duration::from_millis(u64::from(next.saturating_sub(1)) * TICK_MS);
             at.saturating_sub(self.shared.started_at.elapsed()) + Duration::from_millis(1)
@@ -383,148 +408,6 @@ impl EventLoop {
         }
     }
 
-    /// Does what rooms whose home is this loop have to do (inline routing only).
-    fn serve_rooms(&mut self) {
-        let Routing::Inline(shard) = &mut self.routing else { return };
-        let _ = shard.room_turn(self.now);
-        self.apply_local();
-    }
-
-    /// Applies what the inline shard posts to its own loop.
-    fn apply_local(&mut self) {
-        loop {
-            let Routing::Inline(shard) = &mut self.routing else { return };
-            let Some(mut post) = shard.take_local() else { return };
-            post.routed_at = Some(self.now);
-            self.apply(&mut post);
-            self.give_back(post);
-        }
-    }
-
-    /// Sends what is gathered for the shards. Says whether any took something.
-    pub(super) fn send_batches(&mut self) -> bool {
-        let mut any = false;
-        for shard in 0..self.gates.len() {
-            any |= self.send_batch(shard);
-        }
-        any
-    }
-
-    /// Sends what is gathered for one shard, or routes it here.
-    pub(super) fn send_batch(&mut self, shard: usize) -> bool {
-        let freed = match &mut self.routing {
-            Routing::Pool(lanes) => {
-                let gate = &mut self.gates[shard];
-                let bytes = gate.batch_heap_bytes();
-                let sent = gate.send(&lanes[shard], &self.alarm);
-                if matches!(sent, Sent::Accepted(_)) {
-                    // The shard takes it off when it gives the batch back.
-                    self.memory.add(Component::Arenas, bytes);
-                }
-                match sent {
-                    Sent::Accepted(freed) => freed,
-                    Sent::Nothing | Sent::Refused => return false,
-                }
-            }
-            Routing::Inline(_) => match self.route_inline() {
-                Some(freed) => freed,
-                None => return false,
-            },
-        };
-        for index in freed {
-            self.free(index as usize);
-        }
-        true
-    }
-
-    fn route_inline(&mut self) -> Option<Vec<u32>> {
-        let gate = &mut self.gates[0];
-        let Routing::Inline(shard) = &mut self.routing else { return None };
-        let mut progress = None;
-        if !shard.is_ready() {
-            let _ = shard.message_turn(self.now);
-        }
-        if shard.is_ready()
-            && let Some((batch, closing)) = gate.take_batch()
-        {
-            self.memory.add(Component::Arenas, batch.heap_bytes());
-            shard.begin(batch, self.now);
-            let _ = shard.message_turn(self.now);
-            progress = Some(closing);
-        }
-        let blocked = !shard.is_ready();
-        gate.set_blocked(blocked);
-        self.apply_local();
-        progress
-    }
-
-    /// Reads on from connections whose shard takes messages again.
-    fn reopen_gates(&mut self) {
-        for shard in 0..self.gates.len() {
-            if self.gates[shard].is_blocked() {
-                self.send_batch(shard);
-            }
-            if self.gates[shard].is_blocked() {
-                continue;
-            }
-            for index in std::mem::take(&mut self.gates[shard].paused) {
-                self.resume(index as usize);
-            }
-            for index in std::mem::take(&mut self.gates[shard].buried) {
-                self.tell_closed(index as usize, shard);
-            }
-        }
-    }
-
-    fn begin_drain(&mut self) {
-        self.draining = true;
-        self.acceptor.close();
-        let indices: Vec<_> = self.table.indices().collect();
-        for index in indices {
-            self.drain_one(index);
-        }
-    }
-
-    fn drain_one(&mut self, index: usize) {
-        use crate::telemetry::counters::CloseCause;
-        let Some(slot) = self.table.get_mut(index) else { return };
-        match slot.conn.phase() {
-            Phase::Handshake | Phase::Admitting => {
-                self.refuse(index, RefusalCause::Shutdown);
-            }
-            Phase::Open => {
-                let before = (slot.conn.outbox_bytes(), slot.conn.inbound_bytes());
-                let mut env = self.kit.env(slot.endpoint);
-                slot.conn.close_in_order(CloseCause::Shutdown, &mut env);
-                self.note_memory(index, before);
-                self.after_change(index);
-            }
-            _ => {}
-        }
-    }
-
-    /// The last thing a loop does: counts what it had to leave behind.
-    fn leave(mut self) {
-        let indices: Vec<_> = self.table.indices().collect();
-        for index in indices {
-            use crate::telemetry::counters::CloseCause;
-            if let Some(slot) = self.table.get_mut(index)
-                && !slot.marks.has(Marks::BURIED)
-            {
-                slot.conn.failed(CloseCause::Shutdown);
-                self.bury(index);
-            }
-        }
-        self.settle_memory();
-    }
-
-    fn settle_memory(&mut self) {
-        self.memory.settle();
-        if let Routing::Inline(shard) = &mut self.routing {
-            shard.settle_memory();
-        }
-    }
-
     /// The gate of a slot's shard.
     #[inline]
     pub(super) fn gate_of(&self, index: usize) -> usize {
@@ -533,49 +416,9 @@ impl EventLoop {
             Routing::Inline(_) => 0,
         }
     }
+}
 
-    /// Frees slots at the memory ceiling: the heaviest first, until the total is below it again.
-    fn shed_if_over_memory(&mut self) {
-        if !self.shared.memory.over_limit() {
-            return;
-        }
-        self.settle_memory();
-        while self.shared.memory.over_limit() {
-            let Some((index, bytes)) = self.table.heaviest() else { return };
-            // Somewhere there is one that holds the mean of all, if it is connections that fill the
-            // memory. Who holds much less is not the cause.
-            let mean = self.shared.memory.total() / self.shared.total.get().max(1) as u64;
-            if (bytes as u64) < SHED_BYTES.min(mean / 2) {
-                return;
-            }
-            let Some(slot) = self.table.get_mut(index) else { return };
-            let before = (slot.conn.outbox_bytes(), slot.conn.inbound_bytes());
-            let mut env = self.kit.env(slot.endpoint);
-            slot.conn.shed(&mut env);
-            self.note_memory(index, before);
-            self.after_change(index);
-            self.memory.settle();
-        }
-    }
-
-    /// Carries a change of one connection's memory into the count.
-    #[inline]
-    pub(super) fn note_memory(&mut self, index: usize, before: (usize, usize)) {
-        let Some(slot) = self.table.get_mut(index) else { return };
-        let (outbox, inbound) = (slot.conn.outbox_bytes(), slot.conn.inbound_bytes());
-        self.note_memory_of(Component::Outbox, before.0, outbox);
-        self.note_memory_of(Component::Inbound, before.1, inbound);
-    }
-
-    #[inline]
-    fn note_memory_of(&mut self, component: Component, before: usize, after: usize) {
-        if before != after {
-            self.memory.change(component, after as i64 - before as i64);
-            let counter = match component {
-                Component::Outbox => &self.counters.outbox_bytes,
-                _ => &self.counters.inbound_bytes,
-            };
-            counter.set(counter.get().wrapping_add(after as u64).wrapping_sub(before as u64));
-        }
-    }
+/// A request head is parsed in the read buffer, together with what came behind it: both fit.
+fn read_buffer_bytes(snapshot: &Snapshot) -> usize {
+    snapshot.config.tuning.read_buffer_bytes.max(2 * snapshot.head_limits.max_header_bytes)
 }

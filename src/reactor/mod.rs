@@ -10,13 +10,16 @@
 //! - the mailbox is always drained, whatever else the loop waits for, and draining it posts nothing.
 
 mod accept;
+mod batches;
 mod deadlines;
+mod drain;
 mod event_loop;
 mod fd_table;
 mod flush;
 mod gate;
 mod handshake;
 mod mailbox;
+mod memory;
 mod read;
 mod table;
 mod topics;

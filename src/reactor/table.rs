@@ -67,6 +67,13 @@ impl Marks {
         self.0 & mark.0 == mark.0
     }
 
+    /// Whether the loop has something to do for the socket that it has not got to yet.
+    #[inline]
+    #[must_use]
+    pub fn is_pending(self) -> bool {
+        self.has(Self::QUEUED) || self.has(Self::FLUSHING)
+    }
+
     /// Sets bits.
     #[inline]
     pub fn set(&mut self, mark: Self) {
@@ -241,16 +248,16 @@ impl Table {
         self.slots.iter().map(|(index, _)| index)
     }
 
-    /// The slot that holds the most memory, with its bytes. Shared frames count in full: one may
-    /// be the last that owes them.
+    /// The slots whose connections hold at least `bytes` of memory, with how much they hold:
+    /// shared frames that they owe included, since it may be they alone who keep them.
     #[must_use]
-    pub fn heaviest(&self) -> Option<(usize, usize)> {
+    pub fn heavier_than(&self, bytes: usize) -> Vec<(usize, usize)> {
         self.slots
             .iter()
             .filter(|(_, slot)| !slot.marks.has(Marks::BURIED))
             .map(|(index, slot)| (index, slot.conn.held_bytes()))
-            .max_by_key(|(_, bytes)| *bytes)
-            .filter(|(_, bytes)| *bytes > 0)
+            .filter(|(_, held)| *held >= bytes)
+            .collect()
     }
 }
 

@@ -137,6 +137,13 @@ impl Outgoing {
         self.bytes >= POST_BYTES || self.items >= POST_ITEMS
     }
 
+    /// Whether the post for the own loop has grown so far that it should be applied.
+    #[must_use]
+    pub fn local_is_full(&self) -> bool {
+        let post = self.local_loop.and_then(|index| self.posts[index].as_ref());
+        post.is_some_and(|post| post.bytes() >= POST_BYTES || post.len() >= POST_ITEMS)
+    }
+
     /// Takes the post for the own loop, with inline routing.
     pub fn take_local(&mut self) -> Option<Box<Post>> {
         let local = self.local_loop?;

@@ -123,7 +123,8 @@ impl Post {
         self.items.push(item);
     }
 
-    /// Adds wire bytes for `conn`, written by `encode`, behind what it has last.
+    /// Adds wire bytes for `conn`, written by `encode`, behind what it has last. If `encode` writes
+    /// nothing, the loop counts the frames as not encoded.
     #[inline]
     pub fn reply(&mut self, conn: ConnId, frames: u32, encode: impl FnOnce(&mut Vec<u8>)) {
         let at = self.arena.len() as u32;
@@ -133,6 +134,8 @@ impl Post {
             self.items.last_mut()
             && *last == conn
             && *start + *len == at
+            && added > 0
+            && (*len > 0 || *n == 0)
         {
             *len += added;
             *n += frames;
