@@ -25,10 +25,9 @@ const BYTES_PER_CONNECTION: i64 = 16;
 
 #[test]
 fn a_slot_and_its_columns_keep_to_the_budget() {
-    assert!(size_of::<Slot>() <= 160, "a slot takes {} B", size_of::<Slot>());
-    assert!(Table::SLOT_BYTES <= 160, "with its entry {} B", Table::SLOT_BYTES);
-    let all = Table::SLOT_BYTES + Table::COLUMN_BYTES;
-    assert!(all <= 176, "with its columns {all} B");
+    let (slot, entry, columns) = (size_of::<Slot>(), Table::SLOT_BYTES, Table::COLUMN_BYTES);
+    assert!(slot <= entry && entry <= 160, "a slot takes {slot} B, with its entry {entry} B");
+    assert!(entry + columns <= 176, "with its columns {} B", entry + columns);
 }
 
 #[test]

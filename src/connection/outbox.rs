@@ -255,6 +255,19 @@ impl Outbox {
         filled
     }
 
+    /// All that is owed, where it lies in one piece: what one read's answers mostly do.
+    #[inline]
+    #[must_use]
+    pub fn only_slice(&self) -> Option<&[u8]> {
+        match self.entries.front()? {
+            _ if self.entries.len() > 1 => None,
+            Entry::Own { len, .. } => {
+                self.own.get(self.own_start + self.written..self.own_start + len)
+            }
+            Entry::Shared { frame, .. } => frame.bytes().get(self.written..),
+        }
+    }
+
     /// Takes note that the next `n` bytes were written.
     #[inline]
     pub fn wrote(&mut self, n: usize) {

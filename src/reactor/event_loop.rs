@@ -299,17 +299,31 @@ impl EventLoop {
         self.count_drop(DropCause::DropOldest, oldest);
         self.count_drop(DropCause::KeepLatest, replaced);
         self.counters.connections.set(self.table.len() as u64);
-        self.stages.publish_if_wanted();
-        if self.run_queue.is_empty() && self.flush_queue.is_empty() {
-            self.stages.publish_before_sleep();
-            self.memory.settle();
-            if let Routing::Inline(shard) = &mut self.routing {
-                shard.settle_memory();
-            }
-        }
+        self.hand_over_figures();
         if self.draining && !self.done && self.table.is_empty() && self.gates_are_idle() {
             self.done = true;
             self.shared.loop_is_done();
+        }
+    }
+
+    /// Lets the reporter have what was timed and counted: what it asked for, and all before sleep.
+    fn hand_over_figures(&mut self) {
+        let sleeps = self.run_queue.is_empty() && self.flush_queue.is_empty();
+        if sleeps {
+            self.memory.settle();
+        }
+        let mut inline = None;
+        if let Routing::Inline(shard) = &mut self.routing {
+            if sleeps {
+                shard.settle_memory();
+            }
+            inline = Some(shard.stages());
+        }
+        for stages in [&mut self.stages].into_iter().chain(inline) {
+            stages.publish_if_wanted();
+            if sleeps {
+                stages.publish_before_sleep();
+            }
         }
     }
 
