@@ -12,6 +12,9 @@ use crate::telemetry::counters::{CloseCause, DropCause, RefusalCause};
 use crate::telemetry::memory::Component;
 use crate::worker::{Post, PostItem, bytes_at};
 
+/// More than the outbox counts for an entry beside its bytes.
+const ENTRY_BYTES: usize = 64;
+
 impl EventLoop {
     /// Applies what is in the mailbox now; what comes meanwhile is for the next turn.
     pub(super) fn drain_mailbox(&mut self) {
@@ -62,8 +65,20 @@ impl EventLoop {
         }
     }
 
+    /// Writes what is owed if `more` bytes would take it over the limit: only what a peer does not
+    /// take counts against it, not what one turn has gathered.
+    #[inline]
+    fn make_way(&mut self, conn: ConnId, more: usize) {
+        let limit = self.kit.snapshot.config.outbound_limit_bytes;
+        let Some((index, slot)) = self.table.find(conn) else { return };
+        if slot.conn.owes() && slot.conn.owed_bytes() + more + ENTRY_BYTES > limit {
+            self.flush(index);
+        }
+    }
+
     #[inline]
     fn reply(&mut self, conn: ConnId, frames: &[u8], count: u32, settled: u32) {
+        self.make_way(conn, frames.len());
         let Some((index, slot)) = self.table.find(conn) else {
             return self.count_drop(DropCause::StaleConnection, count);
         };
@@ -97,11 +112,15 @@ impl EventLoop {
     }
 
     fn deliver_publish(&mut self, conn: ConnId, publish: &Publish, key: u64) {
+        let Some((_, slot)) = self.table.find(conn) else {
+            return self.count_drop(DropCause::StaleConnection, 1);
+        };
+        let frame = publish.frame(&self.kit.snapshot.endpoint(slot.endpoint).dialect);
+        self.make_way(conn, frame.bytes().len());
         let Some((index, slot)) = self.table.find(conn) else {
             return self.count_drop(DropCause::StaleConnection, 1);
         };
         let before = (slot.conn.outbox_bytes(), slot.conn.inbound_bytes());
-        let frame = publish.frame(&self.kit.snapshot.endpoint(slot.endpoint).dialect);
         let mut env = self.kit.env(slot.endpoint);
         let delivered = slot.conn.deliver_shared(&frame, key, &mut env);
         let (oldest, replaced) = slot.conn.take_dropped();
