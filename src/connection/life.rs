@@ -230,7 +230,11 @@ impl Connection {
             _ => return if self.wants_read() { Received::Continue } else { Received::Stop },
         }
         self.stamps.read = env.now;
-        self.stamps.ping = 0;
+        if self.stamps.ping != 0 {
+            self.stamps.ping = 0;
+            // The next ping may be due before the answer to this one was.
+            self.timers_changed = true;
+        }
         let mut state = match std::mem::take(&mut self.inbound) {
             Inbound::Partial(partial) => Some(partial),
             _ => None,
