@@ -85,6 +85,15 @@ impl Gateway {
         self.stderr.lock().unwrap().clone()
     }
 
+    /// Waits until it has written `text` to stderr.
+    pub(crate) fn stderr_until(&self, text: &str) {
+        let deadline = Instant::now() + PATIENCE;
+        while !self.stderr().contains(text) {
+            assert!(Instant::now() < deadline, "never wrote {text:?}:\n{}", self.stderr());
+            thread::sleep(Duration::from_millis(2));
+        }
+    }
+
     /// Sends it a signal.
     pub(crate) fn signal(&self, signal: Signal) {
         kill(Pid::from_raw(self.pid.cast_signed()), signal).expect("the gateway runs");
