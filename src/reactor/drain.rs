@@ -22,8 +22,10 @@ impl EventLoop {
                 self.refuse(index, RefusalCause::Shutdown);
             }
             Phase::Open => {
+                let before = (slot.conn.outbox_bytes(), slot.conn.inbound_bytes());
                 let mut env = self.kit.env(slot.endpoint);
                 slot.conn.close_in_order(CloseCause::Shutdown, &mut env);
+                self.note_memory(index, before);
                 self.after_change(index);
             }
             _ => {}
@@ -41,6 +43,7 @@ impl EventLoop {
                 self.bury(index);
             }
         }
+        self.counters.connections.set(0);
         self.memory.settle();
         if let Routing::Inline(shard) = &mut self.routing {
             shard.settle_memory();
