@@ -96,7 +96,7 @@ impl Connection {
             return;
         }
         self.cause.get_or_insert(cause);
-        self.inbound = Inbound::Nothing;
+        self.forget_unless_reading();
         self.enter(Phase::Draining, env.now);
         if self.in_flight == 0 {
             self.queue_close(env);
@@ -123,10 +123,17 @@ impl Connection {
     pub(super) fn put_close(&mut self, code: Option<u16>, reason: &str, env: &mut Env<'_>) {
         let mut frame = Vec::with_capacity(128);
         put_close(&mut frame, code, reason);
-        self.inbound = Inbound::Nothing;
+        self.forget_unless_reading();
         self.enter(Phase::Closing, env.now);
         // Past the limit by at most one control frame: a Close is never refused.
         self.outbox(env).push_own(&frame, true);
+    }
+
+    /// Lets go of a partial frame, unless the peer's Close, still to come, would be lost in it.
+    fn forget_unless_reading(&mut self) {
+        if self.ended != Ended::No {
+            self.inbound = Inbound::Nothing;
+        }
     }
 
     /// More is owed than the limit allows: nothing but the Close follows what is begun.
@@ -146,6 +153,10 @@ impl Connection {
         }
         self.cause.get_or_insert(CloseCause::MemoryLimit);
         if matches!(self.phase, Phase::Open | Phase::Draining) {
+            if self.ended == Ended::No && !matches!(self.inbound, Inbound::Nothing) {
+                // Inside a frame that is given up: what follows can't be read, only thrown away.
+                self.ended = Ended::Close { code: None, bytes_behind: true };
+            }
             self.put_close(Some(1013), "shed: the gateway is out of memory", env);
         } else {
             self.phase = Phase::Dead;

@@ -99,7 +99,10 @@ impl Acceptor {
     }
 
     pub(super) fn note_ready(&mut self, listener: usize) {
-        self.listeners[listener].1 = true;
+        // None is left where the turn that saw the event is the one that stopped accepting.
+        if let Some((_, ready)) = self.listeners.get_mut(listener) {
+            *ready = true;
+        }
     }
 
     pub(super) fn note_hand_over(&mut self) {

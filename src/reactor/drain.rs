@@ -45,6 +45,7 @@ impl EventLoop {
                 self.bury(index);
             }
         }
+        self.counters.connections.set(0);
         self.memory.settle();
         if let Routing::Inline(shard) = &mut self.routing {
             shard.settle_memory();

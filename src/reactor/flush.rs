@@ -23,7 +23,8 @@ impl EventLoop {
         }
     }
 
-    fn flush(&mut self, index: usize) {
+    /// Writes what one slot owes, if it waits for that.
+    pub(super) fn flush(&mut self, index: usize) {
         let Some(slot) = self.table.get_mut(index) else { return };
         if !slot.marks.has(Marks::FLUSHING) {
             return;

@@ -12,6 +12,9 @@ use crate::telemetry::counters::{CloseCause, DropCause, RefusalCause};
 use crate::telemetry::memory::Component;
 use crate::worker::{Post, PostItem, bytes_at};
 
+/// More than the outbox counts for an entry beside its bytes.
+const ENTRY_BYTES: usize = 64;
+
 impl EventLoop {
     /// Applies what is in the mailbox now; what comes meanwhile is for the next turn.
     pub(super) fn drain_mailbox(&mut self) {
@@ -62,11 +65,23 @@ impl EventLoop {
         }
     }
 
+    /// Writes what is owed if `more` bytes would take it over the limit: only what a peer does not
+    /// take counts against it, not what one turn has gathered.
+    #[inline]
+    fn make_way(&mut self, index: usize, more: usize) {
+        let limit = self.kit.snapshot.config.outbound_limit_bytes;
+        let Some(slot) = self.table.get_mut(index) else { return };
+        if slot.conn.owes() && slot.conn.owed_bytes() + more + ENTRY_BYTES > limit {
+            self.flush(index);
+        }
+    }
+
     #[inline]
     fn reply(&mut self, conn: ConnId, frames: &[u8], count: u32, settled: u32) {
         let Some((index, _)) = self.table.find(conn) else {
             return self.count_drop(DropCause::StaleConnection, count);
         };
+        self.make_way(index, frames.len());
         let delivered = self.change(index, |conn, env| {
             let delivered = !frames.is_empty() && conn.deliver(frames, env);
             conn.settled(settled, env);
@@ -121,6 +136,7 @@ impl EventLoop {
     ) {
         let Some(frame) = frame else { return self.count_drop(DropCause::NotEncoded, 1) };
         let key = room.map_or(NO_KEY, RoomId::to_bits);
+        self.make_way(index, frame.bytes().len());
         if self.change(index, |conn, env| conn.deliver_shared(frame, key, env)) == Some(true) {
             self.counters.messages_out.add(1);
             self.counters.deliveries.add(u64::from(room.is_some()));

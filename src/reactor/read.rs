@@ -169,6 +169,13 @@ impl EventLoop {
         if slot.marks.has(Marks::PAUSED) {
             return true;
         }
+        if slot.marks.has(Marks::HANGUP)
+            && slot.socket.as_ref().is_some_and(|s| !matches!(s.take_error(), Ok(None)))
+        {
+            // The event that told of it is spent, and nobody would read the error before resume.
+            self.socket_failed(index);
+            return true;
+        }
         slot.conn.set_paused(true, self.kit.tick);
         slot.marks.set(Marks::PAUSED);
         self.gates[gate].paused.push(index as u32);

@@ -6,6 +6,9 @@
 // Each test binary compiles this module for itself and uses its own part of it.
 #![allow(dead_code)]
 
+pub(crate) mod client;
+pub(crate) mod process;
+
 use std::env;
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -41,8 +44,25 @@ impl Gateway {
     ///
     /// `TIDEGATE_BIN` in the environment names another binary than the one built for the tests.
     pub(crate) fn start(args: &[&str]) -> Self {
+        Self::start_by(command(), args)
+    }
+
+    /// As [`start`](Self::start), with at most so many descriptors.
+    pub(crate) fn start_limited(descriptors: u32, args: &[&str]) -> Self {
+        let binary = command();
+        let mut shell = Command::new("sh");
+        shell.arg("-c").arg(format!("ulimit -n {descriptors}; exec \"$0\" \"$@\""));
+        shell.arg(binary.get_program());
+        for (name, _) in binary.get_envs() {
+            shell.env_remove(name);
+        }
+        shell.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        Self::start_by(shell, args)
+    }
+
+    fn start_by(mut command: Command, args: &[&str]) -> Self {
         let dir = tempfile::tempdir().expect("a temporary directory");
-        let mut child = command()
+        let mut child = command
             .args(["--listen", "127.0.0.1:0", "--stats-out"])
             .arg(dir.path().join("stats.json"))
             .args(args)
@@ -63,6 +83,15 @@ impl Gateway {
     /// What it wrote to stderr until now.
     pub(crate) fn stderr(&self) -> String {
         self.stderr.lock().unwrap().clone()
+    }
+
+    /// Waits until it has written `text` to stderr.
+    pub(crate) fn stderr_until(&self, text: &str) {
+        let deadline = Instant::now() + PATIENCE;
+        while !self.stderr().contains(text) {
+            assert!(Instant::now() < deadline, "never wrote {text:?}:\n{}", self.stderr());
+            thread::sleep(Duration::from_millis(2));
+        }
     }
 
     /// Sends it a signal.
@@ -143,7 +172,8 @@ impl Gateway {
         }
     }
 
-    fn is_running(&mut self) -> bool {
+    /// Whether it has not left.
+    pub(crate) fn is_running(&mut self) -> bool {
         self.child.try_wait().expect("its status").is_none()
     }
 
