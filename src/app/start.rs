@@ -98,6 +98,9 @@ pub(super) fn start(snapshot: Snapshot, capacity: &Capacity) -> Result<Running, 
     let system = |what| move |e| StartError::System(what, e);
     raise_descriptor_limit().map_err(system("raise the descriptor limit"))?;
     let config = snapshot.config.clone();
+    let polls = make_polls(config.loops).map_err(system("make an epoll instance"))?;
+    let hand_over = make_hand_over(&config).map_err(system("make a socket pair"))?;
+    // Behind what loops keep, so that no loop's table has a copy that outlives the reservation.
     let reserved: Vec<Reservation> = config
         .listen
         .iter()
@@ -105,8 +108,6 @@ pub(super) fn start(snapshot: Snapshot, capacity: &Capacity) -> Result<Running, 
         .collect::<Result<_, _>>()
         .map_err(StartError::Listen)?;
     let addresses: Vec<_> = reserved.iter().map(|r| r.addr).collect();
-    let polls = make_polls(config.loops).map_err(system("make an epoll instance"))?;
-    let hand_over = make_hand_over(&config).map_err(system("make a socket pair"))?;
     let (mut plan, seeds) = Plan::new(snapshot, polls)?;
     let undo = Undo(Some(Arc::clone(&plan.shared)));
     let (opened_tx, opened_rx) = mpsc::channel();

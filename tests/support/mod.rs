@@ -147,11 +147,15 @@ impl Gateway {
 
     /// SIGTERM, its exit status, and the statistics it leaves behind.
     pub(crate) fn stop_for_stats(mut self) -> (ExitStatus, serde_json::Value) {
-        let path = self.stats_path();
-        let _ = fs::remove_file(&path);
+        let _ = fs::remove_file(self.stats_path());
         self.signal(Signal::SIGTERM);
+        self.left_with_stats()
+    }
+
+    /// Waits for it to leave by itself; its exit status, and the statistics it leaves behind.
+    pub(crate) fn left_with_stats(&mut self) -> (ExitStatus, serde_json::Value) {
         let status = self.wait();
-        let stats = read_json(&path)
+        let stats = read_json(&self.stats_path())
             .unwrap_or_else(|| panic!("no statistics at exit; its stderr:\n{}", self.stderr()));
         (status, stats)
     }

@@ -1,7 +1,6 @@
 //! What the kernel says of a process.
 
 use std::fs;
-use std::os::fd::AsRawFd as _;
 use std::path::Path;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -30,12 +29,6 @@ pub(crate) fn sockets_in(directory: &Path) -> Vec<String> {
         .map(|link| link.to_string_lossy().into_owned())
         .filter(|link| link.starts_with("socket:"))
         .collect()
-}
-
-/// How the kernel names the socket behind a descriptor of this process.
-pub(crate) fn socket_name(socket: &impl std::os::fd::AsFd) -> String {
-    let fd = socket.as_fd().as_raw_fd();
-    fs::read_link(format!("/proc/self/fd/{fd}")).unwrap().to_string_lossy().into_owned()
 }
 
 /// Lets this process open as many descriptors as its hard limit allows, which has to be `wanted`.
