@@ -1,43 +1,43 @@
 //! Every publish that a slow connection loses is counted, whatever pushed it out.
 
-mod wire;
+use std::sync::Arc;
 
-use std::net::SocketAddr;
+use tidegate::connection::{
+    Connection, Env, NO_KEY, OutboxPool, OverflowPolicy, Room, SharedFrame,
+};
+use tidegate::protocol::{Decoder, OpCode, Spare, put_frame};
+use tidegate::telemetry::memory::MemoryGauge;
 
-use tidegate::app::Stopped;
-use tidegate::connection::OverflowPolicy;
-use tidegate::dialect::Dialect;
-use tidegate::routing::{Endpoint, Gateway};
-use wire::{Client, TEXT, put_masked};
+fn frame(payload_bytes: usize) -> Vec<u8> {
+    let mut out = Vec::new();
+    put_frame(&mut out, OpCode::Binary, &vec![b'p'; payload_bytes]);
+    out
+}
 
 #[test]
 fn publishes_that_an_answer_pushes_out_are_counted() {
-    for workers in [0, 1] {
-        let endpoint = Endpoint::new("/drops", Dialect::Raw)
-            .overflow(OverflowPolicy::DropOldest)
-            .fallback(|ctx, _| {
-                let conn = ctx.conn();
-                (0..2).for_each(|_| ctx.push(conn, "p".repeat(1500).as_str()));
-                ctx.reply("r".repeat(3500).as_str());
-            });
-        let running = Gateway::builder()
-            .configure(|config| {
-                config.listen = vec![SocketAddr::from(([127, 0, 0, 1], 0))];
-                config.workers = workers;
-                config.outbound_limit_bytes = 4096;
-            })
-            .endpoint(endpoint)
-            .start()
-            .expect("the gateway starts");
-        let mut client = Client::connect(running.addresses()[0], "/drops");
-        let mut request = Vec::new();
-        put_masked(&mut request, true, TEXT, b"go");
-        client.send(&request);
-        // All three are queued before any is written: the answer leaves no room for the others.
-        assert_eq!(client.next().expect("the answer").payload, [b'r'; 3500]);
-        drop(client);
-        let (stopped, stats) = running.stop(|| false);
-        assert_eq!(stopped, Stopped::Clean);
-        assert_eq!(stats["drops"]["drop_oldest"], 2, "{stats:#}");
-    }
+    let memory = MemoryGauge::new(1 << 20);
+    let (mut spare, mut outboxes) = (Spare::new(1, 1, 4096), OutboxPool::new(1, 8192));
+    let mut env = Env {
+        now: 1,
+        decoder: Decoder { max_frame_bytes: 1, max_message_bytes: 1, max_fragments: 1 },
+        room: Room { limit_bytes: 4096, policy: OverflowPolicy::DropOldest },
+        spare: &mut spare,
+        outboxes: &mut outboxes,
+    };
+    let mut conn = Connection::new(1);
+    conn.open(b"HTTP/1.1 101\r\n\r\n", &mut env);
+    conn.wrote(16, &mut env);
+    let publish = Arc::new(SharedFrame::new(frame(1500).into_boxed_slice(), &memory));
+    assert!(conn.deliver_shared(&publish, NO_KEY, &mut env));
+    assert!(conn.deliver_shared(&publish, NO_KEY, &mut env));
+    let answer = frame(3500);
+    assert!(conn.deliver(&answer, &mut env));
+    let mut slices = [&[][..]; 4];
+    assert_eq!(conn.slices(&mut slices), 1, "only the answer is owed");
+    assert_eq!(slices[0], answer);
+    // Nobody asks for the counts before all is written and the outbox is given back.
+    conn.wrote(answer.len(), &mut env);
+    assert!(!conn.owes());
+    assert_eq!(outboxes.take_dropped(), (2, 0));
 }
