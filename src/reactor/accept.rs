@@ -284,6 +284,7 @@ impl EventLoop {
                 }
                 Err(e) => {
                     log::warn!("loop {}: a passed socket was lost: {e}", self.index);
+                    self.counters.refusals.at(RefusalCause::Full as usize).add(1);
                     self.acceptor.released(&self.shared, self.index, false);
                 }
             }
