@@ -1,11 +1,12 @@
 //! Arguments → configuration → run → exit code. Exit codes: `docs/OPERATING.md`.
 
 use std::process::ExitCode;
-use std::sync::mpsc;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::time::Duration;
 
 use clap::Parser as _;
 use nix::sys::signal::{SigSet, Signal};
-use tidegate::app::{Running, Stopped};
+use tidegate::app::{Running, StartError, Stopped};
 use tidegate::config::{Cli, Command, Machine, Resolved, resolve, start_banner};
 use tidegate::routing::Gateway;
 use tidegate::telemetry::report::summary;
@@ -19,6 +20,9 @@ const USAGE: u8 = 2;
 const FORCED: u8 = 3;
 /// The drain's time ran out with connections left.
 const TIMED_OUT: u8 = 4;
+
+/// How often the threads' health is looked at.
+const HEALTH_INTERVAL: Duration = Duration::from_millis(500);
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -51,6 +55,7 @@ fn run(mut resolved: Resolved, signals: SigSet) -> ExitCode {
     }
     let mut running = match Gateway::builder().config(resolved.config.clone()).start() {
         Ok(running) => running,
+        Err(e @ StartError::Config(_)) => return fail(USAGE, &e.to_string()),
         Err(e) => return fail(FAILED, &e.to_string()),
     };
     resolved.config.listen = running.addresses().to_vec();
@@ -64,15 +69,22 @@ fn run(mut resolved: Resolved, signals: SigSet) -> ExitCode {
         Ok(signals) => signals,
         Err(e) => return fail(FAILED, &format!("cannot start a thread: {e}")),
     };
-    for signal in &signals {
-        if signal == Signal::SIGUSR1 {
-            report(&running, &running.stats());
-        } else {
-            log::info!("{signal}: closing all connections; a second signal leaves at once");
-            return stop(running, &signals);
+    loop {
+        match signals.recv_timeout(HEALTH_INTERVAL) {
+            Ok(Signal::SIGUSR1) => report(&running, &running.stats()),
+            Ok(signal) => {
+                log::info!("{signal}: closing all connections; a second signal leaves at once");
+                return stop(running, &signals);
+            }
+            Err(RecvTimeoutError::Timeout) if running.has_failed() => {
+                return fail(FAILED, "a thread has failed; see the log");
+            }
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => {
+                return fail(FAILED, "the thread that waits for signals has ended");
+            }
         }
     }
-    fail(FAILED, "the thread that waits for signals has ended")
 }
 
 fn stop(running: Running, signals: &mpsc::Receiver<Signal>) -> ExitCode {

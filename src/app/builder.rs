@@ -1,5 +1,6 @@
 //! Describing a gateway before it runs.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::running::Running;
@@ -48,6 +49,13 @@ impl GatewayBuilder {
         self
     }
 
+    /// Listens on this address, and on no other. Port 0 takes a free one.
+    #[must_use]
+    pub fn listen(mut self, address: impl Into<SocketAddr>) -> Self {
+        self.config.listen = vec![address.into()];
+        self
+    }
+
     /// Adds a route to the endpoint `/ws`, or replaces the one of that name.
     #[must_use]
     pub fn route(
@@ -62,7 +70,12 @@ impl GatewayBuilder {
     /// Adds an endpoint, or replaces the one at that path.
     #[must_use]
     pub fn endpoint(mut self, endpoint: Endpoint) -> Self {
-        self.others.push(endpoint);
+        // The one that `route` adds to is the one that answers, in whatever order they are called.
+        if endpoint.path == self.json.path {
+            self.json = endpoint;
+        } else {
+            self.others.push(endpoint);
+        }
         self
     }
 

@@ -19,3 +19,6 @@ pub use running::{Running, Stopped};
 pub use shared::{Load, Shared, SharedParts};
 pub use snapshot::Snapshot;
 pub use start::StartError;
+
+#[cfg(test)]
+mod reload_tests;

@@ -24,6 +24,9 @@ use crate::worker::{
 /// Batches and posts that are kept for reuse, per owner.
 const SPARES: usize = 64;
 
+/// How many of them there are from the start, so that the first busy moment makes none.
+const FIRST_SPARES: usize = 8;
+
 /// What the main thread makes for one loop before tables part.
 pub(super) struct LoopSeed {
     pub(super) index: usize,
@@ -102,6 +105,7 @@ impl Plan {
             started_at: Instant::now(),
         });
         let (batches, posts) = (Recycle::<Batch>::new(polls.len()), Recycle::new(executors.len()));
+        fill_pools(&batches.tx, &posts.tx);
         let inline = config.workers == 0;
         let shards = make_shards(&shared, executors, inline, rooms.rx, posts.rx, &batches.tx);
         let worker_counters: Vec<_> = shards.iter().map(Shard::counters_handle).collect();
@@ -129,6 +133,18 @@ impl Plan {
         let loop_counters: Vec<_> = seeds.iter().map(|seed| Arc::clone(&seed.counters)).collect();
         let registry = registry(&shared, &loop_counters, &worker_counters, &registry_messages);
         Ok((Self { shared, loop_alarms, workers, registry, cells }, seeds))
+    }
+}
+
+fn fill_pools(batches: &[Sender<Box<Batch>>], posts: &[Sender<Box<Post>>]) {
+    let now = Instant::now();
+    for _ in 0..FIRST_SPARES {
+        for (from_loop, pool) in batches.iter().enumerate() {
+            let _ = pool.try_send(Batch::new(from_loop, now));
+        }
+        for (from_shard, pool) in posts.iter().enumerate() {
+            let _ = pool.try_send(Post::roomy(from_shard));
+        }
     }
 }
 

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::{Map, Value, json};
 
+use super::shared::Shared;
 use crate::config::{Config, FdTable};
 use crate::routing::Gateway;
 use crate::telemetry::interval_log::IntervalLog;
@@ -18,8 +19,8 @@ use crate::telemetry::stages::StageCollector;
 
 /// How long threads are waited for to hand over what they have timed.
 const PATIENCE: Duration = Duration::from_millis(200);
-/// How long workers get to end after the last loop has.
-const WORKERS_PATIENCE: Duration = Duration::from_secs(1);
+/// How long threads get to end that have nothing left to do; a handler may hold one up.
+const THREADS_PATIENCE: Duration = Duration::from_secs(1);
 
 /// A gateway that runs. Dropping it takes it down at once; [`stop`](Self::stop) does so in order.
 #[derive(Debug)]
@@ -54,28 +55,31 @@ pub enum Stopped {
     Cut(usize),
 }
 
-/// Sent by a thread as it ends, however it ends.
+/// Sent by a thread as it ends, however it ends. A thread that panics takes the gateway down with
+/// it: its connections would hang for ever otherwise.
 #[derive(Debug)]
 pub(super) struct ThreadEnd {
     is_loop: bool,
-    tell: Option<mpsc::Sender<ThreadEnd>>,
+    tell: Option<(mpsc::Sender<ThreadEnd>, Arc<Shared>)>,
 }
 
 impl ThreadEnd {
-    pub(super) fn event_loop(tell: mpsc::Sender<ThreadEnd>) -> Self {
-        Self { is_loop: true, tell: Some(tell) }
+    pub(super) fn event_loop(tell: mpsc::Sender<ThreadEnd>, shared: Arc<Shared>) -> Self {
+        Self { is_loop: true, tell: Some((tell, shared)) }
     }
 
-    pub(super) fn worker(tell: mpsc::Sender<ThreadEnd>) -> Self {
-        Self { is_loop: false, tell: Some(tell) }
+    pub(super) fn worker(tell: mpsc::Sender<ThreadEnd>, shared: Arc<Shared>) -> Self {
+        Self { is_loop: false, tell: Some((tell, shared)) }
     }
 }
 
 impl Drop for ThreadEnd {
     fn drop(&mut self) {
-        if let Some(tell) = self.tell.take() {
-            let _ = tell.send(Self { is_loop: self.is_loop, tell: None });
+        let Some((tell, shared)) = self.tell.take() else { return };
+        if std::thread::panicking() {
+            shared.fail();
         }
+        let _ = tell.send(Self { is_loop: self.is_loop, tell: None });
     }
 }
 
@@ -174,6 +178,12 @@ impl Running {
         &self.config
     }
 
+    /// Whether one of its threads has failed; it is going down then.
+    #[must_use]
+    pub fn has_failed(&self) -> bool {
+        self.gateway.shared.has_failed()
+    }
+
     /// All counters and latencies, as `--stats-out` writes them.
     #[must_use]
     pub fn stats(&self) -> Value {
@@ -211,45 +221,46 @@ impl Running {
     /// Stops accepting, closes all connections with 1001, sends what is owed, and ends, within
     /// `drain_timeout`. `hurry` may ask not to wait: it is asked about ten times a second.
     pub fn stop(mut self, mut hurry: impl FnMut() -> bool) -> (Stopped, Value) {
+        let shared = Arc::clone(&self.gateway.shared);
         let deadline = Instant::now() + self.config.drain_timeout;
-        self.gateway.shared.drain();
-        let mut in_time = self.wait(deadline, |ended| ended.loops, &mut hurry);
-        let left = self.gateway.shared.total.get();
+        shared.drain();
+        let in_time = loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if shared.wait_for_loops(left.min(Duration::from_millis(100))) {
+                break true;
+            }
+            if left.is_zero() || hurry() || shared.has_failed() {
+                break false;
+            }
+        };
+        let left = shared.total.get();
         if !in_time {
-            self.gateway.shared.force();
-            self.wait(Instant::now() + WORKERS_PATIENCE, |ended| ended.loops, || false);
+            shared.force();
         }
-        self.gateway.shared.stop_workers();
-        let soon = deadline.max(Instant::now() + Duration::from_millis(100));
-        let soon = soon.min(Instant::now() + WORKERS_PATIENCE);
-        in_time &= self.wait(soon, |ended| ended.workers, || false) || left == 0;
+        // Workers first: as long as they run they post, and loops are there to take it.
+        shared.stop_workers();
+        self.wait(THREADS_PATIENCE, |ended| ended.workers);
+        shared.release_loops();
+        self.wait(THREADS_PATIENCE, |ended| ended.loops);
         self.stop_reporting();
         let stats = self.report.stats();
         self.threads.clear();
-        (if in_time { Stopped::Clean } else { Stopped::Cut(left) }, stats)
+        let clean = in_time || left == 0;
+        (if clean { Stopped::Clean } else { Stopped::Cut(left) }, stats)
     }
 
-    /// Waits until none of the threads that `count` counts is left.
-    fn wait(
-        &self,
-        deadline: Instant,
-        count: impl Fn(&Ended) -> usize,
-        mut hurry: impl FnMut() -> bool,
-    ) -> bool {
+    /// Waits, for so long at most, until none of the threads that `count` counts is left.
+    fn wait(&self, time: Duration, count: impl Fn(&Ended) -> usize) {
+        let deadline = Instant::now() + time;
         let mut ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
         while count(&ended) > 0 {
             let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() || hurry() {
-                return false;
-            }
-            match ended.ends.recv_timeout(left.min(Duration::from_millis(100))) {
+            match ended.ends.recv_timeout(left) {
                 Ok(end) if end.is_loop => ended.loops -= 1,
                 Ok(_) => ended.workers -= 1,
-                Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => return true,
+                Err(_) => return,
             }
         }
-        true
     }
 
     fn stop_reporting(&mut self) {
@@ -265,7 +276,7 @@ impl Drop for Running {
         self.gateway.shared.force();
         self.gateway.shared.stop_workers();
         self.stop_reporting();
-        self.wait(Instant::now() + WORKERS_PATIENCE, |ended| ended.loops + ended.workers, || false);
+        self.wait(THREADS_PATIENCE, |ended| ended.loops + ended.workers);
         // Threads that a handler holds up are left to end by themselves.
         for thread in self.threads.drain(..) {
             if thread.is_finished() {

@@ -5,8 +5,8 @@ use std::sync::atomic::{
     AtomicBool, AtomicU64, AtomicUsize,
     Ordering::{Acquire, Relaxed, Release, SeqCst},
 };
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use super::snapshot::Snapshot;
 use crate::public_id::PublicIds;
@@ -65,7 +65,10 @@ pub struct Shared {
     late_answers: AtomicU64,
     draining: AtomicBool,
     forced: AtomicBool,
-    loops_busy: AtomicUsize,
+    failed: AtomicBool,
+    loops_busy: Mutex<usize>,
+    loop_done: Condvar,
+    released: AtomicBool,
     workers_stop: AtomicBool,
 }
 
@@ -105,7 +108,10 @@ impl Shared {
             late_answers: AtomicU64::new(0),
             draining: AtomicBool::new(false),
             forced: AtomicBool::new(false),
-            loops_busy: AtomicUsize::new(loops),
+            failed: AtomicBool::new(false),
+            loops_busy: Mutex::new(loops),
+            loop_done: Condvar::new(),
+            released: AtomicBool::new(false),
             workers_stop: AtomicBool::new(false),
         })
     }
@@ -179,23 +185,50 @@ impl Shared {
         self.drain();
     }
 
+    /// A thread has failed: nothing is as it should be, and all of it ends.
+    pub fn fail(&self) {
+        self.failed.store(true, SeqCst);
+        self.force();
+        self.stop_workers();
+    }
+
+    /// Whether a thread has failed.
+    #[must_use]
+    pub fn has_failed(&self) -> bool {
+        self.failed.load(SeqCst)
+    }
+
     /// Whether loops have to leave at once.
     #[must_use]
     pub fn is_forced(&self) -> bool {
         self.forced.load(Relaxed)
     }
 
-    /// A loop has no connections left. It goes on serving rooms until all loops have none.
+    /// A loop has no connections left. It goes on serving rooms and its mailbox until it may leave.
     pub fn loop_is_done(&self) {
-        if self.loops_busy.fetch_sub(1, SeqCst) == 1 {
-            self.ring_all();
-        }
+        *self.loops_busy.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
+        self.loop_done.notify_all();
     }
 
-    /// Whether no loop has connections left.
+    /// Waits, for so long at most, until no loop has connections left; says whether that is so.
     #[must_use]
-    pub fn loops_are_done(&self) -> bool {
-        self.loops_busy.load(SeqCst) == 0
+    pub fn wait_for_loops(&self, time: Duration) -> bool {
+        let busy = self.loops_busy.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = self.loop_done.wait_timeout_while(busy, time, |busy| *busy > 0);
+        *waited.unwrap_or_else(PoisonError::into_inner).0 == 0
+    }
+
+    /// Lets loops without connections leave: nothing posts to them any more.
+    pub fn release_loops(&self) {
+        self.released.store(true, SeqCst);
+        self.ring_loops();
+    }
+
+    /// Whether loops without connections may leave.
+    #[inline]
+    #[must_use]
+    pub fn loops_may_leave(&self) -> bool {
+        self.released.load(SeqCst)
     }
 
     /// Asks workers to leave once their lanes are empty.
@@ -208,6 +241,13 @@ impl Shared {
     #[must_use]
     pub fn workers_stop(&self) -> bool {
         self.workers_stop.load(SeqCst)
+    }
+
+    /// Wakes all loops that sleep.
+    pub fn ring_loops(&self) {
+        for alarm in &self.alarms[..self.loads.len()] {
+            alarm.ring();
+        }
     }
 
     fn ring_all(&self) {

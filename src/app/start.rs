@@ -3,9 +3,9 @@
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{AsRawFd as _, RawFd};
+use std::os::fd::RawFd;
+use std::sync::Arc;
 use std::sync::mpsc;
-use std::sync::{Arc, Barrier};
 use std::thread::JoinHandle;
 
 use mio::{Poll, Waker};
@@ -36,6 +36,8 @@ pub enum StartError {
     TooManyEndpoints(usize),
     /// An address cannot be listened on.
     Listen(io::Error),
+    /// A thread failed as it began.
+    ThreadFailed,
     /// The kernel refused something else.
     System(&'static str, io::Error),
 }
@@ -51,6 +53,7 @@ impl fmt::Display for StartError {
                 Ok(())
             }
             Self::TooManyEndpoints(n) => write!(f, "{n} endpoints; at most {} fit", u16::MAX),
+            Self::ThreadFailed => f.write_str("a thread failed as it began"),
             Self::Listen(e) => write!(f, "cannot listen on {e}"),
             Self::System(what, e) => write!(f, "cannot {what}: {e}"),
         }
@@ -70,8 +73,25 @@ struct LoopStart {
     /// With private tables, the first descriptor that loops do not keep.
     leave_from: Option<RawFd>,
     opened: mpsc::Sender<Result<(), StartError>>,
-    go: Arc<Barrier>,
     ended: mpsc::Sender<ThreadEnd>,
+}
+
+/// Takes down the threads of a start that did not succeed.
+struct Undo(Option<Arc<Shared>>);
+
+impl Undo {
+    fn disarm(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Undo {
+    fn drop(&mut self) {
+        if let Some(shared) = self.0.take() {
+            shared.force();
+            shared.stop_workers();
+        }
+    }
 }
 
 pub(super) fn start(snapshot: Snapshot, capacity: &Capacity) -> Result<Running, StartError> {
@@ -89,29 +109,34 @@ pub(super) fn start(snapshot: Snapshot, capacity: &Capacity) -> Result<Running, 
         .map_err(StartError::Listen)?;
     let addresses: Vec<_> = reserved.iter().map(|r| r.addr).collect();
     let (mut plan, seeds) = Plan::new(snapshot, polls)?;
+    let undo = Undo(Some(Arc::clone(&plan.shared)));
     let (opened_tx, opened_rx) = mpsc::channel();
     let (ended_tx, ended_rx) = mpsc::channel();
+    let leave_from = match config.fd_table {
+        FdTable::Private => Some(first_own_fd().map_err(system("read /proc/self/fd"))?),
+        FdTable::Shared => None,
+    };
     let begin = LoopStart {
         shared: Arc::clone(&plan.shared),
         alarms: plan.loop_alarms.clone(),
-        leave_from: (config.fd_table == FdTable::Private).then(|| first_own_fd(&hand_over, &seeds)),
+        leave_from,
         hand_over,
         addresses: addresses.clone(),
         per_loop: capacity.per_loop,
         opened: opened_tx,
-        go: Arc::new(Barrier::new(config.loops + 1)),
         ended: ended_tx.clone(),
     };
-    let go = Arc::clone(&begin.go);
     let mut threads = spawn_workers(&mut plan, &ended_tx)?;
-    threads.extend(spawn_loops(seeds, begin)?);
-    let opened: Result<Vec<()>, StartError> = opened_rx.iter().take(config.loops).collect();
-    if opened.is_err() {
-        plan.shared.force();
-        plan.shared.stop_workers();
+    let (loops, go) = spawn_loops(seeds, begin)?;
+    threads.extend(loops);
+    for _ in 0..config.loops {
+        opened_rx.recv().unwrap_or(Err(StartError::ThreadFailed))?;
     }
-    go.wait();
-    opened?;
+    // No loop accepts before all have left the shared table.
+    for go in &go {
+        let _ = go.send(());
+    }
+    undo.disarm();
     drop(reserved);
     Ok(Running::new(RunningParts {
         gateway: Gateway { shared: Arc::clone(&plan.shared) },
@@ -140,12 +165,14 @@ fn make_hand_over(config: &Config) -> io::Result<Vec<Arc<HandOver>>> {
     (0..ways).map(|_| HandOver::new().map(Arc::new)).collect()
 }
 
-/// The number above all that every loop has to keep.
-fn first_own_fd(hand_over: &[Arc<HandOver>], seeds: &[LoopSeed]) -> RawFd {
-    let ways = hand_over.iter().map(|way| way.highest_fd());
-    let polls = seeds.iter().map(|seed| seed.poll.as_raw_fd());
-    // A waker was made right behind its poll, and hand-over sockets behind all of those.
-    ways.chain(polls.map(|fd| fd + 1)).max().unwrap_or(2) + 1
+/// The number above all that are open now, and so above all that every loop has to keep.
+fn first_own_fd() -> io::Result<RawFd> {
+    let mut highest = 2;
+    for entry in std::fs::read_dir("/proc/self/fd")? {
+        let number = entry?.file_name().to_str().and_then(|name| name.parse().ok());
+        highest = highest.max(number.unwrap_or(0));
+    }
+    Ok(highest + 1)
 }
 
 fn spawn_workers(
@@ -158,36 +185,46 @@ fn spawn_workers(
         .map(|(index, WorkerSeed { shard, messages, alarm })| {
             let (shared, ended) = (Arc::clone(&plan.shared), ended.clone());
             spawn(format!("tg-worker-{index}"), move || {
-                let _end = ThreadEnd::worker(ended);
+                let _end = ThreadEnd::worker(ended, Arc::clone(&shared));
                 run_worker(shard, &messages, &alarm, &shared);
             })
         })
         .collect()
 }
 
-fn spawn_loops(seeds: Vec<LoopSeed>, begin: LoopStart) -> Result<Vec<JoinHandle<()>>, StartError> {
-    seeds
-        .into_iter()
-        .map(|seed| {
-            let begin = begin.clone();
-            spawn(format!("tg-loop-{}", seed.index), move || run_loop(seed, begin))
-        })
-        .collect()
+/// Tells each loop to accept; dropped, it tells them to end.
+type Go = Vec<mpsc::Sender<()>>;
+
+/// Starts the loops' threads. Each opens what it needs, and accepts once it is told to go; if the
+/// way to tell it is dropped instead, it ends.
+fn spawn_loops(
+    seeds: Vec<LoopSeed>,
+    begin: LoopStart,
+) -> Result<(Vec<JoinHandle<()>>, Go), StartError> {
+    let mut go = Go::new();
+    let threads = seeds.into_iter().map(|seed| {
+        let (tx, rx) = mpsc::channel();
+        go.push(tx);
+        let begin = begin.clone();
+        spawn(format!("tg-loop-{}", seed.index), move || run_loop(seed, begin, &rx))
+    });
+    let threads = threads.collect::<Result<_, _>>()?;
+    Ok((threads, go))
 }
 
-fn run_loop(seed: LoopSeed, begin: LoopStart) {
-    let ended = begin.ended.clone();
-    let (go, opened) = (Arc::clone(&begin.go), begin.opened.clone());
+fn run_loop(seed: LoopSeed, begin: LoopStart, go: &mpsc::Receiver<()>) {
+    let _end = ThreadEnd::event_loop(begin.ended.clone(), Arc::clone(&begin.shared));
+    let opened = begin.opened.clone();
     let made = open_loop(seed, begin);
     let (event_loop, result) = match made {
         Ok(event_loop) => (Some(event_loop), Ok(())),
         Err(e) => (None, Err(e)),
     };
-    let _end = ThreadEnd::event_loop(ended);
     let _ = opened.send(result);
-    // No loop accepts before all have left the shared table.
-    go.wait();
-    if let Some(event_loop) = event_loop {
+    drop(opened);
+    if go.recv().is_ok()
+        && let Some(event_loop) = event_loop
+    {
         event_loop.run();
     }
 }

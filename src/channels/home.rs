@@ -14,6 +14,7 @@ use crate::id::ConnId;
 use crate::limits::MEMBERS_LISTED_MAX;
 use crate::public_id::PublicIds;
 use crate::telemetry::counters::WorkerCounters;
+use crate::telemetry::memory::{Component, LocalMemory};
 use crate::worker::{Outgoing, PostItem};
 
 /// Membership and order of this shard's rooms.
@@ -43,25 +44,36 @@ pub struct Surroundings<'a> {
     pub ids: &'a PublicIds,
     /// The shard's counters.
     pub counters: &'a WorkerCounters,
+    /// The ceiling's count.
+    pub memory: &'a mut LocalMemory,
+}
+
+/// What one membership takes: an entry at the home, one on the loop and one in the session, each
+/// in a hash table that is half full.
+const MEMBERSHIP_BYTES: usize = 96;
+
+/// What one room takes beside its members: its record, and its name at the home and in a session.
+fn room_bytes(name: &str) -> usize {
+    size_of::<Room>() + 256 + 3 * name.len()
 }
 
 impl Home {
     /// A home without rooms.
     #[must_use]
     pub fn new(shard: usize) -> Self {
-        Self { shard, rooms: HashMap::new(), next_serial: 0 }
+        Self { shard, rooms: HashMap::new(), next_serial: 1 }
     }
 
     /// Does one piece of work; posts go to `out`.
-    pub fn apply(&mut self, work: RoomWork, around: &Surroundings<'_>, out: &mut Outgoing) {
+    pub fn apply(&mut self, work: RoomWork, around: &mut Surroundings<'_>, out: &mut Outgoing) {
         around.counters.room_work.add(1);
         let (then, report) = match work {
             RoomWork::Join { room, conn, then } => {
-                let members = self.join(&room, conn, out, around.counters);
+                let members = self.join(&room, conn, out, around);
                 (then, Report::Membership { room, members })
             }
             RoomWork::Leave { room, conn, then } => {
-                let members = self.leave(&room, conn, out, around.counters);
+                let members = self.leave(&room, conn, out, around);
                 (then, Report::Membership { room, members })
             }
             RoomWork::Publish { room, publish, except, then } => {
@@ -78,17 +90,19 @@ impl Home {
         name: &str,
         conn: ConnId,
         out: &mut Outgoing,
-        counters: &WorkerCounters,
+        around: &mut Surroundings<'_>,
     ) -> usize {
         if !self.rooms.contains_key(name) {
             let id = RoomId::new(self.shard, self.next_serial);
             self.next_serial += 1;
             self.rooms.insert(name.into(), Room::new(id));
-            counters.rooms.add(1);
+            around.counters.rooms.add(1);
+            around.memory.add(Component::Rooms, room_bytes(name));
         }
         let room = self.rooms.get_mut(name).expect("just put there");
         if room.add(conn) {
-            counters.memberships.add(1);
+            around.counters.memberships.add(1);
+            around.memory.add(Component::Rooms, MEMBERSHIP_BYTES);
             out.post(conn.loop_index()).push(PostItem::Subscribe { room: room.id, conn });
         }
         room.members.len()
@@ -99,18 +113,20 @@ impl Home {
         name: &str,
         conn: ConnId,
         out: &mut Outgoing,
-        counters: &WorkerCounters,
+        around: &mut Surroundings<'_>,
     ) -> usize {
         let Entry::Occupied(mut entry) = self.rooms.entry(name.into()) else { return 0 };
         let room = entry.get_mut();
         if room.remove(conn) {
-            counters.memberships.sub(1);
+            around.counters.memberships.sub(1);
+            around.memory.sub(Component::Rooms, MEMBERSHIP_BYTES);
             out.post(conn.loop_index()).push(PostItem::Unsubscribe { room: room.id, conn });
         }
         let left = room.members.len();
         if left == 0 {
             entry.remove();
-            counters.rooms.sub(1);
+            around.counters.rooms.sub(1);
+            around.memory.sub(Component::Rooms, room_bytes(name));
         }
         left
     }

@@ -25,9 +25,11 @@ pub struct RoomId(u64);
 
 impl RoomId {
     /// The `serial`-th room of a shard.
+    ///
+    /// Serials begin with 1, so that no id is 0.
     #[must_use]
     pub fn new(shard: usize, serial: u64) -> Self {
-        debug_assert!(serial < 1 << 48);
+        debug_assert!((1..1 << 48).contains(&serial));
         Self((shard as u64) << 48 | serial)
     }
 

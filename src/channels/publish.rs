@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 use crate::connection::SharedFrame;
 use crate::dialect::{Body, Class, Dialect, Push};
 use crate::public_id::PublicId;
-use crate::telemetry::memory::MemoryGauge;
+use crate::telemetry::memory::{Charge, Component, MemoryGauge};
 
 /// A [`Body`] that owns its bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,6 +51,7 @@ pub struct Publish {
     from: Option<PublicId>,
     body: OwnedBody,
     memory: Arc<MemoryGauge>,
+    _charge: Charge,
     frames: [OnceLock<Arc<SharedFrame>>; Class::COUNT],
 }
 
@@ -63,26 +64,32 @@ impl Publish {
         body: OwnedBody,
         memory: &Arc<MemoryGauge>,
     ) -> Arc<Self> {
-        let memory = Arc::clone(memory);
-        Arc::new(Self { room, from, body, memory, frames: Default::default() })
+        let charge = Charge::new(memory, Component::Frames, body.bytes.len());
+        let (memory, frames) = (Arc::clone(memory), Default::default());
+        Arc::new(Self { room, from, body, memory, _charge: charge, frames })
     }
 
-    /// The frame for members of `dialect`: made once per class, by whichever loop comes first.
+    /// The frame for members of `dialect`: one per class. Two loops that come first at the same
+    /// time may both make it; neither waits for the other, and one of the two is kept.
+    ///
+    /// `None` where a custom dialect failed.
     #[must_use]
-    pub fn frame(&self, dialect: &Dialect) -> Arc<SharedFrame> {
-        match dialect.class() {
-            Some(class) => {
-                Arc::clone(self.frames[class as usize].get_or_init(|| self.encode(dialect)))
-            }
-            None => self.encode(dialect),
+    pub fn frame(&self, dialect: &Dialect) -> Option<Arc<SharedFrame>> {
+        let Some(class) = dialect.class() else { return self.encode(dialect) };
+        let kept = &self.frames[class as usize];
+        if let Some(frame) = kept.get() {
+            return Some(Arc::clone(frame));
         }
+        let frame = self.encode(dialect)?;
+        let _ = kept.set(Arc::clone(&frame));
+        Some(frame)
     }
 
-    fn encode(&self, dialect: &Dialect) -> Arc<SharedFrame> {
+    fn encode(&self, dialect: &Dialect) -> Option<Arc<SharedFrame>> {
         let mut bytes = Vec::with_capacity(self.body.bytes.len() + 128);
         let from = self.from.as_ref().map(PublicId::as_str);
         let push = Push { room: self.room.as_deref(), from, body: self.body.as_body() };
-        dialect.put_push(&mut bytes, &push);
-        Arc::new(SharedFrame::new(bytes.into_boxed_slice(), &self.memory))
+        let made = dialect.put_push(&mut bytes, &push);
+        made.then(|| Arc::new(SharedFrame::new(bytes.into_boxed_slice(), &self.memory)))
     }
 }

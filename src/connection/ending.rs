@@ -43,6 +43,14 @@ impl Connection {
         }
     }
 
+    /// Whether nothing is owed and the peer has ended too, so that [`flushed`](Self::flushed) is
+    /// to be asked although nothing was written.
+    #[inline]
+    #[must_use]
+    pub fn is_to_be_shut(&self) -> bool {
+        self.phase == Phase::Closing && self.ended != Ended::No && self.outbox.is_none()
+    }
+
     /// To be asked when nothing is owed any more: whether our side of the TCP connection is to be
     /// shut now. The connection may be `Dead` after it instead.
     pub fn flushed(&mut self, now: Tick) -> bool {
@@ -66,8 +74,6 @@ impl Connection {
         self.ended = Ended::Close { code, bytes_behind };
         if self.phase == Phase::Open {
             self.drain(CloseCause::PeerClose, env);
-        } else if self.outbox.is_none() {
-            self.phase = Phase::Dead;
         }
     }
 
@@ -87,9 +93,6 @@ impl Connection {
     pub(super) fn drain(&mut self, cause: CloseCause, env: &mut Env<'_>) {
         if self.phase == Phase::Closing {
             // A violation while we wait for the peer's Close: ours is out, there is no more to say.
-            if self.outbox.is_none() {
-                self.phase = Phase::Dead;
-            }
             return;
         }
         self.cause.get_or_insert(cause);

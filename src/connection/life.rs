@@ -177,6 +177,12 @@ impl Connection {
         self.outbox.as_ref().map_or(0, |outbox| outbox.heap_bytes())
     }
 
+    /// All that it holds and keeps others from letting go of.
+    #[must_use]
+    pub fn held_bytes(&self) -> usize {
+        self.inbound_bytes() + self.outbox_bytes().max(self.owed_bytes())
+    }
+
     /// Keeps what has come of the request head, and what came behind it.
     pub fn keep_head(&mut self, head: Vec<u8>) {
         self.inbound = Inbound::Head(Box::new(head));
@@ -232,7 +238,7 @@ impl Connection {
         self.stamps.read = env.now;
         if self.stamps.ping != 0 {
             self.stamps.ping = 0;
-            // The next ping may be due before the answer to this one was.
+            // The next ping may be due before this one's answer was.
             self.timers_changed = true;
         }
         let mut state = match std::mem::take(&mut self.inbound) {
@@ -240,18 +246,26 @@ impl Connection {
             _ => None,
         };
         let received = loop {
+            // Matched where it stands: moving an event about costs more than decoding one.
             match env.decoder.next(&mut state, env.spare, &mut input) {
-                Ok(Some(event)) => {
-                    let behind = !input_is_spent(&event, input.len());
-                    if self.event(event, behind, env, sink) == Received::Stop {
-                        break Received::Stop;
-                    }
+                Ok(Some(Event::Message { kind, payload })) => self.message(kind, payload, sink),
+                Ok(Some(Event::Assembled { kind, payload })) => {
+                    self.assembled(kind, payload, env, sink);
+                }
+                Ok(Some(Event::Ping(payload))) => self.pinged(payload.as_slice(), env, sink),
+                Ok(Some(Event::Pong(_))) => {}
+                Ok(Some(Event::Close { code, .. })) => {
+                    self.peer_closed(code, !input.is_empty(), env);
+                    break Received::Stop;
                 }
                 Ok(None) => break Received::Continue,
                 Err(violation) => {
                     self.violated(violation, env);
                     break Received::Stop;
                 }
+            }
+            if !self.wants_read() {
+                break Received::Stop;
             }
         };
         if received == Received::Continue {
@@ -275,45 +289,38 @@ impl Connection {
     }
 
     #[inline]
-    fn event(
+    fn message(&mut self, kind: MessageKind, payload: &[u8], sink: &mut impl Sink) {
+        if self.phase != Phase::Open {
+            return sink.discarded();
+        }
+        self.in_flight += 1;
+        self.stamps.message = 0;
+        sink.message(kind, payload);
+    }
+
+    fn assembled(
         &mut self,
-        event: Event<'_>,
-        bytes_behind: bool,
+        kind: MessageKind,
+        payload: Vec<u8>,
         env: &mut Env<'_>,
         sink: &mut impl Sink,
-    ) -> Received {
-        let open = self.phase == Phase::Open;
-        match event {
-            Event::Message { kind, payload } if open => {
-                self.in_flight += 1;
-                self.stamps.message = 0;
-                sink.message(kind, payload);
-            }
-            Event::Assembled { kind, payload } if open => {
-                self.in_flight += 1;
-                self.stamps.message = 0;
-                if let Some(buffer) = sink.assembled(kind, payload) {
-                    env.spare.recycle(buffer);
-                }
-            }
-            Event::Message { .. } => sink.discarded(),
-            Event::Assembled { payload, .. } => {
-                env.spare.recycle(payload);
-                sink.discarded();
-            }
-            Event::Ping(payload) => {
-                if open {
-                    sink.pinged();
-                    self.control(OpCode::Pong, payload.as_slice(), env);
-                }
-            }
-            Event::Pong(_) => {}
-            Event::Close { code, .. } => {
-                self.peer_closed(code, bytes_behind, env);
-                return Received::Stop;
-            }
+    ) {
+        if self.phase != Phase::Open {
+            env.spare.recycle(payload);
+            return sink.discarded();
         }
-        if self.wants_read() { Received::Continue } else { Received::Stop }
+        self.in_flight += 1;
+        self.stamps.message = 0;
+        if let Some(buffer) = sink.assembled(kind, payload) {
+            env.spare.recycle(buffer);
+        }
+    }
+
+    fn pinged(&mut self, payload: &[u8], env: &mut Env<'_>, sink: &mut impl Sink) {
+        if self.phase == Phase::Open {
+            sink.pinged();
+            self.control(OpCode::Pong, payload, env);
+        }
     }
 
     /// `n` messages handed over before are settled.
@@ -377,6 +384,13 @@ impl Connection {
         self.paused = paused;
     }
 
+    /// Whether what is read in this phase has to wait for the worker.
+    #[inline]
+    #[must_use]
+    pub fn may_pause(&self) -> bool {
+        matches!(self.phase, Phase::Handshake | Phase::Open)
+    }
+
     /// Whether it is paused.
     #[inline]
     #[must_use]
@@ -432,6 +446,13 @@ impl Connection {
     #[inline]
     pub fn slices<'a>(&'a self, slices: &mut [&'a [u8]]) -> usize {
         self.outbox.as_ref().map_or(0, |outbox| outbox.slices(slices))
+    }
+
+    /// All that is owed, where it lies in one piece.
+    #[inline]
+    #[must_use]
+    pub fn only_slice(&self) -> Option<&[u8]> {
+        self.outbox.as_ref()?.only_slice()
     }
 
     /// Publishes dropped since last asked: (`drop-oldest`, `keep-latest`).
@@ -500,10 +521,4 @@ impl Connection {
     pub(super) fn outbox(&mut self, env: &mut Env<'_>) -> &mut Outbox {
         self.outbox.get_or_insert_with(|| env.outboxes.take())
     }
-}
-
-/// Whether nothing lies behind a Close in what was read.
-#[inline]
-fn input_is_spent(event: &Event<'_>, left: usize) -> bool {
-    !matches!(event, Event::Close { .. }) || left == 0
 }

@@ -14,5 +14,7 @@ mod outbox;
 mod timers;
 
 pub use life::{Connection, Ended, Env, Inbound, Phase, Received, Sink};
-pub use outbox::{Outbox, OutboxPool, Overflow, OverflowPolicy, Room, SharedFrame, SharedKey};
+pub use outbox::{
+    NO_KEY, Outbox, OutboxPool, Overflow, OverflowPolicy, Room, SharedFrame, SharedKey,
+};
 pub use timers::{Due, Tick, Timeouts, jittered};

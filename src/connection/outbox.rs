@@ -40,8 +40,11 @@ pub enum OverflowPolicy {
     KeepLatest,
 }
 
-/// What publishes of one room are replaced by under [`OverflowPolicy::KeepLatest`].
+/// Publishes of one key replace each other under [`OverflowPolicy::KeepLatest`], but for [`NO_KEY`].
 pub type SharedKey = u64;
+
+/// The key of publishes that nothing replaces.
+pub const NO_KEY: SharedKey = 0;
 
 /// Limit and policy that an outbox is filled under.
 #[derive(Clone, Copy, Debug)]
@@ -134,7 +137,7 @@ impl Outbox {
         if room.policy == OverflowPolicy::Close && frame.bytes().len() <= COPY_BYTES {
             return self.push_own(frame.bytes(), true);
         }
-        if room.policy == OverflowPolicy::KeepLatest {
+        if room.policy == OverflowPolicy::KeepLatest && key != NO_KEY {
             self.drop_publishes(Some(key), |outbox| {
                 outbox.replaced += 1;
                 true
@@ -197,18 +200,20 @@ impl Outbox {
         }
     }
 
-    /// Drops all but what is left of a frame of which bytes are written: the peer must be able to
-    /// read the Close behind it.
+    /// Drops all but what is left of a frame of which bytes are written, and of the answer to the
+    /// upgrade: the peer must be able to read the Close behind it.
     pub fn keep_begun_frame_only(&mut self) {
         let keep = match self.entries.front() {
+            Some(Entry::Own { len, framed: false }) => *len,
             _ if self.written == 0 => 0,
             None => 0,
             Some(Entry::Shared { frame, .. }) => frame.bytes().len(),
-            Some(Entry::Own { len, framed: false }) => *len,
             Some(Entry::Own { len, .. }) => {
                 frame_end(&self.own[self.own_start..self.own_start + len], self.written)
             }
         };
+        // Between two frames nothing is begun.
+        let keep = if keep == self.written { 0 } else { keep };
         self.entries.truncate(usize::from(keep > 0));
         let mut owed = 0;
         if let Some(front) = self.entries.front_mut() {
@@ -225,6 +230,9 @@ impl Outbox {
             (self.own_start, self.written) = (0, 0);
         }
         self.owed = owed;
+        // This is done where memory is short, or held by one that is too slow for it.
+        self.own.shrink_to_fit();
+        self.entries.shrink_to_fit();
     }
 
     /// The next bytes to write, as up to `slices.len()` slices; says how many were filled.
@@ -245,6 +253,19 @@ impl Outbox {
             filled += 1;
         }
         filled
+    }
+
+    /// All that is owed, where it lies in one piece: what one read's answers mostly do.
+    #[inline]
+    #[must_use]
+    pub fn only_slice(&self) -> Option<&[u8]> {
+        match self.entries.front()? {
+            _ if self.entries.len() > 1 => None,
+            Entry::Own { len, .. } => {
+                self.own.get(self.own_start + self.written..self.own_start + len)
+            }
+            Entry::Shared { frame, .. } => frame.bytes().get(self.written..),
+        }
     }
 
     /// Takes note that the next `n` bytes were written.
@@ -320,28 +341,68 @@ pub struct OutboxPool {
     spare: Vec<Box<Outbox>>,
     max: usize,
     max_capacity_bytes: usize,
+    /// Publishes that outboxes given back had dropped: (`drop-oldest`, `keep-latest`).
+    dropped: (u32, u32),
+    /// Memory of `spare`, at most `max_total_bytes`.
+    total_bytes: usize,
+    max_total_bytes: usize,
 }
 
 impl OutboxPool {
     /// Keeps up to `max` outboxes, none with more than `max_capacity_bytes` of memory.
     #[must_use]
     pub fn new(max: usize, max_capacity_bytes: usize) -> Self {
-        Self { spare: Vec::new(), max, max_capacity_bytes }
+        let max_total_bytes = max.saturating_mul(max_capacity_bytes);
+        Self {
+            spare: Vec::new(),
+            max,
+            max_capacity_bytes,
+            total_bytes: 0,
+            max_total_bytes,
+            dropped: (0, 0),
+        }
+    }
+
+    /// Keeps no more than `bytes` of memory in all of them together.
+    #[must_use]
+    pub fn within(mut self, bytes: usize) -> Self {
+        self.max_total_bytes = bytes;
+        self
     }
 
     /// An empty outbox.
     #[inline]
     #[must_use]
     pub fn take(&mut self) -> Box<Outbox> {
-        self.spare.pop().unwrap_or_default()
+        let Some(outbox) = self.spare.pop() else { return Box::default() };
+        self.total_bytes -= outbox.heap_bytes();
+        outbox
     }
 
     /// Takes an outbox back, whatever is in it.
     #[inline]
     pub fn give(&mut self, mut outbox: Box<Outbox>) {
+        let (oldest, replaced) = outbox.take_dropped();
+        self.dropped.0 += oldest;
+        self.dropped.1 += replaced;
         outbox.clear();
-        if self.spare.len() < self.max && outbox.heap_bytes() <= self.max_capacity_bytes {
+        let bytes = outbox.heap_bytes();
+        if self.spare.len() < self.max
+            && bytes <= self.max_capacity_bytes
+            && self.total_bytes + bytes <= self.max_total_bytes
+        {
+            self.total_bytes += bytes;
             self.spare.push(outbox);
         }
     }
+
+    /// Publishes that outboxes given back had dropped since this was last asked:
+    /// (`drop-oldest`, `keep-latest`).
+    pub fn take_dropped(&mut self) -> (u32, u32) {
+        std::mem::take(&mut self.dropped)
+    }
 }
+
+#[cfg(test)]
+#[path = "outbox_tests.rs"]
+mod tests;

@@ -3,12 +3,15 @@
 //! Invariants:
 //! - decoding borrows from the batch and copies no body;
 //! - any bytes give a message or the dialect's own error, never a panic;
-//! - built-in dialects are variants of an enum; `dyn` is for library users' own only.
+//! - built-in dialects are variants of an enum; `dyn` is for library users' own only;
+//! - a panic of a custom dialect is caught here: it never reaches a loop or worker, and nothing of
+//!   what it had encoded goes out.
 
 mod json;
 
 use std::borrow::Cow;
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::protocol::{MessageKind, OpCode, put_frame};
 
@@ -55,6 +58,14 @@ impl<'a> Body<'a> {
             Self::Json(text) | Self::Text(text) => Some(text),
             Self::Binary(_) => None,
         }
+    }
+
+    /// Reads it as JSON, whatever its form.
+    ///
+    /// # Errors
+    /// Why it is no JSON, or none of this shape.
+    pub fn parse<T: serde::Deserialize<'a>>(&self) -> Result<T, serde_json::Error> {
+        serde_json::from_slice(self.as_bytes())
     }
 }
 
@@ -109,8 +120,12 @@ pub struct NotUnderstood<'a> {
 }
 
 /// A dialect of a library user's own.
+///
+/// A panic in it is caught. A message that it fails on in `decode`, or an answer in
+/// `encode_answer`, becomes error 500; what cannot be encoded even so is not sent and counted as
+/// `not_encoded`.
 pub trait CustomDialect: Send + Sync {
-    /// Payload → message. Must not panic on any input.
+    /// Payload → message.
     ///
     /// # Errors
     /// What the sender is told, in this dialect.
@@ -185,11 +200,11 @@ impl Dialect {
         match self {
             Self::Raw => Ok(decode_raw(kind, payload)),
             Self::Json => json::decode(kind, payload),
-            Self::Custom(dialect) => dialect.decode(kind, payload),
+            Self::Custom(dialect) => decode_custom(&**dialect, kind, payload),
         }
     }
 
-    /// Appends the frame of an answer.
+    /// Appends the frame of an answer; nothing if a custom dialect fails to encode it.
     #[inline]
     pub fn put_answer(
         &self,
@@ -206,14 +221,14 @@ impl Dialect {
                 json::encode_answer(payload, correlation, answer);
                 MessageKind::Text
             }),
-            Self::Custom(dialect) => {
-                put_encoded(out, |payload| dialect.encode_answer(payload, correlation, answer));
-            }
+            Self::Custom(dialect) => put_custom_answer(&**dialect, out, correlation, answer),
         }
     }
 
-    /// Appends the frame of what is sent without being asked for.
-    pub fn put_push(&self, out: &mut Vec<u8>, push: &Push<'_>) {
+    /// Appends the frame of what is sent without being asked for. `false`: a custom dialect failed
+    /// to encode it, and nothing was appended.
+    #[must_use]
+    pub fn put_push(&self, out: &mut Vec<u8>, push: &Push<'_>) -> bool {
         match self {
             Self::Raw => put_raw(out, push.body),
             Self::Json => put_encoded(out, |payload| {
@@ -221,9 +236,10 @@ impl Dialect {
                 MessageKind::Text
             }),
             Self::Custom(dialect) => {
-                put_encoded(out, |payload| dialect.encode_push(payload, push));
+                return put_custom(out, |payload| dialect.encode_push(payload, push));
             }
         }
+        true
     }
 }
 
@@ -263,4 +279,43 @@ fn put_encoded(out: &mut Vec<u8>, encode: impl FnOnce(&mut Vec<u8>) -> MessageKi
     out.copy_within(at + SERVER_HEADER_MAX.., at + header_len);
     out[at..at + header_len].copy_from_slice(&header[..header_len]);
     out.truncate(at + header_len + payload_len);
+}
+
+fn decode_custom<'a>(
+    dialect: &dyn CustomDialect,
+    kind: MessageKind,
+    payload: &'a [u8],
+) -> Result<Message<'a>, NotUnderstood<'a>> {
+    catch_unwind(AssertUnwindSafe(|| dialect.decode(kind, payload))).unwrap_or_else(|_| {
+        Err(NotUnderstood { correlation: None, answer: failed("the dialect failed on this") })
+    })
+}
+
+fn put_custom_answer(
+    dialect: &dyn CustomDialect,
+    out: &mut Vec<u8>,
+    correlation: Option<&[u8]>,
+    answer: Result<Body<'_>, &ErrorAnswer<'_>>,
+) {
+    if !put_custom(out, |payload| dialect.encode_answer(payload, correlation, answer)) {
+        let failed = failed("the answer could not be encoded");
+        put_custom(out, |payload| dialect.encode_answer(payload, correlation, Err(&failed)));
+    }
+}
+
+/// Appends a frame, or nothing if `encode` panics. The payload is apart from `out`, where other
+/// clients' frames are: a dialect can't touch those.
+fn put_custom(out: &mut Vec<u8>, encode: impl FnOnce(&mut Vec<u8>) -> MessageKind) -> bool {
+    let mut payload = Vec::new();
+    match catch_unwind(AssertUnwindSafe(|| encode(&mut payload))) {
+        Ok(kind) => {
+            put_frame(out, kind.opcode(), &payload);
+            true
+        }
+        Err(_) => false,
+    }
+}
+
+fn failed(message: &'static str) -> ErrorAnswer<'static> {
+    ErrorAnswer { code: 500, message: message.into() }
 }

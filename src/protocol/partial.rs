@@ -284,6 +284,9 @@ pub struct Spare {
     buffers: Vec<Vec<u8>>,
     max_buffers: usize,
     max_buffer_capacity: usize,
+    /// Memory of `buffers`, at most `max_total_bytes`.
+    total_bytes: usize,
+    max_total_bytes: usize,
 }
 
 impl Spare {
@@ -297,13 +300,24 @@ impl Spare {
             buffers: Vec::new(),
             max_buffers,
             max_buffer_capacity,
+            total_bytes: 0,
+            max_total_bytes: max_buffers.saturating_mul(max_buffer_capacity),
         }
+    }
+
+    /// Keeps no more than `bytes` of memory in all buffers together.
+    #[must_use]
+    pub fn within(mut self, bytes: usize) -> Self {
+        self.max_total_bytes = bytes;
+        self
     }
 
     /// Takes a message's buffer back; what is too big or one too many is freed.
     pub fn recycle(&mut self, mut buffer: Vec<u8>) {
         let fits = (1..=self.max_buffer_capacity).contains(&buffer.capacity());
-        if fits && self.buffers.len() < self.max_buffers {
+        let total = self.total_bytes + buffer.capacity();
+        if fits && self.buffers.len() < self.max_buffers && total <= self.max_total_bytes {
+            self.total_bytes = total;
             buffer.clear();
             self.buffers.push(buffer);
         }
@@ -331,7 +345,9 @@ impl Spare {
     }
 
     fn buffer(&mut self) -> Vec<u8> {
-        self.buffers.pop().unwrap_or_default()
+        let Some(buffer) = self.buffers.pop() else { return Vec::new() };
+        self.total_bytes -= buffer.capacity();
+        buffer
     }
 }
 

@@ -42,8 +42,12 @@ pub struct Acceptor {
     surplus: usize,
     /// Accepting rests until then; 0 is "it does not".
     rests_until: Tick,
-    /// A connection was accepted that nobody has room for; it waits for one of the surplus.
+    /// As many connections are being told that there is no room as may be.
     full: bool,
+    /// Accepted for another loop, whose way is full; accepting rests until it is placed.
+    held: Option<(Socket, SocketAddr)>,
+    /// The listener that is asked first at the next turn: a busy one must not starve the others.
+    first: usize,
 }
 
 impl Acceptor {
@@ -68,6 +72,8 @@ impl Acceptor {
             surplus: 0,
             rests_until: 0,
             full: false,
+            held: None,
+            first: 0,
         }
     }
 
@@ -116,6 +122,7 @@ impl Acceptor {
 
     /// Stops accepting for good.
     pub(super) fn close(&mut self) {
+        self.held = None;
         self.listeners.clear();
     }
 
@@ -131,6 +138,7 @@ impl Acceptor {
         }
         shared.loads[index].release();
         shared.total.release();
+        self.full = false;
     }
 }
 
@@ -152,8 +160,14 @@ impl EventLoop {
         if self.acceptor.rests_until != 0 && self.acceptor.rests_until <= tick {
             self.acceptor.rests_until = 0;
         }
+        if let Some((socket, peer)) = self.acceptor.held.take() {
+            self.place(socket, peer);
+        }
         let mut budget = self.kit.snapshot.config.tuning.accepts_per_turn;
-        for at in 0..self.acceptor.listeners.len() {
+        let listeners = self.acceptor.listeners.len();
+        self.acceptor.first = (self.acceptor.first + 1) % listeners.max(1);
+        let first = self.acceptor.first;
+        for at in (0..listeners).map(|at| (at + first) % listeners) {
             while budget > 0 && self.acceptor.rests_until == 0 && !self.acceptor.full {
                 let (listener, ready) = &mut self.acceptor.listeners[at];
                 if !*ready {
@@ -162,6 +176,7 @@ impl EventLoop {
                 budget -= 1;
                 match listener.accept() {
                     Ok((stream, peer)) => {
+                        self.counters.accepted.add(1);
                         let fd = OwnedFd::from(std::net::TcpStream::from(stream));
                         self.place(Socket::from(fd), peer);
                     }
@@ -185,7 +200,6 @@ impl EventLoop {
     }
 
     fn place(&mut self, socket: Socket, peer: SocketAddr) {
-        self.counters.accepted.add(1);
         match self.choose() {
             Place::Here => self.adopt(socket, peer, Marks::default()),
             Place::There(other) => self.pass(socket, peer, other),
@@ -247,7 +261,8 @@ impl EventLoop {
             self.adopt(socket, peer, Marks::default());
         } else {
             self.shared.total.release();
-            self.turn_away(socket, peer);
+            self.acceptor.held = Some((socket, peer));
+            self.acceptor.rests_until = self.kit.tick + 1;
         }
     }
 
@@ -267,7 +282,7 @@ impl EventLoop {
     }
 
     /// Takes the sockets that other loops have passed here.
-    fn take_passed(&mut self) {
+    pub(super) fn take_passed(&mut self) {
         if !self.acceptor.hand_over_ready {
             return;
         }
@@ -282,10 +297,15 @@ impl EventLoop {
                     self.acceptor.hand_over_ready = false;
                     return;
                 }
-                Err(e) => {
+                Err(e) if e.kind() == io::ErrorKind::OutOfMemory => {
                     log::warn!("loop {}: a passed socket was lost: {e}", self.index);
                     self.counters.refusals.at(RefusalCause::Full as usize).add(1);
                     self.acceptor.released(&self.shared, self.index, false);
+                }
+                Err(e) => {
+                    log::error!("loop {}: cannot take passed sockets: {e}", self.index);
+                    self.acceptor.hand_over_ready = false;
+                    return;
                 }
             }
         }

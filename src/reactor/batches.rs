@@ -2,6 +2,8 @@
 
 use super::event_loop::{EventLoop, Routing};
 use super::gate::Sent;
+use crate::telemetry::memory::Component;
+use crate::worker::Turn;
 
 impl EventLoop {
     /// Does what rooms whose home is this loop have to do (inline routing only).
@@ -37,7 +39,10 @@ impl EventLoop {
             Routing::Pool(lanes) => {
                 let gate = &mut self.gates[shard];
                 match gate.send(&lanes[shard], &self.alarm) {
-                    Sent::Accepted(freed) => freed,
+                    Sent::Accepted { freed, heap_bytes } => {
+                        self.memory.add(Component::Arenas, heap_bytes);
+                        freed
+                    }
                     Sent::Nothing | Sent::Refused => return false,
                 }
             }
@@ -53,23 +58,31 @@ impl EventLoop {
     }
 
     fn route_inline(&mut self) -> Option<Vec<u32>> {
-        let gate = &mut self.gates[0];
-        let Routing::Inline(shard) = &mut self.routing else { return None };
-        let mut progress = None;
-        if !shard.is_ready() {
-            let _ = shard.message_turn(self.now);
-        }
-        if shard.is_ready()
-            && let Some((batch, closing)) = gate.take_batch()
+        let mut turn = self.go_on_inline();
+        let mut freed = None;
+        if turn == Turn::Done
+            && let Some((batch, closing)) = self.gates[0].take_batch()
+            && let Routing::Inline(shard) = &mut self.routing
         {
+            self.memory.add(Component::Arenas, batch.heap_bytes());
             shard.begin(batch, self.now);
-            let _ = shard.message_turn(self.now);
-            progress = Some(closing);
+            turn = self.go_on_inline();
+            freed = Some(closing);
         }
-        let blocked = !shard.is_ready();
-        gate.set_blocked(blocked);
-        self.apply_local();
-        progress
+        self.gates[0].set_blocked(turn == Turn::Blocked);
+        freed
+    }
+
+    /// Goes on with the batch that the inline shard is at, applying what it posts here as it goes.
+    fn go_on_inline(&mut self) -> Turn {
+        loop {
+            let Routing::Inline(shard) = &mut self.routing else { return Turn::Done };
+            let turn = shard.message_turn(self.now);
+            self.apply_local();
+            if turn != Turn::LocalFull {
+                return turn;
+            }
+        }
     }
 
     /// Reads on from connections whose shard takes messages again.

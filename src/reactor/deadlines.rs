@@ -7,6 +7,10 @@ use super::table::Marks;
 use crate::connection::{Due, Phase, Tick};
 use crate::telemetry::counters::{CloseCause, RefusalCause};
 
+/// Turns on end that deadlines may wait for events that were not seen: enough for every socket
+/// that one descriptor table holds.
+const UNSWEPT_TURNS_MAX: u32 = 32;
+
 impl EventLoop {
     /// To be called after anything was done to a connection: queues what it owes, keeps its
     /// deadline, and buries it if it is dead.
@@ -19,12 +23,16 @@ impl EventLoop {
         if slot.conn.phase() == Phase::Dead {
             return self.bury(index);
         }
-        let owes = slot.conn.owes();
+        let flush = slot.conn.owes() || slot.conn.is_to_be_shut();
+        let unpause = slot.marks.has(Marks::PAUSED) && !slot.conn.may_pause();
         if slot.conn.take_timers_changed() {
             self.rearm(index);
         }
-        if owes {
+        if flush {
             self.queue_flush(index);
+        }
+        if unpause {
+            self.resume(index);
         }
     }
 
@@ -42,9 +50,13 @@ impl EventLoop {
     }
 
     /// Acts on what is due. Deadlines are moved lazily: one that comes up may have moved on.
-    pub(super) fn sweep_deadlines(&mut self) {
+    ///
+    /// Not while there are events that were not `seen`, but for so many turns on end at most that
+    /// a loop under full load keeps its deadlines too.
+    pub(super) fn sweep_deadlines(&mut self, seen: bool) {
         let now = self.kit.tick;
-        if now < self.next_sweep {
+        self.unswept = if seen { 0 } else { self.unswept + 1 };
+        if now < self.next_sweep || !seen && !self.unswept.is_multiple_of(UNSWEPT_TURNS_MAX) {
             return;
         }
         let mut due = std::mem::take(&mut self.due);
@@ -64,17 +76,19 @@ impl EventLoop {
         }
         match slot.conn.due(&self.kit.snapshot.timeouts, seed, now) {
             Due::Nothing(_) => {}
+            // Its bytes are here, or its socket takes some again, and only this loop is behind.
+            due if due != Due::Close && slot.marks.is_pending() => {
+                self.table.arm(index, now + 1);
+                self.next_sweep = self.next_sweep.min(now + 1);
+                return;
+            }
             Due::Handshake => return self.refuse(index, RefusalCause::HandshakeTimeout),
             due => {
-                let before = (slot.conn.outbox_bytes(), slot.conn.inbound_bytes());
                 self.counters.pings_out.add(u64::from(due == Due::Ping));
-                let mut env = self.kit.env(slot.endpoint);
-                slot.conn.act_on(due, &mut env);
-                self.note_memory(index, before);
+                self.change(index, |conn, env| conn.act_on(due, env));
             }
         }
         self.rearm(index);
-        self.after_change(index);
     }
 
     /// The socket failed while nobody was going to read from it.
@@ -83,8 +97,7 @@ impl EventLoop {
         if matches!(slot.conn.phase(), Phase::Handshake | Phase::Admitting) {
             return self.give_up(index, RefusalCause::PeerGone);
         }
-        slot.conn.failed(CloseCause::SocketError);
-        self.after_change(index);
+        self.change(index, |conn, _| conn.failed(CloseCause::SocketError));
     }
 
     /// The connection is over: closes its socket at once. The slot is freed now, or when its

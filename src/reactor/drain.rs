@@ -22,11 +22,7 @@ impl EventLoop {
                 self.refuse(index, RefusalCause::Shutdown);
             }
             Phase::Open => {
-                let before = (slot.conn.outbox_bytes(), slot.conn.inbound_bytes());
-                let mut env = self.kit.env(slot.endpoint);
-                slot.conn.close_in_order(CloseCause::Shutdown, &mut env);
-                self.note_memory(index, before);
-                self.after_change(index);
+                self.change(index, |conn, env| conn.close_in_order(CloseCause::Shutdown, env));
             }
             _ => {}
         }
@@ -34,6 +30,12 @@ impl EventLoop {
 
     /// The last thing a loop does: counts what it had to leave behind.
     pub(super) fn leave(mut self) {
+        if !self.shared.is_forced() {
+            // Sockets that another loop had passed before it stopped accepting are told so.
+            self.drain_mailbox();
+            self.take_passed();
+            self.flush_queued();
+        }
         let indices: Vec<_> = self.table.indices().collect();
         for index in indices {
             if let Some(slot) = self.table.get_mut(index)

@@ -13,11 +13,12 @@ use super::gate::Gate;
 use super::table::{Marks, Table};
 use super::topics::Topics;
 use crate::app::{Shared, Snapshot};
+use crate::config::Config;
 use crate::connection::{Env, OutboxPool, Room, Tick};
 use crate::limits::TICK_MS;
 use crate::protocol::Spare;
 use crate::routing::{EndpointId, adopt_executor};
-use crate::telemetry::counters::LoopCounters;
+use crate::telemetry::counters::{DropCause, LoopCounters};
 use crate::telemetry::memory::LocalMemory;
 use crate::telemetry::stages::{Stage, StageRecorder};
 use crate::worker::{Alarm, Batch, LaneReceiver, LaneSender, Post, Shard};
@@ -30,6 +31,14 @@ pub(super) const HAND_OVER: Token = Token(1);
 pub(super) const LISTENERS: usize = 2;
 /// The token of slot 0.
 pub(super) const SLOTS: usize = 1024;
+
+/// Events taken from the kernel per turn.
+const EVENTS: usize = 1024;
+/// Most memory of one thing in a loop's pools: what a message assembled from pieces, or the answers
+/// to one read, may take.
+const POOLED_BYTES: usize = 72 * 1024;
+/// Most memory of one of a loop's pools.
+const POOL_BYTES: u64 = 4 * 1024 * 1024;
 
 /// What a loop is made from.
 #[derive(Debug)]
@@ -65,6 +74,12 @@ pub enum Routing {
     Pool(Vec<LaneSender<Box<Batch>>>),
     /// On the loop itself, by the very same shard.
     Inline(Box<Shard>),
+}
+
+/// What each of a loop's two pools may keep. Pools are not in the ceiling's count: they are kept to
+/// an eighth of it, all loops together.
+fn pool_bytes(config: &Config) -> usize {
+    (config.memory_limit_bytes / (16 * config.loops as u64)).min(POOL_BYTES) as usize
 }
 
 /// Memory and limits that connections work with.
@@ -119,8 +134,12 @@ pub struct EventLoop {
     pub(super) answered: Vec<(Instant, Instant, u32)>,
     pub(super) due: Vec<usize>,
     pub(super) next_sweep: Tick,
+    /// Turns on end in which not all events were seen.
+    pub(super) unswept: u32,
     /// When the turn began.
     pub(super) now: Instant,
+    /// Request heads that may still be decided on in this turn.
+    pub(super) handshakes_left: usize,
     /// The tick at which shedding last had nothing left to shed.
     pub(super) last_shed: Tick,
     pub(super) draining: bool,
@@ -143,10 +162,8 @@ impl EventLoop {
         let snapshot = shared.snapshot();
         let memory = LocalMemory::new(Arc::clone(&shared.memory));
         let table = Table::new(index, acceptor.slots());
-        // A request head that drips in is put together here, with what came behind it.
-        let read_bytes = (snapshot.config.tuning.read_buffer_bytes)
-            .max(2 * snapshot.head_limits.max_header_bytes);
-        let read_buffer = vec![0; read_bytes];
+        let pool_bytes = pool_bytes(&snapshot.config);
+        let read_buffer = vec![0; read_buffer_bytes(&snapshot)];
         Ok(Self {
             index,
             poll,
@@ -163,8 +180,8 @@ impl EventLoop {
             topics: Topics::default(),
             gates: (0..shards).map(|_| Gate::new()).collect(),
             kit: Kit {
-                spare: Spare::new(256, 256, 64 * 1024),
-                outboxes: OutboxPool::new(1024, 8 * 1024),
+                spare: Spare::new(256, 256, POOLED_BYTES).within(pool_bytes),
+                outboxes: OutboxPool::new(1024, POOLED_BYTES).within(pool_bytes),
                 snapshot,
                 tick: 0,
             },
@@ -174,7 +191,9 @@ impl EventLoop {
             answered: Vec::new(),
             due: Vec::new(),
             next_sweep: Tick::MAX,
+            unswept: 0,
             now: shared.started_at,
+            handshakes_left: 0,
             last_shed: 0,
             draining: false,
             done: false,
@@ -185,7 +204,7 @@ impl EventLoop {
     /// Runs until the gateway has drained, or is told to leave at once.
     pub fn run(mut self) {
         adopt_executor();
-        let mut events = Events::with_capacity(1024);
+        let mut events = Events::with_capacity(EVENTS);
         while !self.has_to_leave() {
             let timeout = self.timeout();
             self.wait(&mut events, timeout);
@@ -199,9 +218,12 @@ impl EventLoop {
             self.accept();
             self.read_queued();
             self.send_batches();
-            self.sweep_deadlines();
             self.shed_if_over_memory();
             self.flush_queued();
+            // A full batch of events means that more wait unseen: peers that have spoken must not
+            // be taken for silent ones, however long this loop was held up.
+            let seen_all = events.iter().count() < EVENTS;
+            self.sweep_deadlines(seen_all);
             self.end_turn(began, events.is_empty());
         }
         self.leave();
@@ -227,7 +249,8 @@ impl EventLoop {
         if !self.mailbox.is_empty()
             || self.shared.is_draining() != self.draining
             || self.shared.is_forced()
-            || self.shared.loops_are_done()
+            || self.shared.loops_may_leave()
+            || self.shared.newer_snapshot(&self.kit.snapshot).is_some()
         {
             return true;
         }
@@ -246,8 +269,12 @@ impl EventLoop {
         // Tick 0 is "not running" in a connection's stamps.
         self.kit.tick = (since.as_millis() as u64 / TICK_MS) as Tick + 1;
         self.counters.turns.add(1);
+        self.handshakes_left = self.kit.snapshot.config.tuning.handshakes_per_turn;
         if let Some(newer) = self.shared.newer_snapshot(&self.kit.snapshot) {
             self.kit.snapshot = newer;
+            // Never less: heads that were kept under the old limits have to fit.
+            let wanted = read_buffer_bytes(&self.kit.snapshot);
+            self.read_buffer.resize(wanted.max(self.read_buffer.len()), 0);
             // Times may have become shorter: look at everyone once.
             self.table.rearm_all(self.kit.tick);
             self.next_sweep = self.kit.tick;
@@ -268,14 +295,35 @@ impl EventLoop {
                 self.stages.record(Stage::ReadToWritten, end - read_at, n);
             }
         }
+        let (oldest, replaced) = self.kit.outboxes.take_dropped();
+        self.count_drop(DropCause::DropOldest, oldest);
+        self.count_drop(DropCause::KeepLatest, replaced);
         self.counters.connections.set(self.table.len() as u64);
-        self.stages.publish_if_wanted();
-        if self.run_queue.is_empty() && self.flush_queue.is_empty() {
-            self.stages.publish_before_sleep();
-        }
+        self.hand_over_figures();
         if self.draining && !self.done && self.table.is_empty() && self.gates_are_idle() {
             self.done = true;
             self.shared.loop_is_done();
+        }
+    }
+
+    /// Lets the reporter have what was timed and counted: what it asked for, and all before sleep.
+    fn hand_over_figures(&mut self) {
+        let sleeps = self.run_queue.is_empty() && self.flush_queue.is_empty();
+        if sleeps {
+            self.memory.settle();
+        }
+        let mut inline = None;
+        if let Routing::Inline(shard) = &mut self.routing {
+            if sleeps {
+                shard.settle_memory();
+            }
+            inline = Some(shard.stages());
+        }
+        for stages in [&mut self.stages].into_iter().chain(inline) {
+            stages.publish_if_wanted();
+            if sleeps {
+                stages.publish_before_sleep();
+            }
         }
     }
 
@@ -284,14 +332,17 @@ impl EventLoop {
     }
 
     fn has_to_leave(&self) -> bool {
-        self.shared.is_forced() || self.done && self.shared.loops_are_done()
+        self.shared.is_forced() || self.done && self.shared.loops_may_leave()
     }
 
     fn timeout(&self) -> Option<Duration> {
         if !self.run_queue.is_empty() || !self.flush_queue.is_empty() || self.acceptor.is_eager() {
             return Some(Duration::ZERO);
         }
-        let next = self.next_sweep.min(self.acceptor.retry_at());
+        let mut next = self.next_sweep.min(self.acceptor.retry_at());
+        if self.shared.memory.over_limit() {
+            next = next.min(self.kit.tick + 1);
+        }
         (next != Tick::MAX).then(|| {
             let at = Duration::from_millis(u64::from(next.saturating_sub(1)) * TICK_MS);
             at.saturating_sub(self.shared.started_at.elapsed()) + Duration::from_millis(1)
@@ -365,4 +416,9 @@ impl EventLoop {
             Routing::Inline(_) => 0,
         }
     }
+}
+
+/// A request head is parsed in the read buffer, together with what came behind it: both fit.
+fn read_buffer_bytes(snapshot: &Snapshot) -> usize {
+    snapshot.config.tuning.read_buffer_bytes.max(2 * snapshot.head_limits.max_header_bytes)
 }

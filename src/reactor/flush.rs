@@ -3,9 +3,11 @@
 use std::io::{self, IoSlice, Write as _};
 use std::net::Shutdown;
 
+use socket2::Socket;
+
 use super::event_loop::EventLoop;
 use super::table::Marks;
-use crate::connection::Phase;
+use crate::connection::{Connection, Phase};
 use crate::telemetry::counters::CloseCause;
 
 /// Slices of one `writev`.
@@ -55,19 +57,10 @@ impl EventLoop {
     fn write_all(&mut self, index: usize) -> io::Result<bool> {
         let Some(slot) = self.table.get_mut(index) else { return Ok(true) };
         while slot.conn.owes() {
-            let mut bytes = [&[][..]; SLICES];
-            let filled = slot.conn.slices(&mut bytes);
-            let wanted: usize = bytes[..filled].iter().map(|b| b.len()).sum();
             let Some(socket) = &mut slot.socket else { return Ok(true) };
-            let wrote = match &bytes[..filled] {
-                [one] => socket.write(one),
-                many => {
-                    let mut slices = [IoSlice::new(&[]); SLICES];
-                    for (slice, bytes) in slices.iter_mut().zip(many) {
-                        *slice = IoSlice::new(bytes);
-                    }
-                    socket.write_vectored(&slices[..filled])
-                }
+            let (wrote, wanted) = match slot.conn.only_slice() {
+                Some(bytes) => (socket.write(bytes), bytes.len()),
+                None => write_vectored(socket, &slot.conn),
             };
             match wrote {
                 Ok(n) => {
@@ -97,4 +90,16 @@ impl EventLoop {
             self.queue_run(index);
         }
     }
+}
+
+/// One `writev` of what is owed; answers also how much that would be.
+fn write_vectored(socket: &mut Socket, conn: &Connection) -> (io::Result<usize>, usize) {
+    let mut bytes = [&[][..]; SLICES];
+    let filled = conn.slices(&mut bytes);
+    let wanted = bytes[..filled].iter().map(|b| b.len()).sum();
+    let mut slices = [IoSlice::new(&[]); SLICES];
+    for (slice, bytes) in slices.iter_mut().zip(&bytes[..filled]) {
+        *slice = IoSlice::new(bytes);
+    }
+    (socket.write_vectored(&slices[..filled]), wanted)
 }

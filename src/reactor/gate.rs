@@ -36,8 +36,13 @@ pub(super) struct Gate {
 pub(super) enum Sent {
     /// There was none.
     Nothing,
-    /// The shard has it; slots whose end was in it are free.
-    Accepted(Vec<u32>),
+    /// The shard has it: so many bytes of memory. Slots whose end was in it are free.
+    Accepted {
+        /// Slots whose end was in it.
+        freed: Vec<u32>,
+        /// Bytes of memory that are on their way with it.
+        heap_bytes: usize,
+    },
     /// It is kept.
     Refused,
 }
@@ -121,11 +126,16 @@ impl Gate {
         let Some(batch) = self.batch.take_if(|batch| !batch.is_empty()) else {
             return Sent::Nothing;
         };
+        let heap_bytes = batch.heap_bytes();
         match lane.offer(batch, me) {
-            // A worker that is gone takes no more messages; its connections end with the gateway.
-            Ok(()) | Err(Refused::Gone(_)) => {
+            Ok(()) => {
                 self.blocked = false;
-                Sent::Accepted(std::mem::take(&mut self.closing))
+                Sent::Accepted { freed: std::mem::take(&mut self.closing), heap_bytes }
+            }
+            // A worker that is gone takes no more messages; its connections end with the gateway.
+            Err(Refused::Gone(_)) => {
+                self.blocked = false;
+                Sent::Accepted { freed: std::mem::take(&mut self.closing), heap_bytes: 0 }
             }
             Err(Refused::Full(batch)) => {
                 self.batch = Some(batch);

@@ -33,12 +33,16 @@ enum Decision {
 impl EventLoop {
     /// Reads on in a request head. `None`: there is nothing more to read for now.
     pub(super) fn read_head(&mut self, index: usize) -> Option<usize> {
-        let head = self.take_head(index).unwrap_or_default();
+        if self.handshakes_left == 0 {
+            self.queue_run(index);
+            return None;
+        }
+        let mut head = self.take_head(index).unwrap_or_default();
         let have = head.len();
-        self.read_buffer[..have].copy_from_slice(&head);
         // No more is read than may be kept, should the rest have to wait for a verdict.
         let room = 2 * self.kit.snapshot.head_limits.max_header_bytes;
-        let end = room.min(self.read_buffer.len());
+        // One byte at least: what is kept may be over a limit that has come down meanwhile.
+        let end = room.max(have + 1).min(self.read_buffer.len());
         let total = match self.read_socket(index, have, end) {
             Brought::Bytes(n) => have + n,
             Brought::Drained => {
@@ -50,7 +54,19 @@ impl EventLoop {
                 return None;
             }
         };
-        match decide(&self.kit.snapshot, &self.read_buffer[..total], have) {
+        if have > 0 {
+            // New bytes go behind the kept ones; all of it is put together only when it is whole,
+            // so that a head that drips in costs no copy of all of it at each drop.
+            head.extend_from_slice(&self.read_buffer[have..total]);
+            let limit = self.kit.snapshot.head_limits.max_header_bytes;
+            if head_end(&head, have).is_none() && total < limit {
+                self.keep_head(index, head);
+                return self.readable(index).then_some(total - have);
+            }
+            self.read_buffer[..total].copy_from_slice(&head);
+        }
+        self.handshakes_left -= 1;
+        match decide(&self.kit.snapshot, &self.read_buffer[..total]) {
             Decision::Incomplete => self.keep_head(index, self.read_buffer[..total].to_vec()),
             Decision::Respond(response, cause) => self.respond(index, &response, cause),
             Decision::Open(endpoint, response, consumed) => {
@@ -66,8 +82,11 @@ impl EventLoop {
                 return None;
             }
         }
-        let slot = self.table.get_mut(index)?;
-        slot.marks.has(Marks::READABLE).then_some(total - have)
+        self.readable(index).then_some(total - have)
+    }
+
+    fn readable(&mut self, index: usize) -> bool {
+        self.table.get_mut(index).is_some_and(|slot| slot.marks.has(Marks::READABLE))
     }
 
     /// Takes out what has come of the head, and takes it out of the memory's count.
@@ -80,10 +99,9 @@ impl EventLoop {
     }
 
     fn keep_head(&mut self, index: usize, head: Vec<u8>) {
-        let Some(slot) = self.table.get_mut(index) else { return };
-        let before = (slot.conn.outbox_bytes(), slot.conn.inbound_bytes());
-        slot.conn.keep_head(head);
-        self.note_memory(index, before);
+        if !head.is_empty() {
+            self.change(index, |conn, _| conn.keep_head(head));
+        }
     }
 
     /// Hands the request to its shard, whose hook decides; nothing is read until it has.
@@ -93,29 +111,32 @@ impl EventLoop {
         let Some(slot) = self.table.get_mut(index) else { return };
         slot.endpoint = endpoint;
         slot.marks.set(Marks::KNOWN);
-        slot.conn.admit();
         let peer = slot.peer;
         let batch = self.gates[gate].batch(self.index, self.now, &self.spare_batches);
         batch.begin_run(conn, endpoint, || peer.addr());
         batch.push_admit(&self.read_buffer[..consumed]);
-        self.keep_head(index, self.read_buffer[..total].to_vec());
+        let head = self.read_buffer[..total].to_vec();
+        self.change(index, |conn, _| {
+            conn.admit();
+            conn.keep_head(head);
+        });
+        let tuning = &self.kit.snapshot.config.tuning;
+        if self.gates[gate].is_full(tuning.batch_bytes, tuning.batch_messages) {
+            self.send_batch(gate);
+        }
     }
 
     fn open(&mut self, index: usize, endpoint: EndpointId, response: &[u8]) {
         let elapsed_us = self.micros();
         let Some(slot) = self.table.get_mut(index) else { return };
-        let before = (slot.conn.outbox_bytes(), slot.conn.inbound_bytes());
         slot.endpoint = endpoint;
         slot.marks.set(Marks::OPENED);
-        let mut env = self.kit.env(endpoint);
-        slot.conn.open(response, &mut env);
         let waited = elapsed_us.wrapping_sub(slot.accepted_us);
         let waited = std::time::Duration::from_micros(u64::from(waited));
         self.stages.record(Stage::AcceptToUpgraded, waited, 1);
         self.counters.opened.add(1);
         self.counters.open.add(1);
-        self.note_memory(index, before);
-        self.after_change(index);
+        self.change(index, |conn, env| conn.open(response, env));
     }
 
     /// Opens a connection that `on_connect` accepted, and reads what it had sent along.
@@ -169,16 +190,11 @@ impl EventLoop {
 
     /// Answers in HTTP, after which the connection ends.
     pub(super) fn respond(&mut self, index: usize, response: &[u8], cause: Option<RefusalCause>) {
-        let Some(slot) = self.table.get_mut(index) else { return };
-        let before = (slot.conn.outbox_bytes(), slot.conn.inbound_bytes());
-        let mut env = self.kit.env(slot.endpoint);
-        slot.conn.respond(response, &mut env);
         self.counters.http_responses.add(1);
         if let Some(cause) = cause {
             self.counters.refusals.at(cause as usize).add(1);
         }
-        self.note_memory(index, before);
-        self.after_change(index);
+        self.change(index, |conn, env| conn.respond(response, env));
         self.queue_run(index);
     }
 
@@ -199,22 +215,16 @@ impl EventLoop {
         if matches!(slot.conn.phase(), Phase::Handshake | Phase::Admitting) {
             self.counters.refusals.at(cause as usize).add(1);
         }
-        slot.conn.failed(CloseCause::SocketError);
-        self.after_change(index);
+        self.change(index, |conn, _| conn.failed(CloseCause::SocketError));
     }
 }
 
 /// When a client that found no room may come again, seconds.
 const RETRY_AFTER_S: u32 = 5;
 
-/// Says what to do about the head in `buf`, of which `scanned` bytes were seen before.
-fn decide(snapshot: &Snapshot, buf: &[u8], scanned: usize) -> Decision {
-    let ended = head_end(buf, scanned).is_some();
-    let limit = snapshot.head_limits.max_header_bytes;
-    // Parsed at the first bytes, so that garbage is refused at once, and when it may be complete.
-    if !ended && scanned > 0 && buf.len() < limit {
-        return Decision::Incomplete;
-    }
+/// Says what to do about the head in `buf`. To be asked at its first bytes, so that garbage is
+/// refused at once, and when it may be complete.
+fn decide(snapshot: &Snapshot, buf: &[u8]) -> Decision {
     match parse_request(buf, snapshot.head_limits) {
         Ok(None) => Decision::Incomplete,
         Ok(Some((request, consumed))) => match decide_on(snapshot, &request, consumed) {

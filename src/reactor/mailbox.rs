@@ -5,9 +5,9 @@ use std::sync::Arc;
 use super::event_loop::EventLoop;
 use super::table::Marks;
 use crate::channels::{Publish, RoomId};
-use crate::connection::Phase;
+use crate::connection::{NO_KEY, Phase, SharedFrame};
 use crate::id::ConnId;
-use crate::routing::{Accept, Refuse};
+use crate::routing::{Accept, EndpointId, Refuse};
 use crate::telemetry::counters::{CloseCause, DropCause, RefusalCause};
 use crate::telemetry::memory::Component;
 use crate::worker::{Post, PostItem, bytes_at};
@@ -68,9 +68,9 @@ impl EventLoop {
     /// Writes what is owed if `more` bytes would take it over the limit: only what a peer does not
     /// take counts against it, not what one turn has gathered.
     #[inline]
-    fn make_way(&mut self, conn: ConnId, more: usize) {
+    fn make_way(&mut self, index: usize, more: usize) {
         let limit = self.kit.snapshot.config.outbound_limit_bytes;
-        let Some((index, slot)) = self.table.find(conn) else { return };
+        let Some(slot) = self.table.get_mut(index) else { return };
         if slot.conn.owes() && slot.conn.owed_bytes() + more + ENTRY_BYTES > limit {
             self.flush(index);
         }
@@ -78,73 +78,78 @@ impl EventLoop {
 
     #[inline]
     fn reply(&mut self, conn: ConnId, frames: &[u8], count: u32, settled: u32) {
-        self.make_way(conn, frames.len());
-        let Some((index, slot)) = self.table.find(conn) else {
+        let Some((index, _)) = self.table.find(conn) else {
             return self.count_drop(DropCause::StaleConnection, count);
         };
-        let before = (slot.conn.outbox_bytes(), slot.conn.inbound_bytes());
-        let mut env = self.kit.env(slot.endpoint);
-        let delivered = frames.is_empty() || slot.conn.deliver(frames, &mut env);
-        slot.conn.settled(settled, &mut env);
-        if delivered {
+        self.make_way(index, frames.len());
+        let delivered = self.change(index, |conn, env| {
+            let delivered = !frames.is_empty() && conn.deliver(frames, env);
+            conn.settled(settled, env);
+            delivered
+        });
+        if frames.is_empty() {
+            self.count_drop(DropCause::NotEncoded, count);
+        } else if delivered == Some(true) {
             self.counters.messages_out.add(u64::from(count));
         } else {
             self.count_drop(DropCause::AfterClose, count);
         }
-        self.note_memory(index, before);
-        self.after_change(index);
     }
 
     fn push(&mut self, conn: ConnId, publish: &Publish) {
-        self.deliver_publish(conn, publish, 0);
+        let Some((index, slot)) = self.table.find(conn) else {
+            return self.count_drop(DropCause::StaleConnection, 1);
+        };
+        let frame = publish.frame(&self.kit.snapshot.endpoint(slot.endpoint).dialect);
+        self.deliver_shared(index, frame.as_ref(), None);
     }
 
-    fn publish(&mut self, room: RoomId, publish: &Arc<Publish>, except: Option<ConnId>) {
+    fn publish(&mut self, room: RoomId, publish: &Publish, except: Option<ConnId>) {
         // Taken out for the while, so that deliveries can borrow the loop; nothing subscribes
         // in between.
         let members = self.topics.take_members(room);
-        for conn in &members {
-            if Some(*conn) != except {
-                self.deliver_publish(*conn, publish, room.to_bits());
+        // Members of one endpoint mostly come together; classes are shared anyway, and frames of
+        // custom dialects are at least shared along such a run.
+        let mut frame: Option<(EndpointId, Option<Arc<SharedFrame>>)> = None;
+        for conn in members.iter().filter(|conn| Some(**conn) != except) {
+            let Some((index, slot)) = self.table.find(*conn) else {
+                self.count_drop(DropCause::StaleConnection, 1);
+                continue;
+            };
+            let endpoint = slot.endpoint;
+            if frame.as_ref().is_none_or(|(of, _)| *of != endpoint) {
+                let dialect = &self.kit.snapshot.endpoint(endpoint).dialect;
+                frame = Some((endpoint, publish.frame(dialect)));
             }
+            let frame = frame.as_ref().and_then(|(_, frame)| frame.as_ref());
+            self.deliver_shared(index, frame, Some(room));
         }
         self.topics.put_members(room, members);
     }
 
-    fn deliver_publish(&mut self, conn: ConnId, publish: &Publish, key: u64) {
-        let Some((_, slot)) = self.table.find(conn) else {
-            return self.count_drop(DropCause::StaleConnection, 1);
-        };
-        let frame = publish.frame(&self.kit.snapshot.endpoint(slot.endpoint).dialect);
-        self.make_way(conn, frame.bytes().len());
-        let Some((index, slot)) = self.table.find(conn) else {
-            return self.count_drop(DropCause::StaleConnection, 1);
-        };
-        let before = (slot.conn.outbox_bytes(), slot.conn.inbound_bytes());
-        let mut env = self.kit.env(slot.endpoint);
-        let delivered = slot.conn.deliver_shared(&frame, key, &mut env);
-        let (oldest, replaced) = slot.conn.take_dropped();
-        if delivered {
+    /// Queues a shared frame; `None` where the dialect made none of it.
+    fn deliver_shared(
+        &mut self,
+        index: usize,
+        frame: Option<&Arc<SharedFrame>>,
+        room: Option<RoomId>,
+    ) {
+        let Some(frame) = frame else { return self.count_drop(DropCause::NotEncoded, 1) };
+        let key = room.map_or(NO_KEY, RoomId::to_bits);
+        self.make_way(index, frame.bytes().len());
+        if self.change(index, |conn, env| conn.deliver_shared(frame, key, env)) == Some(true) {
             self.counters.messages_out.add(1);
-            self.counters.deliveries.add(1);
+            self.counters.deliveries.add(u64::from(room.is_some()));
         } else {
             self.count_drop(DropCause::AfterClose, 1);
         }
-        self.count_drop(DropCause::DropOldest, oldest);
-        self.count_drop(DropCause::KeepLatest, replaced);
-        self.note_memory(index, before);
-        self.after_change(index);
     }
 
     fn close(&mut self, conn: ConnId, code: u16, reason: &str) {
-        let Some((index, slot)) = self.table.find(conn) else {
+        let Some((index, _)) = self.table.find(conn) else {
             return self.count_drop(DropCause::StaleConnection, 1);
         };
-        let before = (slot.conn.outbox_bytes(), slot.conn.inbound_bytes());
-        let mut env = self.kit.env(slot.endpoint);
-        slot.conn.close(code, reason, CloseCause::Handler, &mut env);
-        self.note_memory(index, before);
-        self.after_change(index);
+        self.change(index, |conn, env| conn.close(code, reason, CloseCause::Handler, env));
     }
 
     fn subscribe(&mut self, room: RoomId, conn: ConnId) {

@@ -1,10 +1,12 @@
 //! The memory ceiling: what connections hold is counted, and the heaviest go first.
 
 use super::event_loop::EventLoop;
+use crate::connection::{Connection, Env};
+use crate::telemetry::counters::DropCause;
 use crate::telemetry::memory::Component;
 
-/// Connections that hold less than this are not what fills the memory.
-const SHED_BYTES: usize = 4096;
+/// Connections that hold less than this are left alone: closing them costs as much.
+const SHED_BYTES: usize = 256;
 
 impl EventLoop {
     /// Sheds connections at the memory ceiling: the heaviest first, until the total is below it.
@@ -19,16 +21,34 @@ impl EventLoop {
             if !self.shared.memory.over_limit() {
                 return;
             }
-            let Some(slot) = self.table.get_mut(index) else { continue };
-            let before = (slot.conn.outbox_bytes(), slot.conn.inbound_bytes());
-            let mut env = self.kit.env(slot.endpoint);
-            slot.conn.shed(&mut env);
-            self.note_memory(index, before);
-            self.after_change(index);
+            self.change(index, |conn, env| conn.shed(env));
             self.memory.settle();
         }
-        // What fills the memory is not on this loop: look again at the next tick, not every turn.
+        // What fills the memory is not on this loop: the others may be asleep over it. Look again
+        // at the next tick, not every turn.
         self.last_shed = self.kit.tick;
+        self.shared.ring_loops();
+    }
+
+    /// Does something to a connection and follows up on it: what it holds is counted, what it owes
+    /// is queued, its deadline is kept, and it is buried if it is dead. All changes but those of
+    /// the reading path go through here.
+    #[inline]
+    pub(super) fn change<R>(
+        &mut self,
+        index: usize,
+        act: impl FnOnce(&mut Connection, &mut Env<'_>) -> R,
+    ) -> Option<R> {
+        let slot = self.table.get_mut(index)?;
+        let before = (slot.conn.outbox_bytes(), slot.conn.inbound_bytes());
+        let mut env = self.kit.env(slot.endpoint);
+        let result = act(&mut slot.conn, &mut env);
+        let (oldest, replaced) = slot.conn.take_dropped();
+        self.count_drop(DropCause::DropOldest, oldest);
+        self.count_drop(DropCause::KeepLatest, replaced);
+        self.note_memory(index, before);
+        self.after_change(index);
+        Some(result)
     }
 
     /// Carries a change of one connection's memory into the count.

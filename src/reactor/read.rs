@@ -163,8 +163,11 @@ impl EventLoop {
     /// Does not read from a connection whose shard is full. `false`: it need not wait for it.
     fn pause(&mut self, index: usize, gate: usize) -> bool {
         let Some(slot) = self.table.get_mut(index) else { return false };
-        if matches!(slot.conn.phase(), Phase::Lingering | Phase::Responding) {
+        if !slot.conn.may_pause() {
             return false;
+        }
+        if slot.marks.has(Marks::PAUSED) {
+            return true;
         }
         if slot.marks.has(Marks::HANGUP)
             && slot.socket.as_ref().is_some_and(|s| !matches!(s.take_error(), Ok(None)))

@@ -28,7 +28,7 @@ pub struct Slot {
 }
 
 // The budget of an idle connection: everything that it costs in this process.
-#[cfg(all(target_pointer_width = "64", not(debug_assertions)))]
+#[cfg(target_pointer_width = "64")]
 const _: () = {
     assert!(size_of::<Slot>() <= 160 && Table::SLOT_BYTES <= 160);
     assert!(Table::SLOT_BYTES + Table::COLUMN_BYTES <= 176);
@@ -65,6 +65,13 @@ impl Marks {
     #[must_use]
     pub const fn has(self, mark: Self) -> bool {
         self.0 & mark.0 == mark.0
+    }
+
+    /// Whether the loop has something to do for the socket that it has not got to yet.
+    #[inline]
+    #[must_use]
+    pub fn is_pending(self) -> bool {
+        self.has(Self::QUEUED) || self.has(Self::FLUSHING)
     }
 
     /// Sets bits.
@@ -241,13 +248,14 @@ impl Table {
         self.slots.iter().map(|(index, _)| index)
     }
 
-    /// The slots whose connections hold at least `bytes` of memory, with how much they hold.
+    /// The slots whose connections hold at least `bytes` of memory, with how much they hold:
+    /// shared frames that they owe included, since it may be they alone who keep them.
     #[must_use]
     pub fn heavier_than(&self, bytes: usize) -> Vec<(usize, usize)> {
         self.slots
             .iter()
             .filter(|(_, slot)| !slot.marks.has(Marks::BURIED))
-            .map(|(index, slot)| (index, slot.conn.outbox_bytes() + slot.conn.inbound_bytes()))
+            .map(|(index, slot)| (index, slot.conn.held_bytes()))
             .filter(|(_, held)| *held >= bytes)
             .collect()
     }

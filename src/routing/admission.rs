@@ -26,12 +26,18 @@ impl ConnectRequest<'_> {
     pub fn header(&self, name: &str) -> Option<&str> {
         self.request.header(name).and_then(|value| std::str::from_utf8(value).ok())
     }
+
+    /// The subprotocols that the client asks for, best first (RFC 6455, 4.1).
+    pub fn subprotocols(&self) -> impl Iterator<Item = &str> {
+        self.request.subprotocols()
+    }
 }
 
 /// Yes: the upgrade is answered with this.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Accept {
-    /// The subprotocol to answer; `None` leaves the choice to the endpoint.
+    /// The subprotocol to answer, one of [`ConnectRequest::subprotocols`]: clients give up on
+    /// another. `None` leaves the choice to the endpoint.
     pub subprotocol: Option<String>,
     /// More headers of the answer.
     pub headers: Vec<(String, String)>,

@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use serde::Serialize;
 
@@ -43,15 +45,15 @@ pub(crate) struct Effects {
     pub(crate) report: bool,
     /// An answer is out or held.
     pub(crate) replied: bool,
-    /// A [`Responder`] was taken.
-    pub(crate) later: bool,
+    /// A [`Responder`] was taken; set once anyone has answered.
+    pub(crate) later: Option<Arc<AtomicBool>>,
 }
 
 impl Effects {
     pub(crate) fn clear(&mut self) {
         self.rooms.clear();
         self.held = None;
-        (self.report, self.replied, self.later) = (false, false, false);
+        (self.report, self.replied, self.later) = (false, false, None);
     }
 }
 
@@ -127,19 +129,28 @@ impl Context<'_> {
         self.answer(Err(&ErrorAnswer { code, message: message.into() }));
     }
 
-    /// Takes the right to answer, to be used later and on any thread.
+    /// The right to answer, to be used later and on any thread. If the handler answers as well,
+    /// or fails, the first answer is the one that is sent.
     #[must_use]
     pub fn later(&mut self) -> Responder {
-        self.parts.effects.later = true;
         let to = self.reply_to(Settles::No);
-        Responder { to: Some(to), gateway: self.parts.gateway.clone() }
+        let effects = &mut *self.parts.effects;
+        let replied = effects.replied;
+        let answered = effects.later.get_or_insert_with(|| Arc::new(AtomicBool::new(replied)));
+        let answered = Arc::clone(answered);
+        Responder { to, answered, gateway: self.parts.gateway.clone() }
     }
 
     /// Sends to any connection, in its own dialect.
     pub fn push<'b>(&mut self, conn: ConnId, body: impl Into<Body<'b>>) {
         let memory = &self.parts.gateway.shared.memory;
         let publish = Publish::new(None, None, body.into().into(), memory);
-        self.parts.out.post(conn.loop_index()).push(PostItem::Push { conn, publish });
+        if conn.loop_index() < self.parts.gateway.shared.loads.len() {
+            self.parts.out.post(conn.loop_index()).push(PostItem::Push { conn, publish });
+        } else {
+            // An id that this gateway never gave out: as one whose connection has ended.
+            self.parts.gateway.shared.count_late_answer();
+        }
     }
 
     /// Makes the connection a member of a room, created if need be.
@@ -150,6 +161,10 @@ impl Context<'_> {
         check_room(room)?;
         let session = self.parts.sessions.entry(self.conn).or_default();
         if !session.rooms.iter().any(|r| **r == *room) {
+            if self.parts.gateway.shared.memory.over_limit() {
+                let message = "the gateway is out of memory for rooms";
+                return Err(ErrorAnswer { code: 503, message: message.into() });
+            }
             if session.rooms.len() >= ROOMS_PER_CONNECTION_MAX {
                 let message = format!("in {ROOMS_PER_CONNECTION_MAX} rooms already, the most");
                 return Err(ErrorAnswer { code: 429, message: message.into() });
@@ -226,7 +241,12 @@ impl Context<'_> {
 
     #[inline]
     pub(crate) fn answer(&mut self, answer: Result<Body<'_>, &ErrorAnswer<'_>>) {
-        if self.correlation.is_none() || self.parts.effects.replied {
+        let effects = &*self.parts.effects;
+        let taken = |answered: &Arc<AtomicBool>| answered.swap(true, Relaxed);
+        if self.correlation.is_none()
+            || effects.replied
+            || effects.later.as_ref().is_some_and(taken)
+        {
             self.parts.gateway.shared.count_late_answer();
             return;
         }
@@ -259,20 +279,27 @@ fn own(answer: Result<Body<'_>, &ErrorAnswer<'_>>) -> Answer {
     }
 }
 
+/// Whether a room may have this name.
+pub(crate) fn is_room_name(room: &str) -> bool {
+    (1..=ROOM_NAME_MAX).contains(&room.len())
+}
+
 fn check_room(room: &str) -> Result<(), ErrorAnswer<'static>> {
-    if room.is_empty() || room.len() > ROOM_NAME_MAX {
+    if !is_room_name(room) {
         let message = format!("a room's name has 1 to {ROOM_NAME_MAX} bytes");
         return Err(ErrorAnswer { code: 400, message: message.into() });
     }
     Ok(())
 }
 
-/// The right to answer one message later, on any thread, once. Dropped unanswered, nothing is sent.
+/// The right to answer one message later, on any thread. Dropped unanswered, nothing is sent.
 ///
-/// An answer to a connection that has ended by then goes nowhere and is counted.
+/// A message is answered once: what comes after its first answer is counted and not sent. An answer to a connection that has ended by then goes nowhere and is counted.
 #[derive(Debug)]
 pub struct Responder {
-    to: Option<ReplyTo>,
+    to: ReplyTo,
+    /// Shared by all who may answer this message.
+    answered: Arc<AtomicBool>,
     gateway: Gateway,
 }
 
@@ -293,9 +320,9 @@ impl Responder {
         self.answer(Err(&ErrorAnswer { code, message: message.into() }))
     }
 
-    fn answer(mut self, answer: Result<Body<'_>, &ErrorAnswer<'_>>) -> Result<(), Gone> {
-        let Some(ReplyTo { conn, endpoint, correlation: Some(correlation), .. }) = self.to.take()
-        else {
+    fn answer(self, answer: Result<Body<'_>, &ErrorAnswer<'_>>) -> Result<(), Gone> {
+        let ReplyTo { conn, endpoint, correlation, .. } = self.to;
+        let Some(correlation) = correlation.filter(|_| !self.answered.swap(true, Relaxed)) else {
             self.gateway.shared.count_late_answer();
             return Ok(());
         };

@@ -119,6 +119,11 @@ impl Gateway {
     }
 
     pub(crate) fn post(&self, loop_index: usize, post: Box<Post>) -> Result<(), Gone> {
+        if loop_index >= self.shared.loads.len() {
+            // An id that this gateway never gave out: as one whose connection has ended.
+            self.shared.count_late_answer();
+            return Ok(());
+        }
         match defer(Deferred::Post(loop_index, post)) {
             Some(Deferred::Post(index, post)) => {
                 self.shared.lanes().mailboxes[index].send_blocking(post).map_err(|_| Gone)

@@ -16,6 +16,6 @@ pub use context::{Context, Responder, SelfDelivery};
 pub use endpoint::{Endpoint, EndpointId, Handler, OnConnect};
 pub use gateway::{Gateway, Gone};
 
-pub(crate) use context::{Effects, Parts, Sessions};
+pub(crate) use context::{Effects, Parts, Sessions, is_room_name};
 pub(crate) use endpoint::OnConnectDebug;
 pub(crate) use gateway::{Deferred, adopt_executor, take_deferred};

@@ -125,6 +125,8 @@ causes! {
         KeepLatest = "keep_latest",
         /// A message behind our Close or behind a violation.
         InboundAfterClose = "inbound_after_close",
+        /// A custom dialect failed to encode it.
+        NotEncoded = "not_encoded",
         /// A log line while the log's own queue was full.
         LogLine = "log_line",
     }

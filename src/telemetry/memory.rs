@@ -16,13 +16,16 @@ pub enum Component {
     Outbox,
     /// Partial frames, unfinished messages, request heads.
     Inbound,
-    /// Arenas of batches, idle and under way.
+    /// Arenas of batches and posts on their way between threads.
     Arenas,
+    /// Rooms and memberships, at their homes and on the loops.
+    Rooms,
 }
 
 impl Component {
     /// Every component, in the order of its index.
-    pub const ALL: [Self; 4] = [Self::Frames, Self::Outbox, Self::Inbound, Self::Arenas];
+    pub const ALL: [Self; 5] =
+        [Self::Frames, Self::Outbox, Self::Inbound, Self::Arenas, Self::Rooms];
 }
 
 /// The buffer bytes of the whole process, with their ceiling. Shared by all threads.
@@ -47,6 +50,12 @@ impl MemoryGauge {
     #[must_use]
     pub fn component(&self, component: Component) -> u64 {
         self.bytes[component as usize].load(Relaxed).max(0).unsigned_abs()
+    }
+
+    /// Settled bytes of a component, as they are: below zero only while threads have not settled.
+    #[must_use]
+    pub fn signed(&self, component: Component) -> i64 {
+        self.bytes[component as usize].load(Relaxed)
     }
 
     /// Settled bytes of all components.
@@ -195,10 +204,10 @@ mod tests {
         }
         assert_eq!(gauge.total(), 0);
         local.settle();
-        assert_eq!(gauge.total(), 4000);
+        assert_eq!(gauge.total(), 5000);
         assert!(Component::ALL.iter().all(|c| gauge.component(*c) == 1000));
         local.settle();
-        assert_eq!(gauge.total(), 4000);
+        assert_eq!(gauge.total(), 5000);
     }
 
     #[test]

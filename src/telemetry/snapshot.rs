@@ -275,6 +275,7 @@ fn buffers(memory: &MemoryGauge) -> Value {
         "inbound_bytes": memory.component(Component::Inbound),
         "arena_bytes": memory.component(Component::Arenas),
         "frame_bytes": memory.component(Component::Frames),
+        "room_bytes": memory.component(Component::Rooms),
         "total_bytes": memory.total(),
         "limit_bytes": memory.limit(),
     })

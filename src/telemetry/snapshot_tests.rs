@@ -91,7 +91,8 @@ fn buffers_add_up_to_their_total() {
     assert_eq!(buffers["outbox_bytes"], 1001);
     assert_eq!(buffers["inbound_bytes"], 1002);
     assert_eq!(buffers["arena_bytes"], 1003);
-    assert_eq!(buffers["total_bytes"], 4006);
+    assert_eq!(buffers["room_bytes"], 1004);
+    assert_eq!(buffers["total_bytes"], 5010);
     assert_eq!(buffers["limit_bytes"], 1 << 20);
     drop(charges);
     let snapshot = registry.snapshot(&StageHistograms::new(), Map::new());

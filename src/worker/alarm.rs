@@ -1,11 +1,16 @@
 //! Waking a thread that may be asleep, without a system call when it is not.
 
-#[cfg(loom)]
-use loom::sync::atomic::{AtomicBool, Ordering::SeqCst, fence};
 use std::sync::OnceLock;
 #[cfg(not(loom))]
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst, fence};
-use std::thread::Thread;
+use std::{
+    sync::atomic::{AtomicBool, Ordering::SeqCst, fence},
+    thread::{self, Thread},
+};
+
+#[cfg(loom)]
+use super::loom_model::thread::{self, Thread};
+#[cfg(loom)]
+use loom::sync::atomic::{AtomicBool, Ordering::SeqCst, fence};
 
 /// "I am about to sleep": the one bit between a sleeper and those who give it work.
 ///
@@ -84,7 +89,7 @@ impl Alarm {
     /// Makes the calling thread the one that is woken.
     pub fn adopt(&self) {
         if let Bell::Thread(thread) = &self.bell {
-            let _ = thread.set(std::thread::current());
+            let _ = thread.set(thread::current());
         }
     }
 
@@ -107,7 +112,7 @@ impl Alarm {
     pub fn park_unless(&self, anything_to_do: impl FnOnce() -> bool) {
         self.flag.announce_sleep();
         if !anything_to_do() {
-            std::thread::park();
+            thread::park();
         }
         self.flag.awake();
     }

@@ -9,6 +9,12 @@ use crate::protocol::MessageKind;
 use crate::routing::{Accept, EndpointId};
 use crate::telemetry::counters::CloseCause;
 
+/// Runs and items that a batch has room for from the start. Batches go round: each would grow by
+/// itself otherwise, long after the load is steady.
+const FIRST_ITEMS: usize = 64;
+/// Bytes that a batch has room for from the start.
+const FIRST_BYTES: usize = 4096;
+
 /// A loop turn's decoded messages for one shard, in order.
 #[derive(Debug)]
 pub struct Batch {
@@ -69,9 +75,9 @@ impl Batch {
         Box::new(Self {
             from_loop,
             read_at: now,
-            runs: Vec::new(),
-            items: Vec::new(),
-            arena: Vec::new(),
+            runs: Vec::with_capacity(FIRST_ITEMS),
+            items: Vec::with_capacity(FIRST_ITEMS),
+            arena: Vec::with_capacity(FIRST_BYTES),
             big: Vec::new(),
             accepts: Vec::new(),
             messages: 0,

@@ -3,12 +3,25 @@
 //! A send that is refused gives the work back: the sender keeps that one piece, registers, and is
 //! rung when there is room again. It never blocks, so it can go on with lower levels.
 
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst, fence};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
+#[cfg(not(loom))]
+use std::sync::{
+    Mutex,
+    atomic::{AtomicBool, Ordering::SeqCst, fence},
+};
 
-use crossbeam_channel::{Receiver, Sender, TryRecvError, TrySendError, bounded};
+#[cfg(not(loom))]
+use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::{TryRecvError, TrySendError};
+#[cfg(loom)]
+use loom::sync::{
+    Mutex,
+    atomic::{AtomicBool, Ordering::SeqCst, fence},
+};
 
 use super::alarm::Alarm;
+#[cfg(loom)]
+use super::loom_model::{Receiver, Sender, bounded};
 
 /// Senders that were refused and want to be rung when there is room.
 #[derive(Debug, Default)]
@@ -134,6 +147,12 @@ impl<T> LaneReceiver<T> {
             }
             Err(TryRecvError::Empty | TryRecvError::Disconnected) => None,
         }
+    }
+
+    /// Pieces of work in the lane now.
+    #[must_use]
+    pub fn depth(&self) -> usize {
+        self.queue.len()
     }
 
     /// Whether there is nothing to take.

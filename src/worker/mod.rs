@@ -12,6 +12,8 @@
 mod alarm;
 mod batch;
 mod lane;
+#[cfg(loom)]
+mod loom_model;
 mod outgoing;
 mod pool;
 mod post;
@@ -23,4 +25,4 @@ pub use lane::{LaneReceiver, LaneSender, Refused, lane};
 pub use outgoing::{Flush, Lanes, Outgoing};
 pub use pool::run_worker;
 pub use post::{Post, PostItem, bytes_at};
-pub use shard::{Shard, ShardParts};
+pub use shard::{Shard, ShardParts, Turn};

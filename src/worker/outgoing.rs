@@ -102,8 +102,7 @@ impl Outgoing {
         let slot = &mut self.posts[loop_index];
         if slot.is_none() {
             self.posts_pending.push(loop_index);
-            let mut post =
-                self.spare_posts.try_recv().unwrap_or_else(|_| Post::new(Some(self.shard)));
+            let mut post = self.spare_posts.try_recv().unwrap_or_else(|_| Post::roomy(self.shard));
             post.from_shard = Some(self.shard);
             *slot = Some(post);
         }
@@ -136,6 +135,13 @@ impl Outgoing {
     #[must_use]
     pub fn must_send(&self) -> bool {
         self.bytes >= POST_BYTES || self.items >= POST_ITEMS
+    }
+
+    /// Whether the post for the own loop has grown so far that it should be applied.
+    #[must_use]
+    pub fn local_is_full(&self) -> bool {
+        let post = self.local_loop.and_then(|index| self.posts[index].as_ref());
+        post.is_some_and(|post| post.bytes() >= POST_BYTES || post.len() >= POST_ITEMS)
     }
 
     /// Takes the post for the own loop, with inline routing.

@@ -7,7 +7,7 @@ use super::alarm::Alarm;
 use super::batch::Batch;
 use super::lane::LaneReceiver;
 use super::outgoing::Flush;
-use super::shard::Shard;
+use super::shard::{Shard, Turn};
 use crate::app::Shared;
 use crate::routing::adopt_executor;
 
@@ -47,7 +47,7 @@ pub fn run_worker(
 fn turn(shard: &mut Shard, messages: &LaneReceiver<Box<Batch>>) -> bool {
     let now = Instant::now();
     let before = shard.counters().room_work.get();
-    if shard.room_turn(now) == Flush::Blocked || shard.message_turn(now) == Flush::Blocked {
+    if shard.room_turn(now) == Flush::Blocked || shard.message_turn(now) == Turn::Blocked {
         return shard.counters().room_work.get() != before;
     }
     let Some(batch) = messages.take() else {

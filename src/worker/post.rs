@@ -61,6 +61,15 @@ impl Post {
         })
     }
 
+    /// An empty post that will go round, with room for what a turn usually brings.
+    #[must_use]
+    pub fn roomy(from_shard: usize) -> Box<Self> {
+        let mut post = Self::new(Some(from_shard));
+        post.items.reserve_exact(64);
+        post.arena.reserve_exact(4096);
+        post
+    }
+
     /// A post of one item that needs no bytes.
     #[must_use]
     pub fn of(item: PostItem) -> Box<Self> {
@@ -114,7 +123,8 @@ impl Post {
         self.items.push(item);
     }
 
-    /// Adds wire bytes for `conn`, written by `encode`, behind what it has last.
+    /// Adds wire bytes for `conn`, written by `encode`, behind what it has last. If `encode` writes
+    /// nothing, the loop counts the frames as not encoded.
     #[inline]
     pub fn reply(&mut self, conn: ConnId, frames: u32, encode: impl FnOnce(&mut Vec<u8>)) {
         let at = self.arena.len() as u32;
@@ -124,6 +134,8 @@ impl Post {
             self.items.last_mut()
             && *last == conn
             && *start + *len == at
+            && added > 0
+            && (*len > 0 || *n == 0)
         {
             *len += added;
             *n += frames;

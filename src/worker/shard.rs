@@ -18,8 +18,8 @@ use crate::limits::{REQUEST_HEADERS_MAX, ROOMS_PER_CONNECTION_MAX};
 use crate::protocol::MessageKind;
 use crate::protocol::handshake::{HeadLimits, parse_request};
 use crate::routing::{
-    Accept, Admission, ConnectRequest, Context, Deferred, Effects, Gateway, Parts, Sessions,
-    take_deferred,
+    Accept, Admission, ConnectRequest, Context, Deferred, Effects, Gateway, Parts, Refuse,
+    Sessions, is_room_name, take_deferred,
 };
 use crate::telemetry::counters::WorkerCounters;
 use crate::telemetry::memory::{Component, LocalMemory};
@@ -46,6 +46,17 @@ pub struct ShardParts {
     pub memory: LocalMemory,
 }
 
+/// How far a message turn came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turn {
+    /// All of the batch is routed and sent.
+    Done,
+    /// A send was refused: the rest waits.
+    Blocked,
+    /// With inline routing: the post for the own loop is to be applied before more is made.
+    LocalFull,
+}
+
 /// Routes what its connections send, and orders what is said in its rooms.
 #[derive(Debug)]
 pub struct Shard {
@@ -68,13 +79,18 @@ impl Shard {
         Self { parts, snapshot, home, sessions, effects, current: None }
     }
 
-    /// Does what level 1 has to do. `Blocked` if a post is kept: neither level may go on.
+    /// Does what level 1 has to do now. `Blocked` if a post is kept: neither level may go on.
     pub fn room_turn(&mut self, now: Instant) -> Flush {
         if self.flush_posts(now) == Flush::Blocked {
             return Flush::Blocked;
         }
-        while let Some(batch) = self.parts.rooms.take() {
+        self.refresh_snapshot();
+        // What comes meanwhile is for the next turn: a busy room must not starve the rest.
+        for _ in 0..self.parts.rooms.depth() {
+            let Some(batch) = self.parts.rooms.take() else { break };
             self.parts.out.answering(None);
+            // It may be about an endpoint that is newer than what this shard has seen.
+            self.refresh_snapshot();
             for work in batch.work {
                 self.apply_room_work(work);
             }
@@ -103,12 +119,15 @@ impl Shard {
     }
 
     /// Does what level 2 has to do, as far as sends allow. Level 1 is to be done first.
-    pub fn message_turn(&mut self, now: Instant) -> Flush {
+    pub fn message_turn(&mut self, now: Instant) -> Turn {
         loop {
             if self.flush_all(now) == Flush::Blocked {
-                return Flush::Blocked;
+                return Turn::Blocked;
             }
-            let Some((batch, run, item)) = self.current.take() else { return Flush::Done };
+            if self.current.is_some() && self.parts.out.local_is_full() {
+                return Turn::LocalFull;
+            }
+            let Some((batch, run, item)) = self.current.take() else { return Turn::Done };
             match self.route(&batch, run, item) {
                 Some((run, item)) => self.current = Some((batch, run, item)),
                 None => self.recycle(batch),
@@ -217,6 +236,7 @@ impl Shard {
             }
             Deferred::Room(home, work) => self.parts.out.room_batch(home).work.push(work),
         });
+        self.run_local_rooms();
     }
 
     fn route_message(&mut self, run: &Run, kind: MessageKind, payload: &[u8]) {
@@ -248,7 +268,6 @@ impl Shard {
         };
         self.parts.counters.errors.add(u64::from(failed));
         finish_message(ctx, &self.parts.gateway);
-        self.run_local_rooms();
     }
 
     /// Room work of which this shard is the home needs no lane: it is done in place, in order.
@@ -264,12 +283,10 @@ impl Shard {
     }
 
     fn apply_room_work(&mut self, work: RoomWork) {
-        let around = Surroundings {
-            snapshot: &self.snapshot,
-            ids: &self.parts.gateway.shared.ids,
-            counters: &self.parts.counters,
-        };
-        self.home.apply(work, &around, &mut self.parts.out);
+        let ShardParts { gateway, counters, memory, out, .. } = &mut self.parts;
+        let mut around =
+            Surroundings { snapshot: &self.snapshot, ids: &gateway.shared.ids, counters, memory };
+        self.home.apply(work, &mut around, out);
     }
 
     fn admit(&mut self, run: &Run, head: &[u8]) {
@@ -299,7 +316,12 @@ impl Shard {
         let mut rooms = std::mem::take(&mut accept.rooms);
         rooms.sort();
         rooms.dedup();
-        rooms.truncate(ROOMS_PER_CONNECTION_MAX);
+        if rooms.len() > ROOMS_PER_CONNECTION_MAX || !rooms.iter().all(|r| is_room_name(r)) {
+            let refuse =
+                Box::new(Refuse::new(500, "The hook named rooms that cannot be joined.\n"));
+            self.parts.out.post(conn.loop_index()).push(PostItem::Refuse { conn, refuse });
+            return;
+        }
         session.rooms = rooms.iter().map(|room| room.as_str().into()).collect();
         let accept = Box::new(accept);
         if rooms.is_empty() {
@@ -313,7 +335,6 @@ impl Shard {
             let work = RoomWork::Join { room: room.into(), conn, then };
             self.parts.out.room_batch(home).work.push(work);
         }
-        self.run_local_rooms();
     }
 
     fn closed(&mut self, conn: ConnId) {
@@ -323,7 +344,6 @@ impl Shard {
             let work = RoomWork::Leave { room, conn, then: Then::Nothing };
             self.parts.out.room_batch(home).work.push(work);
         }
-        self.run_local_rooms();
     }
 }
 
@@ -344,7 +364,7 @@ fn handle(ctx: &mut Context<'_>, message: &Message<'_>, counters: &WorkerCounter
 /// Carries out what the handler left behind, and settles the message exactly once.
 fn finish_message(mut ctx: Context<'_>, gateway: &Gateway) {
     let wants_answer = ctx.correlation.is_some_and(|c| !c.is_empty());
-    if wants_answer && !ctx.parts.effects.replied && !ctx.parts.effects.later {
+    if wants_answer && !ctx.parts.effects.replied && ctx.parts.effects.later.is_none() {
         ctx.answer(Ok(Body::Json("null")));
     }
     let held = ctx.parts.effects.held.take();
