@@ -299,6 +299,7 @@ impl EventLoop {
                 }
                 Err(e) if e.kind() == io::ErrorKind::OutOfMemory => {
                     log::warn!("loop {}: a passed socket was lost: {e}", self.index);
+                    self.counters.refusals.at(RefusalCause::Full as usize).add(1);
                     self.acceptor.released(&self.shared, self.index, false);
                 }
                 Err(e) => {
