@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::{AsRawFd as _, RawFd};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
@@ -9,7 +10,14 @@ use socket2::{Domain, Protocol, Socket, Type};
 #[derive(Debug)]
 pub(super) struct Reservation {
     pub(super) addr: SocketAddr,
-    _socket: Socket,
+    socket: Socket,
+}
+
+impl Reservation {
+    /// The number in the main table, for loops to close in theirs.
+    pub(super) fn fd(&self) -> RawFd {
+        self.socket.as_raw_fd()
+    }
 }
 
 /// Takes an address; port 0 becomes a free one.
@@ -30,7 +38,7 @@ pub(super) fn reserve(addr: SocketAddr) -> io::Result<Reservation> {
         .ok_or_else(|| io::Error::other("the kernel gave no address"))?;
     drop(probe);
     let socket = bind(addr, true).map_err(named)?;
-    Ok(Reservation { addr, _socket: socket })
+    Ok(Reservation { addr, socket })
 }
 
 fn bind(addr: SocketAddr, reuse_port: bool) -> io::Result<Socket> {

@@ -1,10 +1,9 @@
 //! From a snapshot to running threads.
 
 use std::fmt;
-use std::fs::File;
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{AsRawFd as _, RawFd};
+use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::thread::JoinHandle;
@@ -71,8 +70,10 @@ struct LoopStart {
     hand_over: Vec<Arc<HandOver>>,
     addresses: Vec<SocketAddr>,
     per_loop: usize,
-    /// With private tables, the first descriptor that loops do not keep.
+    /// With private tables, the first descriptor that loops do not keep, and others that they must
+    /// not: a copy in a loop's table would outlive the reservation.
     leave_from: Option<RawFd>,
+    reserved: Vec<RawFd>,
     opened: mpsc::Sender<Result<(), StartError>>,
     ended: mpsc::Sender<ThreadEnd>,
 }
@@ -105,15 +106,12 @@ pub(super) fn start(snapshot: Snapshot, capacity: &Capacity) -> Result<Running, 
         FdTable::Private => Some(first_own_fd().map_err(system("read /proc/self/fd"))?),
         FdTable::Shared => None,
     };
-    // Behind what loops keep, so that no loop's table has a copy that outlives the reservation.
-    let gaps = fill_gaps(leave_from).map_err(system("open /dev/null"))?;
     let reserved: Vec<Reservation> = config
         .listen
         .iter()
         .map(|addr| reserve(*addr))
         .collect::<Result<_, _>>()
         .map_err(StartError::Listen)?;
-    drop(gaps);
     let addresses: Vec<_> = reserved.iter().map(|r| r.addr).collect();
     let (mut plan, seeds) = Plan::new(snapshot, polls)?;
     let undo = Undo(Some(Arc::clone(&plan.shared)));
@@ -123,6 +121,7 @@ pub(super) fn start(snapshot: Snapshot, capacity: &Capacity) -> Result<Running, 
         shared: Arc::clone(&plan.shared),
         alarms: plan.loop_alarms.clone(),
         leave_from,
+        reserved: reserved.iter().map(Reservation::fd).collect(),
         hand_over,
         addresses: addresses.clone(),
         per_loop: capacity.per_loop,
@@ -182,19 +181,6 @@ fn first_own_fd() -> io::Result<RawFd> {
     Ok(highest + 1)
 }
 
-/// Takes the free numbers below `end`, so that what is opened next is not among them.
-fn fill_gaps(end: Option<RawFd>) -> io::Result<Vec<File>> {
-    let mut gaps = Vec::new();
-    while let Some(end) = end {
-        let file = File::open("/dev/null")?;
-        if file.as_raw_fd() >= end {
-            break;
-        }
-        gaps.push(file);
-    }
-    Ok(gaps)
-}
-
 fn spawn_workers(
     plan: &mut Plan,
     ended: &mpsc::Sender<ThreadEnd>,
@@ -251,7 +237,7 @@ fn run_loop(seed: LoopSeed, begin: LoopStart, go: &mpsc::Receiver<()>) {
 
 fn open_loop(seed: LoopSeed, begin: LoopStart) -> Result<EventLoop, StartError> {
     if let Some(first) = begin.leave_from {
-        leave_shared_table(first)
+        leave_shared_table(first, &begin.reserved)
             .map_err(|e| StartError::System("give a loop a descriptor table of its own", e))?;
     }
     let config = begin.shared.snapshot().config.clone();

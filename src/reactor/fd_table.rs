@@ -14,12 +14,21 @@ use nix::sys::socket::{
 };
 use socket2::Socket;
 
-/// Leaves the process's descriptor table for a copy without the descriptors from `first` on. To be
-/// called by a loop's thread before it opens anything.
+/// Leaves the process's descriptor table for a copy without the descriptors from `first` on and
+/// without `others`. To be called by a loop's thread before it opens anything.
 ///
 /// # Errors
 /// What the kernel says, where it knows neither `close_range` nor `unshare`.
-pub fn leave_shared_table(first: RawFd) -> io::Result<()> {
+pub fn leave_shared_table(first: RawFd, others: &[RawFd]) -> io::Result<()> {
+    part_from(first)?;
+    for fd in others.iter().filter(|fd| **fd < first) {
+        // In this thread's own copy of the table: the owner's descriptor stays as it is.
+        nix::unistd::close(*fd)?;
+    }
+    Ok(())
+}
+
+fn part_from(first: RawFd) -> io::Result<()> {
     let first = libc::c_uint::try_from(first).map_err(io::Error::other)?;
     // SAFETY: the call takes no pointers. It closes descriptors from `first` on, but in a copy of
     // the table that it makes for this thread: owners on other threads keep theirs, and this
@@ -130,7 +139,7 @@ mod tests {
             let first = way.highest_fd().max(listener.as_raw_fd()).max(client.as_raw_fd()) + 1;
             let way = &way;
             scope.spawn(move || {
-                leave_shared_table(first).unwrap();
+                leave_shared_table(first, &[]).unwrap();
                 let mut socket = loop {
                     match way.receive() {
                         Ok(socket) => break socket,
@@ -155,7 +164,7 @@ mod tests {
         let thread = std::thread::spawn(move || {
             let highest = OwnedFd::from(TcpListener::bind("127.0.0.1:0").unwrap());
             let first = highest.as_raw_fd() + 1;
-            leave_shared_table(first).unwrap();
+            leave_shared_table(first, &[]).unwrap();
             let mine: Vec<_> = (0..64).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
             let links: Vec<_> = mine
                 .iter()
