@@ -100,6 +100,10 @@ pub(super) fn start(snapshot: Snapshot, capacity: &Capacity) -> Result<Running, 
     let config = snapshot.config.clone();
     let polls = make_polls(config.loops).map_err(system("make an epoll instance"))?;
     let hand_over = make_hand_over(&config).map_err(system("make a socket pair"))?;
+    let leave_from = match config.fd_table {
+        FdTable::Private => Some(first_own_fd().map_err(system("read /proc/self/fd"))?),
+        FdTable::Shared => None,
+    };
     // Behind what loops keep, so that no loop's table has a copy that outlives the reservation.
     let reserved: Vec<Reservation> = config
         .listen
@@ -112,10 +116,6 @@ pub(super) fn start(snapshot: Snapshot, capacity: &Capacity) -> Result<Running, 
     let undo = Undo(Some(Arc::clone(&plan.shared)));
     let (opened_tx, opened_rx) = mpsc::channel();
     let (ended_tx, ended_rx) = mpsc::channel();
-    let leave_from = match config.fd_table {
-        FdTable::Private => Some(first_own_fd().map_err(system("read /proc/self/fd"))?),
-        FdTable::Shared => None,
-    };
     let begin = LoopStart {
         shared: Arc::clone(&plan.shared),
         alarms: plan.loop_alarms.clone(),
