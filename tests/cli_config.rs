@@ -195,7 +195,7 @@ fn values_that_do_not_fit_each_other_are_refused_or_warned_of() {
     // A frame limit above the message limit is pointless, but means what it says.
     assert_eq!(resolved(&["--max-frame", "4M"]).warnings, [""; 0]);
     let warned = |args: &[&str], word| resolved(args).warnings.iter().any(|w| w.contains(word));
-    assert!(warned(&["--max-message", "4M"], "--outbound-limit"));
+    assert!(warned(&["--max-message", "8M"], "--outbound-limit"));
     assert!(warned(&["--idle-timeout", "30s"], "--ping-interval"));
     assert!(!warned(&["--idle-timeout", "31s"], "--ping-interval"));
     assert!(warned(&["--memory-limit", "30GiB"], "24576 MiB of memory"));

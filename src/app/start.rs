@@ -1,9 +1,10 @@
 //! From a snapshot to running threads.
 
 use std::fmt;
+use std::fs::File;
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::RawFd;
+use std::os::fd::{AsRawFd as _, RawFd};
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::thread::JoinHandle;
@@ -105,12 +106,14 @@ pub(super) fn start(snapshot: Snapshot, capacity: &Capacity) -> Result<Running, 
         FdTable::Shared => None,
     };
     // Behind what loops keep, so that no loop's table has a copy that outlives the reservation.
+    let gaps = fill_gaps(leave_from).map_err(system("open /dev/null"))?;
     let reserved: Vec<Reservation> = config
         .listen
         .iter()
         .map(|addr| reserve(*addr))
         .collect::<Result<_, _>>()
         .map_err(StartError::Listen)?;
+    drop(gaps);
     let addresses: Vec<_> = reserved.iter().map(|r| r.addr).collect();
     let (mut plan, seeds) = Plan::new(snapshot, polls)?;
     let undo = Undo(Some(Arc::clone(&plan.shared)));
@@ -172,7 +175,24 @@ fn first_own_fd() -> io::Result<RawFd> {
         let number = entry?.file_name().to_str().and_then(|name| name.parse().ok());
         highest = highest.max(number.unwrap_or(0));
     }
+    // The directory itself was one of them, and is closed again.
+    while highest > 2 && !std::path::Path::new(&format!("/proc/self/fd/{highest}")).exists() {
+        highest -= 1;
+    }
     Ok(highest + 1)
+}
+
+/// Takes the free numbers below `end`, so that what is opened next is not among them.
+fn fill_gaps(end: Option<RawFd>) -> io::Result<Vec<File>> {
+    let mut gaps = Vec::new();
+    while let Some(end) = end {
+        let file = File::open("/dev/null")?;
+        if file.as_raw_fd() >= end {
+            break;
+        }
+        gaps.push(file);
+    }
+    Ok(gaps)
 }
 
 fn spawn_workers(

@@ -208,7 +208,7 @@ pub struct Flags {
     pub max_fragments: Option<String>,
 
     /// What one connection may be owed before it is closed as too slow [4KiB to 16GiB; default:
-    /// 1MiB]
+    /// 4MiB]
     #[arg(
         long,
         env = "TIDEGATE_OUTBOUND_LIMIT",

@@ -165,7 +165,7 @@ impl Default for Config {
             write_timeout: Duration::from_secs(30),
             close_timeout: Duration::from_secs(5),
             drain_timeout: Duration::from_secs(20),
-            outbound_limit_bytes: 1024 * 1024,
+            outbound_limit_bytes: 4 * 1024 * 1024,
             memory_limit_bytes: 1024 * 1024 * 1024,
             tcp_nodelay: true,
             stats_out: None,

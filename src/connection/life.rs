@@ -267,6 +267,10 @@ impl Connection {
             if !self.wants_read() {
                 break Received::Stop;
             }
+            if state.is_none() {
+                // What was begun has ended; what begins behind it has its own time.
+                self.stamps.message = 0;
+            }
         };
         if received == Received::Continue {
             self.keep_partial(state, env.now);

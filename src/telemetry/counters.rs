@@ -127,8 +127,6 @@ causes! {
         InboundAfterClose = "inbound_after_close",
         /// A custom dialect failed to encode it.
         NotEncoded = "not_encoded",
-        /// A log line while the log's own queue was full.
-        LogLine = "log_line",
     }
 }
 
@@ -200,8 +198,6 @@ pub struct LoopCounters {
     pub outbox_bytes: Counter,
     /// Bytes of partial frames, unfinished messages and request heads now.
     pub inbound_bytes: Counter,
-    /// Bytes of batch arenas owned or in flight now.
-    pub arena_bytes: Counter,
 }
 
 /// What one worker (or one loop's inline shard) counts. Written by its thread only.
@@ -219,8 +215,6 @@ pub struct WorkerCounters {
     pub errors: Counter,
     /// Sends refused by a full lane.
     pub refused_sends: Counter,
-    /// Late answers to connections that had ended, as far as known here.
-    pub late_answers: Counter,
     /// Times the thread went to sleep.
     pub sleeps: Counter,
     /// Rooms that have members now, of which this shard is the home.

@@ -123,7 +123,7 @@ mod tests {
             },
             "closes": {"peer_close": 1, "idle_timeout": 0, "peer_eof": 7},
             "refusals": {"not_found": 2},
-            "drops": {"log_line": 0},
+            "drops": {"after_close": 0},
             "latency": {
                 "read_routed": {
                     "count": 5, "p50_us": 21, "p90_us": 999, "p99_us": 1000, "p999_us": 12_345,

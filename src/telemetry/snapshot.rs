@@ -8,7 +8,7 @@
 //!             "mailbox_depth": 0, "closes": {"peer_close": 1}, "refusals": {}, "drops": {}}],
 //!  "workers": [{"index": 0, "batches": 7, "queue_depth": 0, "room_queue_depth": 0}],
 //!  "totals": {"opened": 3, "closed": 1, "messages_in": 5},
-//!  "closes": {"peer_close": 1}, "refusals": {"not_found": 0}, "drops": {"log_line": 0},
+//!  "closes": {"peer_close": 1}, "refusals": {"not_found": 0}, "drops": {"after_close": 0},
 //!  "buffers": {"outbox_bytes": 0, "inbound_bytes": 0, "arena_bytes": 0, "frame_bytes": 0,
 //!              "total_bytes": 0, "limit_bytes": 1073741824},
 //!  "latency": {"read_routed": {"count": 5, "p50_us": 21, "p90_us": 30, "p99_us": 41,
@@ -188,7 +188,7 @@ fn loop_counts(counters: &LoopCounters) -> Vec<Count> {
         LoopCounters {
             connections, open, turns, paused, pauses, accepted, accept_pauses, handed_over, opened,
             closed, http_responses, messages_in, messages_out, bytes_in, bytes_out, pings_in,
-            pings_out, deliveries, outbox_bytes, inbound_bytes, arena_bytes
+            pings_out, deliveries, outbox_bytes, inbound_bytes
         },
         but closes, but refusals, but drops
     )
@@ -204,7 +204,6 @@ fn worker_counts(counters: &WorkerCounters) -> Vec<Count> {
             panics,
             errors,
             refused_sends,
-            late_answers,
             sleeps,
             rooms,
             memberships
