@@ -100,10 +100,11 @@ pub(super) fn start(snapshot: Snapshot, capacity: &Capacity) -> Result<Running, 
     let system = |what| move |e| StartError::System(what, e);
     raise_descriptor_limit().map_err(system("raise the descriptor limit"))?;
     let config = snapshot.config.clone();
+    let inherited = open_fds().map_err(system("read /proc/self/fd"))?;
     let polls = make_polls(config.loops).map_err(system("make an epoll instance"))?;
     let hand_over = make_hand_over(&config).map_err(system("make a socket pair"))?;
     let leave_from = match config.fd_table {
-        FdTable::Private => Some(first_own_fd().map_err(system("read /proc/self/fd"))?),
+        FdTable::Private => Some(first_own_fd(&inherited).map_err(system("read /proc/self/fd"))?),
         FdTable::Shared => None,
     };
     let reserved: Vec<Reservation> = config
@@ -167,18 +168,21 @@ fn make_hand_over(config: &Config) -> io::Result<Vec<Arc<HandOver>>> {
     (0..ways).map(|_| HandOver::new().map(Arc::new)).collect()
 }
 
-/// The number above all that are open now, and so above all that every loop has to keep.
-fn first_own_fd() -> io::Result<RawFd> {
-    let mut highest = 2;
-    for entry in std::fs::read_dir("/proc/self/fd")? {
-        let number = entry?.file_name().to_str().and_then(|name| name.parse().ok());
-        highest = highest.max(number.unwrap_or(0));
-    }
+/// The descriptors that are open now.
+fn open_fds() -> io::Result<Vec<RawFd>> {
+    let numbers = std::fs::read_dir("/proc/self/fd")?
+        .map(|entry| Ok(entry?.file_name().to_str().and_then(|name| name.parse().ok())))
+        .collect::<io::Result<Vec<Option<RawFd>>>>()?;
     // The directory itself was one of them, and is closed again.
-    while highest > 2 && !std::path::Path::new(&format!("/proc/self/fd/{highest}")).exists() {
-        highest -= 1;
-    }
-    Ok(highest + 1)
+    let open = |fd: &RawFd| std::path::Path::new(&format!("/proc/self/fd/{fd}")).exists();
+    Ok(numbers.into_iter().flatten().filter(open).collect())
+}
+
+/// The number above all that were opened since `before`, and so above all that loops have to keep.
+/// What was inherited at higher numbers is not theirs.
+fn first_own_fd(before: &[RawFd]) -> io::Result<RawFd> {
+    let ours = open_fds()?.into_iter().filter(|fd| !before.contains(fd));
+    Ok(ours.max().unwrap_or(2) + 1)
 }
 
 fn spawn_workers(
