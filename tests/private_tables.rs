@@ -4,7 +4,6 @@
 mod support;
 
 use std::collections::HashSet;
-use std::env;
 use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -20,11 +19,8 @@ use support::process::{raise_descriptor_limit, sockets_in};
 
 const PRIVATE: &[&str] = &["--fd-table", "private", "--loops", "4", "--workers", "2"];
 
-/// How often the gateway is signalled; `scripts/soak-signals.sh` asks for more.
-fn signals() -> u64 {
-    let wanted = env::var("TIDEGATE_TEST_SIGNALS").ok();
-    wanted.map_or(1_000, |text| text.parse().expect("TIDEGATE_TEST_SIGNALS is a number"))
-}
+/// How often the gateway is signalled.
+const SIGNALS: u64 = 10_000;
 
 #[test]
 fn signals_wakes_and_log_lines_beside_echoes() {
@@ -45,7 +41,7 @@ fn signals_wakes_and_log_lines_beside_echoes() {
             })
         })
         .collect();
-    for _ in 0..signals() {
+    for _ in 0..SIGNALS {
         gateway.signal(Signal::SIGUSR1);
         // Connections come and go meanwhile, and with them numbers in the tables.
         Client::echo(gateway.addr).echoes(b"short");
