@@ -54,7 +54,7 @@ fn signals_wakes_and_log_lines_beside_echoes() {
     for cause in ["socket_error", "protocol_error", "invalid_utf8"] {
         assert_eq!(stats["closes"][cause], 0, "{:#}", stats["closes"]);
     }
-    assert!(gateway.stderr().lines().count() as u64 > signals(), "too few log lines");
+    assert!(gateway.stderr().lines().count() as u64 > SIGNALS, "too few log lines");
     let (status, stats) = gateway.stop_for_stats();
     assert!(status.success(), "left with {status}");
     assert_eq!(stats["totals"]["opened"], stats["totals"]["closed"]);
