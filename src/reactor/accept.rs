@@ -111,8 +111,9 @@ impl Acceptor {
 
     /// Whether there is something to accept right now.
     pub(super) fn is_eager(&self) -> bool {
-        self.hand_over_ready
-            || self.rests_until == 0 && !self.full && self.listeners.iter().any(|(_, ready)| *ready)
+        self.rests_until == 0
+            && (self.hand_over_ready
+                || !self.full && self.listeners.iter().any(|(_, ready)| *ready))
     }
 
     /// When accepting is to be tried again without an event.
@@ -155,11 +156,10 @@ enum Place {
 impl EventLoop {
     /// Accepts what waits, up to the turn's budget.
     pub(super) fn accept(&mut self) {
-        self.take_passed();
-        let tick = self.kit.tick;
-        if self.acceptor.rests_until != 0 && self.acceptor.rests_until <= tick {
+        if self.acceptor.rests_until <= self.kit.tick {
             self.acceptor.rests_until = 0;
         }
+        self.take_passed();
         if let Some((socket, peer)) = self.acceptor.held.take() {
             self.place(socket, peer);
         }
@@ -195,8 +195,7 @@ impl EventLoop {
             return;
         }
         log::warn!("loop {}: accepting rests: {error}", self.index);
-        self.counters.accept_pauses.add(1);
-        self.acceptor.rests_until = self.kit.tick + REST_TICKS;
+        self.rest();
     }
 
     fn place(&mut self, socket: Socket, peer: SocketAddr) {
@@ -283,7 +282,7 @@ impl EventLoop {
 
     /// Takes the sockets that other loops have passed here.
     pub(super) fn take_passed(&mut self) {
-        if !self.acceptor.hand_over_ready {
+        if !self.acceptor.hand_over_ready || self.acceptor.rests_until != 0 {
             return;
         }
         for _ in 0..self.kit.snapshot.config.tuning.accepts_per_turn {
@@ -301,14 +300,20 @@ impl EventLoop {
                     log::warn!("loop {}: a passed socket was lost: {e}", self.index);
                     self.counters.refusals.at(RefusalCause::Full as usize).add(1);
                     self.acceptor.released(&self.shared, self.index, false);
+                    return self.rest();
                 }
                 Err(e) => {
                     log::error!("loop {}: cannot take passed sockets: {e}", self.index);
-                    self.acceptor.hand_over_ready = false;
-                    return;
+                    return self.rest();
                 }
             }
         }
+    }
+
+    /// Takes in nothing for a while. What waits stays known as waiting: it makes no second event.
+    fn rest(&mut self) {
+        self.counters.accept_pauses.add(1);
+        self.acceptor.rests_until = self.kit.tick + REST_TICKS;
     }
 
     /// Takes in a socket that another loop accepted and counted here.

@@ -107,7 +107,9 @@ impl HandOver {
         let mut space = nix::cmsg_space!([RawFd; 1]);
         let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_CMSG_CLOEXEC;
         let message = recvmsg::<()>(self.rx.as_raw_fd(), &mut slices, Some(&mut space), flags)?;
-        for control in message.cmsgs()? {
+        // Truncated control data is an error to nix: it is how the kernel says that the descriptor
+        // did not fit this table.
+        for control in message.cmsgs().into_iter().flatten() {
             if let ControlMessageOwned::ScmRights(fds) = control
                 && let [fd] = fds[..]
             {
