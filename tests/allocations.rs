@@ -3,15 +3,15 @@
 //!
 //! To see where allocations are made, run a test with `TIDEGATE_SHOW_ALLOCATIONS=1`.
 
+#[path = "support/client.rs"]
+mod client;
 #[path = "support/counting.rs"]
 mod counting;
-#[path = "support/wire.rs"]
-mod wire;
 
 use std::sync::Mutex;
 
+use client::{BINARY, Client, frame, server_frame};
 use tidegate::routing::Gateway;
-use wire::{Client, masked, plain};
 
 #[global_allocator]
 static COUNTING: counting::Counting = counting::Counting;
@@ -75,7 +75,7 @@ fn keeps_to_the_budget(workers: usize, load: &Load) {
         .start()
         .expect("it starts");
     let addr = running.addresses()[0];
-    let mut clients: Vec<_> = (0..CONNECTIONS).map(|_| Client::connect(addr, "/echo")).collect();
+    let mut clients: Vec<_> = (0..CONNECTIONS).map(|_| Client::open(addr, "/echo")).collect();
     echo(&mut clients, WARM_UP, load);
     let before = counting::allocations();
     counting::show(true);
@@ -91,15 +91,15 @@ fn keeps_to_the_budget(workers: usize, load: &Load) {
 /// Sends `messages` over all connections and compares every answer.
 fn echo(clients: &mut [Client], messages: usize, load: &Load) {
     let payload: Vec<u8> = (0..load.size).map(|i| i as u8).collect();
-    let burst = masked(2, &payload).repeat(load.pipeline);
-    let answer = plain(2, &payload).repeat(load.pipeline);
+    let burst = frame(BINARY, &payload).repeat(load.pipeline);
+    let answer = server_frame(BINARY, &payload).repeat(load.pipeline);
     let mut got = vec![0; answer.len()];
     for _ in 0..messages / (clients.len() * load.pipeline) {
         for piece in burst.chunks(burst.len().div_ceil(load.pieces)) {
             clients.iter_mut().for_each(|client| client.send(piece));
         }
         for client in clients.iter_mut() {
-            client.fill(&mut got);
+            client.read_exact(&mut got);
             assert!(got == answer, "an answer differs from its message");
         }
     }

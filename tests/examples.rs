@@ -3,26 +3,26 @@
 #[allow(dead_code)]
 #[path = "../examples/chat.rs"]
 mod chat;
+#[path = "support/client.rs"]
+mod client;
 #[allow(dead_code)]
 #[path = "../examples/echo.rs"]
 mod echo;
-#[path = "support/peer.rs"]
-mod peer;
 
 use serde_json::json;
 
-use peer::{Frame, Peer, upgrade_request};
+use client::{BINARY, Client, Frame, request};
 
 #[test]
 fn echo_shouts_and_counts() {
     let running = echo::gateway().listen(([127, 0, 0, 1], 0)).start().expect("it starts");
-    let mut peer = Peer::open(running.addresses()[0], "/shout");
+    let mut peer = Client::open(running.addresses()[0], "/shout");
     peer.text("hallo, grüße");
     assert_eq!(peer.read_text(), "HALLO, GRÜSSE");
     peer.binary(b"ab");
-    assert_eq!(peer.next(), Some(Frame::Binary(b"ab".to_vec())));
+    assert_eq!(peer.frame(), Some(Frame::new(BINARY, b"ab")));
     for n in 1..=3 {
-        let mut peer = Peer::open(running.addresses()[0], "/count");
+        let mut peer = Client::open(running.addresses()[0], "/count");
         peer.text("?");
         assert_eq!(peer.read_text(), n.to_string());
     }
@@ -32,12 +32,12 @@ fn echo_shouts_and_counts() {
 fn chat_says_whispers_and_rolls() {
     let running = chat::gateway().listen(([127, 0, 0, 1], 0)).start().expect("it starts");
     let addr = running.addresses()[0];
-    let mut nobody = Peer::dial(addr);
-    nobody.write(&upgrade_request("/ws?name=", ""));
+    let mut nobody = Client::dial(addr);
+    nobody.send(&request("/ws?name="));
     assert_eq!(nobody.head().status, 401);
 
-    let mut ann = Peer::open(addr, "/ws?name=ann");
-    let mut bob = Peer::open(addr, "/ws?name=bob");
+    let mut ann = Client::open(addr, "/ws?name=ann");
+    let mut bob = Client::open(addr, "/ws?name=bob");
     ann.request("say", 1, "hello");
     let said = bob.json();
     assert_eq!((&said["event"], &said["room"]), (&json!("publish"), &json!("lobby")));

@@ -1,7 +1,5 @@
 //! The file of `--histogram-out`, read back by another implementation: PyPI's `hdrhistogram`.
 
-#[path = "support/peer.rs"]
-mod peer;
 mod support;
 
 use std::env;
@@ -9,9 +7,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Instant;
 
-use peer::Peer;
 use serde_json::Value;
 use support::Gateway;
+use support::client::Client;
 
 const CLIENTS: u64 = 4;
 const MESSAGES: u64 = 250;
@@ -41,7 +39,7 @@ fn logs_and_reads_back(workers: &str) {
         "--histogram-interval",
         "200ms",
     ]);
-    let mut peers = [(); CLIENTS as usize].map(|()| Peer::open(gateway.addr, "/echo"));
+    let mut peers = [(); CLIENTS as usize].map(|()| Client::open(gateway.addr, "/echo"));
     for n in 0..MESSAGES {
         for peer in &mut peers {
             peer.text(&n.to_string());

@@ -3,8 +3,6 @@
 //! Every answer here ends its connection: by `Connection: close`, with a length that is right,
 //! and by the end of the stream, never by a reset that could overtake it.
 
-#[path = "support/peer.rs"]
-mod peer;
 mod support;
 
 use std::io::{ErrorKind, Write as _};
@@ -12,8 +10,8 @@ use std::net::Shutdown;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use peer::{Head, Peer, upgrade_request};
 use support::Gateway;
+use support::client::{Client, Head, KEY, request};
 
 /// An answer, whole.
 struct Answer {
@@ -29,14 +27,14 @@ impl Answer {
 
 /// Sends `request` and reads the answer to the end of the stream.
 fn ask(gateway: &Gateway, request: &[u8]) -> Answer {
-    let mut peer = Peer::dial(gateway.addr);
-    peer.write(request);
+    let mut peer = Client::dial(gateway.addr);
+    peer.send(request);
     read_answer(&mut peer, request.starts_with(b"HEAD "))
 }
 
-fn read_answer(peer: &mut Peer, is_head: bool) -> Answer {
+fn read_answer(peer: &mut Client, is_head: bool) -> Answer {
     let head = peer.head();
-    let body = String::from_utf8(peer.rest()).expect("text");
+    let body = peer.response();
     let options = head.header("Connection").expect("Connection").to_ascii_lowercase();
     assert!(options.split(", ").any(|option| option == "close"), "{head:?}");
     let length: usize = head.header("Content-Length").expect("a length").parse().unwrap();
@@ -49,9 +47,9 @@ fn get(path: &str) -> Vec<u8> {
     format!("GET {path} HTTP/1.1\r\nHost: test\r\n\r\n").into_bytes()
 }
 
-/// `upgrade_request`, with one of its lines replaced.
+/// An upgrade request, with one of its lines replaced.
 fn upgrade_but(from: &str, to: &str) -> Vec<u8> {
-    let request = String::from_utf8(upgrade_request("/echo", "")).unwrap();
+    let request = String::from_utf8(request("/echo")).unwrap();
     assert!(request.contains(from), "{from}");
     request.replacen(from, to, 1).into_bytes()
 }
@@ -91,7 +89,7 @@ fn refusals() {
     let host = "Host: test\r\n";
     let cases: Vec<(u16, Vec<u8>)> = vec![
         (404, get("/nowhere")),
-        (404, upgrade_request("/nowhere", "")),
+        (404, request("/nowhere")),
         (405, format!("POST / HTTP/1.1\r\n{host}\r\n").into()),
         (405, format!("BREW /echo HTTP/1.1\r\n{host}\r\n").into()),
         (405, upgrade_but("GET ", "HEAD ")),
@@ -106,8 +104,8 @@ fn refusals() {
         (400, format!("GET / HTTP/1.1\r\n{host}Content-Length: 5\r\n\r\n").into()),
         (400, format!("GET / HTTP/1.1\r\n{host}Transfer-Encoding: chunked\r\n\r\n").into()),
         (400, upgrade_but("Connection: Upgrade", "Connection: close")),
-        (400, upgrade_but(peer::KEY, "dGhlIHNhbXBsZQ==")),
-        (400, upgrade_but(peer::KEY, "not base64 at all, no?")),
+        (400, upgrade_but(KEY, "dGhlIHNhbXBsZQ==")),
+        (400, upgrade_but(KEY, "not base64 at all, no?")),
         (426, get("/echo")),
         (426, upgrade_but("Version: 13", "Version: 8")),
     ];
@@ -138,9 +136,9 @@ fn refusals() {
 fn requests_may_drip_in() {
     let gateway = Gateway::start(&[]);
     for request in [get("/healthz"), get("/nowhere")] {
-        let mut peer = Peer::dial(gateway.addr);
+        let mut peer = Client::dial(gateway.addr);
         for byte in request {
-            peer.write(&[byte]);
+            peer.send(&[byte]);
         }
         let answer = read_answer(&mut peer, false);
         assert!(matches!(answer.head.status, 200 | 404));
@@ -168,9 +166,9 @@ fn no_reset_while_the_client_still_sends() {
         b"POST /upload HTTP/1.1\r\nHost: test\r\nContent-Length: 8000000\r\n\r\n".as_slice(),
         b"GET /healthz HTTP/1.1\r\nHost: test\r\n\r\n",
     ] {
-        let mut peer = Peer::dial(gateway.addr);
-        peer.write(request);
-        let mut sending = peer.stream().try_clone().unwrap();
+        let mut peer = Client::dial(gateway.addr);
+        peer.send(request);
+        let mut sending = peer.writer();
         let sender = thread::spawn(move || {
             // Until well after the answer: only the gateway's end of the stream ends it.
             for _ in 0..500 {
@@ -187,12 +185,12 @@ fn no_reset_while_the_client_still_sends() {
 #[test]
 fn a_client_that_never_stops_sending_is_left_in_time() {
     let mut gateway = Gateway::start(&["--close-timeout", "200ms"]);
-    let mut peer = Peer::dial(gateway.addr);
-    peer.write(b"POST / HTTP/1.1\r\nHost: test\r\n\r\n");
+    let mut peer = Client::dial(gateway.addr);
+    peer.send(b"POST / HTTP/1.1\r\nHost: test\r\n\r\n");
     assert_eq!(read_answer(&mut peer, false).head.status, 405);
     let began = Instant::now();
     let error = loop {
-        match peer.stream().write_all(&[b'x'; 1024]) {
+        match peer.stream.write_all(&[b'x'; 1024]) {
             Ok(()) => assert!(began.elapsed() < Duration::from_secs(30), "never left"),
             Err(e) => break e,
         }
@@ -204,8 +202,8 @@ fn a_client_that_never_stops_sending_is_left_in_time() {
 #[test]
 fn over_the_maximum_is_503() {
     let mut gateway = Gateway::start(&["--loops", "2", "--max-connections", "2"]);
-    let held = [(); 2].map(|()| Peer::open(gateway.addr, "/echo"));
-    for request in [upgrade_request("/echo", ""), get("/healthz")] {
+    let held = [(); 2].map(|()| Client::open(gateway.addr, "/echo"));
+    for request in [request("/echo"), get("/healthz")] {
         let answer = ask(&gateway, &request);
         assert_eq!(answer.head.status, 503);
         let seconds: u32 = answer.header("Retry-After").expect("a time").parse().unwrap();
@@ -214,14 +212,14 @@ fn over_the_maximum_is_503() {
     gateway.stats_until("2 refused", |s| s["refusals"]["full"] == 2);
     drop(held);
     gateway.stats_until("room again", |s| s["totals"]["connections"] == 0);
-    let _third = Peer::open(gateway.addr, "/echo");
+    let _third = Client::open(gateway.addr, "/echo");
 }
 
 #[test]
 fn a_head_that_does_not_end_is_408() {
     let mut gateway = Gateway::start(&["--handshake-timeout", "200ms"]);
-    let mut peer = Peer::dial(gateway.addr);
-    peer.write(b"GET /echo HTTP/1.1\r\nHost: te");
+    let mut peer = Client::dial(gateway.addr);
+    peer.send(b"GET /echo HTTP/1.1\r\nHost: te");
     assert_eq!(read_answer(&mut peer, false).head.status, 408);
     gateway.stats_until("it counted", |s| s["refusals"]["handshake_timeout"] == 1);
 }

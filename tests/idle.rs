@@ -1,16 +1,19 @@
 //! An idle open connection owns no heap: it costs its slot and its columns, for which room is
 //! reserved when the loop starts.
 
+#[path = "support/client.rs"]
+mod client;
 #[path = "support/counting.rs"]
 mod counting;
-#[path = "support/wire.rs"]
-mod wire;
+#[path = "support/wait.rs"]
+mod wait;
 
 use std::sync::Mutex;
 
+use client::{BINARY, Client, frame, server_frame};
 use tidegate::reactor::{Slot, Table};
 use tidegate::routing::Gateway;
-use wire::{Client, masked, plain, wait_until};
+use wait::wait_until;
 
 #[global_allocator]
 static COUNTING: counting::Counting = counting::Counting;
@@ -52,11 +55,11 @@ fn idle_connections_own_no_heap(workers: usize) {
         .expect("it starts");
     let addr = running.addresses()[0];
     // What the first connections make and later ones share.
-    let mut clients: Vec<_> = (0..100).map(|_| Client::connect(addr, "/echo")).collect();
+    let mut clients: Vec<_> = (0..100).map(|_| Client::open(addr, "/echo")).collect();
     clients.iter_mut().for_each(echo_once);
     let before = settled_bytes();
     clients.extend((0..CONNECTIONS).map(|_| {
-        let mut client = Client::connect(addr, "/echo");
+        let mut client = Client::open(addr, "/echo");
         echo_once(&mut client);
         client
     }));
@@ -70,9 +73,9 @@ fn idle_connections_own_no_heap(workers: usize) {
 
 fn echo_once(client: &mut Client) {
     let mut answer = [0; 22];
-    client.send(&masked(2, &[7; 20]));
-    client.fill(&mut answer);
-    assert_eq!(answer[..], plain(2, &[7; 20]));
+    client.send(&frame(BINARY, &[7; 20]));
+    client.read_exact(&mut answer);
+    assert_eq!(answer[..], server_frame(BINARY, &[7; 20]));
 }
 
 /// The gateway's bytes, once its threads have done what the last answer left them to do.

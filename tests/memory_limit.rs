@@ -2,15 +2,16 @@
 //! stays near the limit and comes back to zero.
 
 mod support;
-#[path = "support/wire.rs"]
-mod wire;
+#[path = "support/wait.rs"]
+mod wait;
 
 use std::fs;
 use std::io::Write as _;
 
 use serde_json::Value;
 use support::Gateway;
-use wire::{Client, masked, plain, wait_until};
+use support::client::{BINARY, Client, frame, server_frame};
+use wait::wait_until;
 
 const MIB: u64 = 1024 * 1024;
 const LIMIT: u64 = 8 * MIB;
@@ -42,9 +43,9 @@ fn slow_readers_of_echoes_are_shed_pooled() {
 
 fn slow_readers_of_echoes_are_shed(workers: &str) {
     let mut gateway = start(workers, LIMIT);
-    let mut healthy: Vec<_> = (0..8).map(|_| Client::connect(gateway.addr, "/echo")).collect();
-    let mut slow: Vec<_> = (0..12).map(|_| Client::connect_narrow(gateway.addr, "/echo")).collect();
-    let message = masked(2, &[1; 64 * 1024]);
+    let mut healthy: Vec<_> = (0..8).map(|_| Client::open(gateway.addr, "/echo")).collect();
+    let mut slow: Vec<_> = (0..12).map(|_| Client::open_narrow(gateway.addr, "/echo")).collect();
+    let message = frame(BINARY, &[1; 64 * 1024]);
     let mut sent = vec![0; slow.len()];
     for client in &slow {
         client.stream.set_nonblocking(true).unwrap();
@@ -66,9 +67,9 @@ fn slow_readers_of_echoes_are_shed(workers: &str) {
 #[test]
 fn unfinished_messages_count() {
     let mut gateway = start("0", LIMIT);
-    let mut healthy = Client::connect(gateway.addr, "/echo");
-    let mut half: Vec<_> = (0..40).map(|_| Client::connect(gateway.addr, "/echo")).collect();
-    let message = masked(2, &vec![1; 1024 * 1024]);
+    let mut healthy = Client::open(gateway.addr, "/echo");
+    let mut half: Vec<_> = (0..40).map(|_| Client::open(gateway.addr, "/echo")).collect();
+    let message = frame(BINARY, &vec![1; 1024 * 1024]);
     for client in &mut half {
         // Some are shed while they send.
         let _ = client.stream.write_all(&message[..message.len() / 2]);
@@ -85,10 +86,10 @@ fn unfinished_messages_count() {
 #[test]
 fn many_little_pieces_count() {
     let mut gateway = start("0", MIB);
-    let message = masked(2, &[1; 4096]);
+    let message = frame(BINARY, &[1; 4096]);
     let half: Vec<_> = (0..600)
         .map(|_| {
-            let mut client = Client::connect(gateway.addr, "/echo");
+            let mut client = Client::open(gateway.addr, "/echo");
             client.send(&message[..3000]);
             client
         })
@@ -125,22 +126,21 @@ fn a_request_in_drops_is_counted_once() {
 #[test]
 fn a_shared_frame_is_counted_once() {
     let mut gateway = start("2", LIMIT);
-    let mut members: Vec<_> =
-        (0..1000).map(|_| Client::connect_narrow(gateway.addr, "/ws")).collect();
+    let mut members: Vec<_> = (0..1000).map(|_| Client::open_narrow(gateway.addr, "/ws")).collect();
     for member in &mut members {
-        member.send_text(r#"{"route":"join","id":1,"body":{"room":"hall"}}"#);
+        member.text(r#"{"route":"join","id":1,"body":{"room":"hall"}}"#);
     }
     for member in &mut members {
         assert!(member.frame().unwrap().text().starts_with(r#"{"id":1,"body""#));
     }
-    let mut speaker = Client::connect(gateway.addr, "/ws");
+    let mut speaker = Client::open(gateway.addr, "/ws");
     // Far more than the sockets' buffers take.
     let body = "x".repeat(900 * 1024);
     let rounds = 6;
     for _ in 0..rounds {
         let ask =
             format!(r#"{{"route":"publish","id":2,"body":{{"room":"hall","data":"{body}"}}}}"#);
-        speaker.send_text(&ask);
+        speaker.text(&ask);
         let answer = speaker.frame().unwrap();
         assert!(answer.text().contains(r#""receivers":1000"#), "{}", answer.text());
         let stats = gateway.stats();
@@ -158,9 +158,9 @@ fn a_shared_frame_is_counted_once() {
 
 fn echo_once(client: &mut Client) {
     let mut answer = [0; 22];
-    client.send(&masked(2, &[7; 20]));
-    client.fill(&mut answer);
-    assert_eq!(answer[..], plain(2, &[7; 20]));
+    client.send(&frame(BINARY, &[7; 20]));
+    client.read_exact(&mut answer);
+    assert_eq!(answer[..], server_frame(BINARY, &[7; 20]));
 }
 
 fn shed(stats: &Value) -> u64 {

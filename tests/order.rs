@@ -1,18 +1,24 @@
 //! Answers leave in order, and the Close behind all of them, whatever handlers take their time.
 
-mod wire;
+#[path = "support/client.rs"]
+mod client;
+#[path = "support/rng.rs"]
+mod rng;
 
 use std::net::SocketAddr;
 use std::thread;
 use std::time::Duration;
 
+use client::{CLOSE, Client, TEXT, put_close, put_masked};
+use rng::Rng;
 use serde_json::{Value, json};
 use tidegate::app::{Running, Stopped};
 use tidegate::routing::Gateway;
-use wire::{CLOSE, Client, Rng, TEXT, put_close, put_masked};
 
 const MESSAGES: u64 = 1000;
 const WORKERS: [usize; 3] = [0, 1, 4];
+/// Longer than anything here takes on a machine under load: past it the gateway hangs.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// How the client's stream ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,6 +69,12 @@ fn start(loops: usize, workers: usize) -> (Running, SocketAddr) {
     (running, addr)
 }
 
+fn connect(addr: SocketAddr, path: &str) -> Client {
+    let client = Client::open(addr, path);
+    client.be_patient(PATIENCE);
+    client
+}
+
 fn stop(running: Running) -> Value {
     let (stopped, stats) = running.stop(|| false);
     assert_eq!(stopped, Stopped::Clean);
@@ -76,7 +88,7 @@ fn put_request(out: &mut Vec<u8>, route: &str, id: u64, body: &Value) {
 }
 
 fn next_json(client: &mut Client) -> Value {
-    let frame = client.next().expect("an answer");
+    let frame = client.frame().expect("an answer");
     assert_eq!(frame.opcode, TEXT, "{frame:?}");
     serde_json::from_slice(&frame.payload).expect("JSON")
 }
@@ -87,20 +99,20 @@ fn send_and_end(client: &mut Client, bytes: &[u8], end: End) {
     socket.set_tcp_cork(end == End::Eof).unwrap();
     client.send(bytes);
     if end == End::Eof {
-        client.end();
+        client.finish();
     }
 }
 
 /// Lets go of the socket too: a connection that failed lingers for as long as its peer does.
 fn expect_end(mut client: Client, end: End) {
-    let frame = client.next().expect("a Close");
+    let frame = client.frame().expect("a Close");
     assert_eq!((frame.opcode, frame.close_code()), (CLOSE, Some(end.code())), "{end:?}");
-    assert_eq!(client.next(), None, "nothing follows the Close");
+    assert_eq!(client.frame(), None, "nothing follows the Close");
 }
 
 fn in_order(loops: usize, workers: usize, end: End, messages: u64) {
     let (running, addr) = start(loops, workers);
-    let mut client = Client::connect(addr, "/ws");
+    let mut client = connect(addr, "/ws");
     let mut bytes = Vec::new();
     (0..messages).for_each(|id| put_request(&mut bytes, "slow", id, &json!(id)));
     end.put(&mut bytes);
@@ -133,13 +145,13 @@ fn few_bytes_and_the_end_in_one_segment() {
     for workers in WORKERS {
         let (running, addr) = start(2, workers);
         for round in 0..50 {
-            let mut client = Client::connect(addr, "/echo");
+            let mut client = connect(addr, "/echo");
             let mut bytes = Vec::new();
             let messages = 1 + round % 3;
             (0..messages).for_each(|n| put_masked(&mut bytes, true, TEXT, &[b'a' + n]));
             send_and_end(&mut client, &bytes, End::Eof);
             for n in 0..messages {
-                assert_eq!(client.next().expect("an echo").payload, [b'a' + n]);
+                assert_eq!(client.frame().expect("an echo").payload, [b'a' + n]);
             }
             expect_end(client, End::Eof);
         }
@@ -182,7 +194,7 @@ impl Seen {
 
 fn with_rooms(workers: usize, end: End) {
     let (running, addr) = start(2, workers);
-    let mut client = Client::connect(addr, "/ws");
+    let mut client = connect(addr, "/ws");
     let mut bytes = Vec::new();
     for id in 0..MESSAGES {
         let room = format!("r{}", id as usize / 4 % ROOMS);
@@ -220,7 +232,7 @@ fn room_work_is_settled_before_the_close() {
 fn a_panic_is_answered_and_the_connection_lives() {
     for workers in WORKERS {
         let (running, addr) = start(1, workers);
-        let mut client = Client::connect(addr, "/ws");
+        let mut client = connect(addr, "/ws");
         let mut bytes = Vec::new();
         for id in 0..30 {
             put_request(&mut bytes, if id % 3 == 1 { "panic" } else { "echo" }, id, &json!(id));

@@ -1,16 +1,19 @@
 //! What happens to a member that does not read, by the endpoint's policy, while the one beside it
 //! gets everything. What is missing at the end is what was counted.
 
-#[path = "support/wire.rs"]
-mod wire;
+#[path = "support/client.rs"]
+mod client;
+#[path = "support/wait.rs"]
+mod wait;
 
 use std::net::Shutdown;
 
+use client::{CLOSE, Client, Frame, TEXT, frame};
 use tidegate::app::Running;
 use tidegate::connection::OverflowPolicy;
 use tidegate::dialect::{Body, Dialect};
 use tidegate::routing::{Endpoint, Gateway};
-use wire::{Client, Frame, wait_until};
+use wait::wait_until;
 
 /// Publishes of a test. Together far more than the sockets' buffers and the limit hold.
 const PUBLISHES: usize = 400;
@@ -44,10 +47,10 @@ impl Stage {
             .start()
             .expect("it starts");
         let addr = running.addresses()[0];
-        let mut healthy = Client::connect(addr, "/room");
-        let mut stalled = Client::connect_narrow(addr, "/room");
+        let mut healthy = Client::open(addr, "/room");
+        let mut stalled = Client::open_narrow(addr, "/room");
         for member in [&mut healthy, &mut stalled] {
-            member.send_text("join");
+            member.text("join");
             assert_eq!(member.frame().expect("an answer").text(), "join");
         }
         Self { running, healthy, stalled }
@@ -69,13 +72,13 @@ impl Stage {
         let mut frames = Vec::new();
         let close = loop {
             let frame = self.stalled.frame().expect("a Close comes before the end");
-            if frame.op == 8 {
+            if frame.opcode == CLOSE {
                 break frame.close_code();
             }
             frames.push(frame);
         };
         self.stalled.stream.shutdown(Shutdown::Write).expect("it is open");
-        assert_eq!(self.stalled.frames(), [], "nothing follows a Close");
+        assert_eq!(self.stalled.rest(), [], "nothing follows a Close");
         (frames, close)
     }
 
@@ -90,7 +93,7 @@ fn publish(n: usize) -> String {
 
 /// The number of a publish that came whole; `None` for an answer.
 fn number(frame: &Frame) -> Option<usize> {
-    assert_eq!(frame.op, 1, "a whole text message");
+    assert_eq!(frame.opcode, TEXT, "a whole text message");
     let text = frame.text();
     if text.starts_with("answer") {
         return None;
@@ -150,7 +153,7 @@ fn publishes_are_dropped_whole(policy: OverflowPolicy, workers: usize) {
     let mut asked = 0;
     stage.publish_all(|n, stalled| {
         if n % (PUBLISHES / REPLIES) == 0 {
-            stalled.send_text(&format!("answer {asked}"));
+            stalled.text(&format!("answer {asked}"));
             asked += 1;
         }
     });
@@ -188,7 +191,7 @@ fn publishes_are_dropped_whole(policy: OverflowPolicy, workers: usize) {
 #[test]
 fn answers_alone_over_the_limit_close() {
     let mut stage = Stage::new(OverflowPolicy::DropOldest, 2);
-    let message = wire::masked(1, format!("answer {}", "y".repeat(PUBLISH_BYTES)).as_bytes());
+    let message = frame(TEXT, format!("answer {}", "y".repeat(PUBLISH_BYTES)).as_bytes());
     stage.stalled.stream.set_nonblocking(true).unwrap();
     let mut sent = 0;
     wait_until("its close", || {

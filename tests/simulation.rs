@@ -2,18 +2,21 @@
 //!
 //! `TIDEGATE_SIM_SEED=n` runs one seed; the same seed is the same run.
 
+#[path = "support/frames.rs"]
+mod frames;
 #[path = "simulation/host.rs"]
 mod host;
 #[path = "simulation/peer.rs"]
 mod peer;
-mod wire;
+#[path = "support/rng.rs"]
+mod rng;
 
 use std::collections::HashSet;
 use std::num::NonZeroU32;
 
 use host::Host;
+use rng::{Rng, seeds};
 use tidegate::connection::{OverflowPolicy, Timeouts};
-use wire::{Rng, seeds};
 
 const STEPS: usize = 3000;
 

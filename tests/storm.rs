@@ -3,9 +3,12 @@
 //!
 //! `TIDEGATE_STORM_SEED=n` runs one seed. A run depends on its seed but for how threads meet.
 
+#[path = "support/client.rs"]
+mod client;
+#[path = "support/rng.rs"]
+mod rng;
 #[path = "storm/rules.rs"]
 mod rules;
-mod wire;
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
@@ -13,11 +16,12 @@ use std::sync::{Arc, Barrier, Mutex, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use client::{CLOSE, Client, Frame, TEXT, put_close, put_masked};
+use rng::{Rng, seeds};
 use rules::{Event, History, Log, Publish};
 use serde_json::{Value, json};
 use tidegate::app::{Running, Stopped};
 use tidegate::routing::{Accept, Gateway};
-use wire::{CLOSE, Client, Frame, Rng, TEXT, put_close, put_masked, seeds};
 
 const ROOMS: usize = 4;
 /// The room that every connection is in from the start, where `on_connect` is asked.
@@ -76,7 +80,8 @@ impl<'a> Member<'a> {
     fn connect(storm: &'a Storm) -> Self {
         let name = storm.names.fetch_add(1, SeqCst);
         let begun = storm.stamp();
-        let client = Client::connect(storm.addr, "/ws");
+        let client = Client::open(storm.addr, "/ws");
+        client.be_patient(PATIENCE);
         let mut log = Log::new(name);
         if storm.plan.lobby {
             log.events.push(Event::Joined { room: LOBBY, begun, answered: storm.stamp() });
@@ -123,7 +128,7 @@ impl<'a> Member<'a> {
     /// Reads until all that was asked for is answered.
     fn settle(&mut self) {
         while self.open > 0 {
-            let frame = self.client.next().expect("not closed while answers are owed");
+            let frame = self.client.frame().expect("not closed while answers are owed");
             self.take(&frame);
         }
     }
@@ -175,20 +180,20 @@ impl<'a> Member<'a> {
             }
             _ => {
                 self.client.send(&out);
-                self.client.end();
+                self.client.finish();
                 1002
             }
         };
         self.settle();
         loop {
-            let frame = self.client.next().expect("a Close");
+            let frame = self.client.frame().expect("a Close");
             if frame.opcode == CLOSE {
                 assert_eq!(frame.close_code(), Some(code));
                 break;
             }
             self.take(&frame);
         }
-        assert_eq!(self.client.next(), None);
+        assert_eq!(self.client.frame(), None);
         self.finish();
     }
 

@@ -8,10 +8,10 @@ use super::snapshot::Snapshot;
 use crate::config::Config;
 use crate::dialect::Dialect;
 use crate::routing::{Endpoint, Gateway};
-use peer::{Frame, Peer, upgrade_request};
+use client::{Client, Frame, TEXT, request};
 
-#[path = "../../tests/support/peer.rs"]
-mod peer;
+#[path = "../../tests/support/client.rs"]
+mod client;
 
 fn start(workers: usize) -> Running {
     Gateway::builder()
@@ -35,7 +35,7 @@ fn replace(running: &Running, change: impl FnOnce(&mut Config), added: Option<En
 }
 
 fn text(text: &str) -> Option<Frame> {
-    Some(Frame::Text(text.to_owned()))
+    Some(Frame::new(TEXT, text))
 }
 
 #[test]
@@ -43,30 +43,30 @@ fn limits_change_for_live_connections() {
     for workers in [0, 2] {
         let running = start(workers);
         let addr = running.addresses()[0];
-        let mut peers = [(); 4].map(|()| Peer::open(addr, "/echo"));
+        let mut peers = [(); 4].map(|()| Client::open(addr, "/echo"));
         for peer in &mut peers {
             peer.text("twelve bytes");
-            assert_eq!(peer.next(), text("twelve bytes"));
+            assert_eq!(peer.frame(), text("twelve bytes"));
         }
         replace(&running, |config| config.max_frame_bytes = 11, None);
         for peer in &mut peers {
             peer.text("eleven byte");
-            assert_eq!(peer.next(), text("eleven byte"));
+            assert_eq!(peer.frame(), text("eleven byte"));
             peer.text("twelve bytes");
-            peer.expect_close(1009);
+            peer.expect_close_and_end(1009);
         }
         replace(&running, |config| config.idle_timeout = Some(Duration::from_millis(50)), None);
-        let mut idle = Peer::open(addr, "/echo");
-        assert_eq!(idle.expect_close(1001), "idle for too long");
+        let mut idle = Client::open(addr, "/echo");
+        assert_eq!(idle.expect_close_and_end(1001), "idle for too long");
     }
 }
 
 #[test]
 fn a_timeout_that_is_added_ends_connections_that_were_open_before() {
     let running = start(1);
-    let mut idle = Peer::open(running.addresses()[0], "/echo");
+    let mut idle = Client::open(running.addresses()[0], "/echo");
     replace(&running, |config| config.idle_timeout = Some(Duration::from_millis(50)), None);
-    assert_eq!(idle.expect_close(1001), "idle for too long");
+    assert_eq!(idle.expect_close_and_end(1001), "idle for too long");
 }
 
 #[test]
@@ -74,27 +74,27 @@ fn endpoints_appear_and_old_ids_stay_good() {
     for workers in [0, 2] {
         let running = start(workers);
         let addr = running.addresses()[0];
-        let mut before = [(); 4].map(|()| Peer::open(addr, "/echo"));
-        let mut refused = Peer::dial(addr);
-        refused.write(&upgrade_request("/new", ""));
+        let mut before = [(); 4].map(|()| Client::open(addr, "/echo"));
+        let mut refused = Client::dial(addr);
+        refused.send(&request("/new"));
         assert_eq!(refused.head().status, 404);
 
         let new = Endpoint::new("/new", Dialect::Raw).fallback(|ctx, _| ctx.reply("new"));
         replace(&running, |_| {}, Some(new));
         for _ in 0..4 {
-            let mut after = Peer::open(addr, "/new");
+            let mut after = Client::open(addr, "/new");
             after.text("?");
-            assert_eq!(after.next(), text("new"));
+            assert_eq!(after.frame(), text("new"));
         }
         // The last one at a path answers there; whoever is connected stays with the one before.
         let louder = Endpoint::new("/echo", Dialect::Raw).fallback(|ctx, _| ctx.reply("LOUD"));
         replace(&running, |_| {}, Some(louder));
-        let mut after = Peer::open(addr, "/echo");
+        let mut after = Client::open(addr, "/echo");
         after.text("quiet");
-        assert_eq!(after.next(), text("LOUD"));
+        assert_eq!(after.frame(), text("LOUD"));
         for peer in &mut before {
             peer.text("quiet");
-            assert_eq!(peer.next(), text("quiet"));
+            assert_eq!(peer.frame(), text("quiet"));
         }
     }
 }
@@ -105,7 +105,7 @@ fn homes_answer_for_endpoints_that_are_new_to_them() {
         let running = start(workers);
         replace(&running, |_| {}, Some(Endpoint::json("/new")));
         // One connection, so one shard has heard of it; its rooms are at home on all of them.
-        let mut peer = Peer::open(running.addresses()[0], "/new");
+        let mut peer = Client::open(running.addresses()[0], "/new");
         for n in 0..16 {
             let room = serde_json::json!({ "room": format!("room {n}") });
             assert_eq!(peer.ask("join", n, room)["body"]["members"], 1);
@@ -116,16 +116,16 @@ fn homes_answer_for_endpoints_that_are_new_to_them() {
 #[test]
 fn a_head_that_is_longer_than_the_new_limit_is_refused() {
     let running = start(0);
-    let mut peer = Peer::dial(running.addresses()[0]);
+    let mut peer = Client::dial(running.addresses()[0]);
     let half = format!("GET /echo HTTP/1.1\r\nHost: test\r\nCookie: {}", "c".repeat(4000));
-    peer.write(half.as_bytes());
+    peer.send(half.as_bytes());
     let deadline = Instant::now() + Duration::from_secs(30);
     while running.stats()["totals"]["bytes_in"] != half.len() {
         assert!(Instant::now() < deadline, "never read");
         std::thread::sleep(Duration::from_millis(2));
     }
     replace(&running, |config| config.max_header_bytes = 512, None);
-    peer.write(b"c\r\n\r\n");
+    peer.send(b"c\r\n\r\n");
     assert_eq!(peer.head().status, 431);
 }
 

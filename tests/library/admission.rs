@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde_json::json;
 use tidegate::{Accept, Admission, ConnectRequest, Endpoint, Gateway, GatewayBuilder, Refuse};
 
-use crate::peer::{Frame, Peer, client_frame, upgrade_request};
+use crate::client::{Client, Frame, TEXT, frame, request};
 use crate::{start, start_with, stats_until};
 
 /// A gateway whose hook hands requests with the query `wait` out, and accepts all others.
@@ -49,12 +49,12 @@ fn answers_after_two_seconds(workers: usize) {
     let (builder, admissions) = hands_out();
     let running = start(builder, workers);
     let addr = running.addresses()[0];
-    let mut slow = Peer::dial(addr);
-    let mut request = upgrade_request("/echo?wait", "");
+    let mut slow = Client::dial(addr);
+    let mut request = request("/echo?wait");
     for n in 0..3 {
-        request.extend(client_frame(1, format!("pipelined {n}").as_bytes()));
+        request.extend(frame(TEXT, format!("pipelined {n}").as_bytes()));
     }
-    slow.write(&request);
+    slow.send(&request);
     let admission = admissions.recv().unwrap();
     let answered = Arc::new(AtomicBool::new(false));
     let answering = {
@@ -67,7 +67,7 @@ fn answers_after_two_seconds(workers: usize) {
     };
     let mut served = 0;
     while !answered.load(SeqCst) {
-        let mut other = Peer::open(addr, "/echo");
+        let mut other = Client::open(addr, "/echo");
         other.text("meanwhile");
         assert_eq!(other.read_text(), "meanwhile");
         served += 1;
@@ -89,12 +89,12 @@ fn more_may_be_pipelined_than_is_kept() {
     for workers in [0, 2] {
         let (builder, admissions) = hands_out();
         let running = start_with(builder, workers, |config| config.max_header_bytes = 512);
-        let mut peer = Peer::dial(running.addresses()[0]);
+        let mut peer = Client::dial(running.addresses()[0]);
         let messages: Vec<String> =
             (0..2000).map(|n| format!("{n} {}", "x".repeat(n % 300))).collect();
-        let mut bytes = upgrade_request("/echo?wait", "");
-        bytes.extend(messages.iter().flat_map(|message| client_frame(1, message.as_bytes())));
-        peer.write(&bytes);
+        let mut bytes = request("/echo?wait");
+        bytes.extend(messages.iter().flat_map(|message| frame(TEXT, message.as_bytes())));
+        peer.send(&bytes);
         let admission = admissions.recv().unwrap();
         let waiting = stats_until(&running, "the head", |s| s["totals"]["bytes_in"] != 0);
         let kept = waiting["totals"]["inbound_bytes"].as_u64().unwrap();
@@ -115,18 +115,18 @@ fn the_handshake_deadline_runs_meanwhile() {
         let running = start_with(builder, workers, |config| {
             config.handshake_timeout = Duration::from_millis(150);
         });
-        let mut peer = Peer::dial(running.addresses()[0]);
-        peer.write(&upgrade_request("/echo?wait", ""));
+        let mut peer = Client::dial(running.addresses()[0]);
+        peer.send(&request("/echo?wait"));
         let admission = admissions.recv().unwrap();
         assert_eq!(peer.head().status, 408);
-        peer.rest();
+        peer.rest_bytes();
         drop(peer);
         let stats = stats_until(&running, "its end", |s| s["totals"]["connections"] == 0);
         assert_eq!(stats["refusals"]["handshake_timeout"], 1);
         // Their slots are free again: whoever has them now must not hear of the verdict.
-        let mut others = [(); 4].map(|()| Peer::dial(running.addresses()[0]));
+        let mut others = [(); 4].map(|()| Client::dial(running.addresses()[0]));
         for other in &mut others {
-            other.write(b"GET /echo HTTP/1.1\r\n");
+            other.send(b"GET /echo HTTP/1.1\r\n");
         }
         stats_until(&running, "others", |s| s["totals"]["connections"] == 4);
         admission.accept(late);
@@ -156,7 +156,7 @@ fn what_a_hook_accepts_with() {
         });
         let running = start(builder, workers);
         let headers = "X-Token: t\r\nSec-WebSocket-Protocol: one, two\r\n";
-        let (mut peer, head) = Peer::open_with(running.addresses()[0], "/ws?a=b", headers);
+        let (mut peer, head) = Client::open_with(running.addresses()[0], "/ws?a=b", headers);
         assert_eq!(head.header("X-Node"), Some("seven"));
         assert_eq!(head.header("Sec-WebSocket-Protocol"), Some("two"));
         assert_eq!(peer.ask("name", 1, json!(null))["body"], "ann");
@@ -175,7 +175,7 @@ fn rooms_are_joined_before_the_upgrade_is_answered() {
         let running = start(with_hook(|_, a| a.accept(identified(&["a", "b", "c", "d"]))), workers);
         let (addr, gateway) = (running.addresses()[0], running.gateway().clone());
         for n in 0..100 {
-            let mut peer = Peer::open(addr, "/echo");
+            let mut peer = Client::open(addr, "/echo");
             let room = ["a", "b", "c", "d"][n % 4];
             gateway.publish(room, n.to_string().as_str()).unwrap();
             assert_eq!(peer.read_text(), n.to_string());
@@ -198,16 +198,16 @@ fn what_a_hook_refuses_with() {
     );
     for (asked, answered) in [(401, 401), (403, 403), (429, 429), (599, 599), (99, 500), (600, 500)]
     {
-        let mut peer = Peer::dial(running.addresses()[0]);
-        let mut request = upgrade_request(&format!("/echo?{asked}"), "");
+        let mut peer = Client::dial(running.addresses()[0]);
+        let mut request = request(&format!("/echo?{asked}"));
         // What was sent behind the request must not turn the answer's end into a reset.
-        request.extend(client_frame(1, &[b'x'; 5000]));
-        peer.write(&request);
+        request.extend(frame(TEXT, &[b'x'; 5000]));
+        peer.send(&request);
         let head = peer.head();
         assert_eq!(head.status, answered);
         assert_eq!(head.header("Connection"), Some("close"));
         assert_eq!(head.header("WWW-Authenticate"), Some("Bearer"));
-        assert_eq!(peer.rest(), b"not you\n");
+        assert_eq!(peer.rest_bytes(), b"not you\n");
     }
     assert_eq!(running.stats()["refusals"]["hook"], 6);
 }
@@ -227,12 +227,12 @@ fn a_hook_that_fails_refuses_with_500() {
         let running = start(builder, workers);
         let addr = running.addresses()[0];
         for how in ["drop", "panic", "elsewhere"] {
-            let mut peer = Peer::dial(addr);
-            peer.write(&upgrade_request(&format!("/echo?{how}"), ""));
+            let mut peer = Client::dial(addr);
+            peer.send(&request(&format!("/echo?{how}")));
             assert_eq!(peer.head().status, 500, "{how}");
-            peer.rest();
+            peer.rest_bytes();
         }
-        let mut peer = Peer::open(addr, "/echo");
+        let mut peer = Client::open(addr, "/echo");
         peer.text("still there");
         assert_eq!(peer.read_text(), "still there");
         let stats = running.stats();
@@ -268,10 +268,10 @@ fn a_hook_can_not_inject_headers() {
     );
     let cases = (0..bad.len()).flat_map(|n| ["a", "i", "r"].map(|what| (what, n)));
     for (what, n) in cases.chain([("s", 0), ("s", 1)]) {
-        let mut peer = Peer::dial(running.addresses()[0]);
-        peer.write(&upgrade_request(&format!("/echo?{what}{n}"), ""));
+        let mut peer = Client::dial(running.addresses()[0]);
+        peer.send(&request(&format!("/echo?{what}{n}")));
         let head = peer.head();
-        let body = String::from_utf8(peer.rest()).unwrap();
+        let body = String::from_utf8(peer.rest_bytes()).unwrap();
         assert_eq!(head.status, 500, "{what}{n}");
         let all = format!("{head:?}{body}").to_ascii_lowercase();
         assert!(!all.contains("injected") && !all.contains("chunked"), "{what}{n}: {all}");
@@ -287,10 +287,10 @@ fn an_endpoints_own_hook_goes_before_the_gateways() {
     let builder = with_hook(|_, a| a.refuse(Refuse::new(401, "all\n"))).endpoint(own);
     let running = start(builder, 1);
     for (path, body) in [("/own", "own\n"), ("/echo", "all\n"), ("/ws", "all\n")] {
-        let mut peer = Peer::dial(running.addresses()[0]);
-        peer.write(&upgrade_request(path, ""));
+        let mut peer = Client::dial(running.addresses()[0]);
+        peer.send(&request(path));
         peer.head();
-        assert_eq!(peer.rest(), body.as_bytes(), "{path}");
+        assert_eq!(peer.rest_bytes(), body.as_bytes(), "{path}");
     }
 }
 
@@ -299,18 +299,18 @@ fn a_client_that_leaves_meanwhile_leaves_nothing() {
     for workers in [0, 2] {
         let (builder, admissions) = hands_out();
         let running = start(builder, workers);
-        let mut peer = Peer::dial(running.addresses()[0]);
-        peer.write(&upgrade_request("/ws?wait", ""));
+        let mut peer = Client::dial(running.addresses()[0]);
+        peer.send(&request("/ws?wait"));
         let admission = admissions.recv().unwrap();
         drop(peer);
         admission.accept(identified(&["hall"]));
         stats_until(&running, "its end", |s| {
             s["totals"]["connections"] == 0 && s["worker_totals"]["memberships"] == 0
         });
-        let mut next = Peer::open(running.addresses()[0], "/ws");
+        let mut next = Client::open(running.addresses()[0], "/ws");
         let who = next.ask("whoami", 1, json!(null));
         assert_eq!(who["body"]["identity"], json!(null), "not its predecessor's");
         next.close(1000);
-        assert_eq!(next.next(), Some(Frame::Close(Some(1000), String::new())));
+        assert_eq!(next.frame(), Some(Frame::close(1000)));
     }
 }

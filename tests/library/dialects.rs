@@ -8,7 +8,7 @@ use tidegate::{
     NotUnderstood, OverflowPolicy, Push, SelfDelivery,
 };
 
-use crate::peer::{Frame, Peer, upgrade_request};
+use crate::client::{BINARY, Client, Frame, request};
 use crate::{start, stats_until};
 
 /// `verb id words` in, `id: words` out; binary in, binary out. It panics where it is told to.
@@ -83,7 +83,7 @@ fn a_dialect_of_ones_own() {
     for workers in [0, 2] {
         let running = start(Gateway::builder().endpoint(lines()), workers);
         let addr = running.addresses()[0];
-        let mut peer = Peer::open(addr, "/lines");
+        let mut peer = Client::open(addr, "/lines");
         let mut ask = |text: &str| {
             peer.text(text);
             peer.read_text()
@@ -95,10 +95,10 @@ fn a_dialect_of_ones_own() {
         assert_eq!(ask("nonsense"), ": error 400");
         assert_eq!(ask("join 4 hall"), "4: null");
         // Each member hears it in its own dialect.
-        let mut json_peer = Peer::open(addr, "/ws");
+        let mut json_peer = Client::open(addr, "/ws");
         json_peer.ask("join", 1, json!({"room": "hall"}));
         peer.text("say - hello");
-        assert_eq!(peer.next(), Some(Frame::Binary(b"hall>hello".to_vec())));
+        assert_eq!(peer.frame(), Some(Frame::new(BINARY, b"hall>hello")));
         assert_eq!(json_peer.json()["data"], "hello");
         // "-" wants no answer: what the handler gives all the same is counted.
         peer.text("echo - unasked");
@@ -114,8 +114,8 @@ fn a_dialect_that_panics_ends_nothing() {
         for overflow in [OverflowPolicy::Close, OverflowPolicy::DropOldest] {
             let running = start(Gateway::builder().endpoint(lines().overflow(overflow)), workers);
             let addr = running.addresses()[0];
-            let mut peer = Peer::open(addr, "/lines");
-            let mut json_peer = Peer::open(addr, "/ws");
+            let mut peer = Client::open(addr, "/lines");
+            let mut json_peer = Client::open(addr, "/ws");
             json_peer.ask("join", 1, json!({"room": "hall"}));
             peer.text("panic in decode");
             assert_eq!(peer.read_text(), ": error 500");
@@ -135,7 +135,7 @@ fn a_dialect_that_panics_ends_nothing() {
             let stats = stats_until(&running, "all counted", |s| s["drops"]["not_encoded"] == 2);
             assert_eq!(stats["totals"]["open"], 2);
             peer.close(1000);
-            assert_eq!(peer.next(), Some(Frame::Close(Some(1000), String::new())));
+            assert_eq!(peer.frame(), Some(Frame::close(1000)));
         }
     }
 }
@@ -152,7 +152,7 @@ fn subprotocols() {
         ("Sec-WebSocket-Protocol: v3\r\n", None),
         ("", None),
     ] {
-        let (_, head) = Peer::open_with(running.addresses()[0], "/sub", asked);
+        let (_, head) = Client::open_with(running.addresses()[0], "/sub", asked);
         assert_eq!(head.header("Sec-WebSocket-Protocol"), answered, "{asked}");
     }
 }
@@ -178,18 +178,18 @@ fn paths() {
         ("/%20", "raw"),
         ("/echo", "second"),
     ] {
-        let mut peer = Peer::open(addr, path);
+        let mut peer = Client::open(addr, path);
         peer.text("?");
         assert_eq!(peer.read_text(), name, "{path}");
     }
     for path in ["/a", "/a/b/", "/A/b", "//", "/ECHO"] {
-        let mut peer = Peer::dial(addr);
-        peer.write(&upgrade_request(path, ""));
+        let mut peer = Client::dial(addr);
+        peer.send(&request(path));
         assert_eq!(peer.head().status, 404, "{path}");
     }
     // A browser still gets its page.
-    let mut peer = Peer::dial(addr);
-    peer.write(b"GET / HTTP/1.1\r\nHost: test\r\n\r\n");
+    let mut peer = Client::dial(addr);
+    peer.send(b"GET / HTTP/1.1\r\nHost: test\r\n\r\n");
     assert_eq!(peer.head().status, 200);
 }
 
@@ -202,7 +202,7 @@ fn routes_go_to_the_endpoint_that_answers() {
     ];
     for builder in builders {
         let running = start(builder, 1);
-        let mut peer = Peer::open(running.addresses()[0], "/ws");
+        let mut peer = Client::open(running.addresses()[0], "/ws");
         assert_eq!(peer.ask("mine", 1, json!(null))["body"], "mine");
         assert_eq!(peer.ask("x", 2, json!(null))["body"], "x");
         assert_eq!(peer.ask("time", 3, json!(null))["error"]["code"], 404);

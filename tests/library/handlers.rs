@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tidegate::{Body, ConnId, Gateway, GatewayBuilder, Responder, SelfDelivery};
 
-use crate::peer::{Frame, Peer};
+use crate::client::{CLOSE, Client, Frame};
 use crate::{squeeze, start, start_with, stats_until};
 
 /// A gateway with the route `hold`, which hands out the right to answer.
@@ -26,7 +26,7 @@ fn tells_ids() -> (GatewayBuilder, mpsc::Receiver<ConnId>) {
     (builder, rx)
 }
 
-fn id_of(peer: &mut Peer, ids: &mpsc::Receiver<ConnId>) -> ConnId {
+fn id_of(peer: &mut Client, ids: &mpsc::Receiver<ConnId>) -> ConnId {
     assert_eq!(peer.ask("id", 0, json!(null))["body"], json!(null));
     ids.recv().unwrap()
 }
@@ -52,7 +52,7 @@ fn answers() {
     };
     for workers in [0, 2] {
         let running = start(builder(), workers);
-        let mut peer = Peer::open(running.addresses()[0], "/ws");
+        let mut peer = Client::open(running.addresses()[0], "/ws");
         let mut ask = |route: &str, body: Value| peer.ask(route, 7, body);
         assert_eq!(ask("text", json!(null)), json!({"id": 7, "body": "a \"text\""}));
         assert_eq!(ask("bytes", json!(null)), json!({"id": 7, "body": "AP8="}));
@@ -73,7 +73,7 @@ fn answers_that_come_later() {
     for workers in [0, 2] {
         let (builder, held) = holds();
         let running = start(builder, workers);
-        let mut peer = Peer::open(running.addresses()[0], "/ws");
+        let mut peer = Client::open(running.addresses()[0], "/ws");
         for id in 1..=3 {
             peer.request("hold", id, json!(null));
         }
@@ -99,15 +99,15 @@ fn a_later_answer_to_a_closed_connection_goes_nowhere() {
     for workers in [0, 2] {
         let (builder, held) = holds();
         let running = start_with(builder, workers, |config| config.loops = 1);
-        let mut peer = Peer::open(running.addresses()[0], "/ws");
+        let mut peer = Client::open(running.addresses()[0], "/ws");
         peer.request("hold", 1, json!(null));
         let responder = held.recv().unwrap();
         peer.close(1000);
         // A handler that has returned holds no Close up.
-        assert_eq!(peer.next(), Some(Frame::Close(Some(1000), String::new())));
-        assert_eq!(peer.next(), None);
+        assert_eq!(peer.frame(), Some(Frame::close(1000)));
+        assert_eq!(peer.frame(), None);
         stats_until(&running, "its end", |s| s["totals"]["connections"] == 0);
-        let mut heir = Peer::open(running.addresses()[0], "/ws");
+        let mut heir = Client::open(running.addresses()[0], "/ws");
         responder.reply("too late").expect("the gateway is there");
         stats_until(&running, "it counted", |s| s["drops"]["stale_connection"] == 1);
         assert_eq!(heir.ask("echo", 2, json!(2))["body"], 2, "nothing came before it");
@@ -145,7 +145,7 @@ fn a_message_is_answered_once() {
     };
     for workers in [0, 2] {
         let running = start(builder(), workers);
-        let mut peer = Peer::open(running.addresses()[0], "/ws");
+        let mut peer = Client::open(running.addresses()[0], "/ws");
         for (n, (route, answer, surplus)) in [
             ("twice", "first", 2),
             ("later then now", "now", 1),
@@ -176,7 +176,7 @@ fn pushes() {
         });
         let running = start(builder, workers);
         let addr = running.addresses()[0];
-        let (mut one, mut two) = (Peer::open(addr, "/ws"), Peer::open(addr, "/ws"));
+        let (mut one, mut two) = (Client::open(addr, "/ws"), Client::open(addr, "/ws"));
         let conn = id_of(&mut two, &ids);
         running.gateway().push(conn, Body::Json("{\"n\":1}")).unwrap();
         assert_eq!(two.json(), json!({"event": "push", "data": {"n": 1}}));
@@ -199,12 +199,12 @@ fn a_stale_id_reaches_nobody() {
         });
         let running = start_with(builder, workers, |config| config.loops = 1);
         let addr = running.addresses()[0];
-        let mut gone = Peer::open(addr, "/ws");
+        let mut gone = Client::open(addr, "/ws");
         let stale = id_of(&mut gone, &ids);
         let public = running.gateway().public_id(stale);
         drop(gone);
         stats_until(&running, "its end", |s| s["totals"]["connections"] == 0);
-        let mut heir = Peer::open(addr, "/ws");
+        let mut heir = Client::open(addr, "/ws");
         let new = id_of(&mut heir, &ids);
         assert_eq!((new.loop_index(), new.slot()), (stale.loop_index(), stale.slot()));
         assert_ne!(new, stale);
@@ -232,7 +232,7 @@ fn publishes() {
     for workers in [0, 3] {
         let running = start(builder(), workers);
         let addr = running.addresses()[0];
-        let mut peers = [(); 4].map(|()| Peer::open(addr, "/ws"));
+        let mut peers = [(); 4].map(|()| Client::open(addr, "/ws"));
         for (n, peer) in peers.iter_mut().enumerate() {
             let joined = peer.ask("join", 1, json!({"room": "hall"}));
             assert_eq!(joined["body"]["members"], n + 1);
@@ -273,14 +273,14 @@ fn closes() {
     for workers in [0, 2] {
         let running = start(builder(), workers);
         for code in [1000, 4999] {
-            let mut peer = Peer::open(running.addresses()[0], "/ws");
+            let mut peer = Client::open(running.addresses()[0], "/ws");
             assert_eq!(peer.ask("close", 1, json!(code))["body"], "bye");
-            assert_eq!(peer.expect_close(code), long[..122]);
+            assert_eq!(peer.expect_close_and_end(code), long[..122]);
         }
         // A code that must not be sent is left out.
-        let mut peer = Peer::open(running.addresses()[0], "/ws");
+        let mut peer = Client::open(running.addresses()[0], "/ws");
         assert_eq!(peer.ask("close", 1, json!(1005))["body"], "bye");
-        assert_eq!(peer.next(), Some(Frame::Close(None, String::new())));
+        assert_eq!(peer.frame(), Some(Frame::new(CLOSE, b"")));
         drop(peer);
         let stats = stats_until(&running, "3 closed", |s| s["closes"]["handler"] == 3);
         assert_eq!(stats["drops"]["after_close"], 3);
@@ -300,7 +300,7 @@ fn a_panic_is_answered_and_ends_nothing() {
     };
     for workers in [0, 1] {
         let running = start(builder(), workers);
-        let mut peer = Peer::open(running.addresses()[0], "/ws");
+        let mut peer = Client::open(running.addresses()[0], "/ws");
         for route in ["panic", "join and panic"] {
             assert_eq!(peer.ask(route, 1, json!(null))["error"]["code"], 500, "{route}");
             assert_eq!(peer.ask("echo", 2, json!(2))["body"], 2, "{route}");
@@ -309,7 +309,7 @@ fn a_panic_is_answered_and_ends_nothing() {
         assert_eq!(stats["worker_totals"]["panics"], 2);
         assert_eq!(stats["worker_totals"]["errors"], 2);
         peer.close(1000);
-        assert_eq!(peer.next(), Some(Frame::Close(Some(1000), String::new())));
+        assert_eq!(peer.frame(), Some(Frame::close(1000)));
     }
 }
 
@@ -326,7 +326,7 @@ fn the_handle_works_everywhere_with_the_shortest_lanes() {
             }
         });
         let running = start_with(builder, workers, squeeze);
-        let mut peer = Peer::open(running.addresses()[0], "/ws");
+        let mut peer = Client::open(running.addresses()[0], "/ws");
         let conn = id_of(&mut peer, &ids);
         peer.ask("join", 1, json!({"room": "hall"}));
         peer.request("burst", 2, json!(null));
@@ -372,7 +372,7 @@ fn a_connections_messages_are_handled_in_order() {
             ctx.reply(m.body);
         });
         let running = start_with(builder, workers, squeeze);
-        let mut peers = [(); 4].map(|()| Peer::open(running.addresses()[0], "/ws"));
+        let mut peers = [(); 4].map(|()| Client::open(running.addresses()[0], "/ws"));
         for n in 0..500 {
             for peer in &mut peers {
                 peer.request("note", n, json!(n));
@@ -396,12 +396,12 @@ fn a_connections_messages_are_handled_in_order() {
 fn the_handle_outlives_the_gateway() {
     let (builder, held) = holds();
     let running = start(builder, 2);
-    let mut peer = Peer::open(running.addresses()[0], "/ws");
+    let mut peer = Client::open(running.addresses()[0], "/ws");
     peer.request("hold", 1, json!(null));
     let responder = held.recv().unwrap();
     let (gateway, stopping) = (running.gateway().clone(), running);
     let stopping = thread::spawn(move || stopping.stop(|| false));
-    assert_eq!(peer.expect_close(1001), "the gateway is going away");
+    assert_eq!(peer.expect_close_and_end(1001), "the gateway is going away");
     let (stopped, stats) = stopping.join().unwrap();
     assert_eq!(stopped, tidegate::Stopped::Clean);
     assert_eq!(stats["closes"]["shutdown"], 1);

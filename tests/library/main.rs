@@ -1,10 +1,10 @@
 //! The library as its users see it: gateways started in this process, clients on loopback.
 
 mod admission;
+#[path = "../support/client.rs"]
+mod client;
 mod dialects;
 mod handlers;
-#[path = "../support/peer.rs"]
-mod peer;
 
 use std::time::{Duration, Instant};
 

@@ -13,7 +13,7 @@ use tidegate::telemetry::memory::MemoryGauge;
 
 use super::Setting;
 use super::peer::{Peer, Stop, payload_of};
-use super::wire::Rng;
+use super::rng::Rng;
 
 /// A control frame, with what its entry counts for.
 const CONTROL_BYTES: usize = 2 + 125 + 64;

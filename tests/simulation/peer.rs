@@ -2,9 +2,10 @@
 
 use std::collections::VecDeque;
 
-use super::wire::{
-    BINARY, CLOSE, CONTINUATION, PING, PONG, Rng, TEXT, put_close, put_masked, take_frame,
+use super::frames::{
+    BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, put_close, put_masked, take_frame,
 };
+use super::rng::Rng;
 
 /// How the client's stream stopped having a meaning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,43 +1,57 @@
 //! A WebSocket client for tests that does exactly what it is told, also what no real one would.
 //!
-//! It shares no code with the gateway: frames are put together and taken apart here, byte by byte.
+//! It shares no code with the gateway: frames and heads are put together and taken apart here,
+//! byte by byte.
+
+// Each test binary compiles this module for itself and uses its own part of it.
+#![allow(dead_code, unused_imports)]
+
+#[path = "frames.rs"]
+mod frames;
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::Duration;
 
+use serde_json::{Value, json};
 use socket2::{Domain, SockRef, Socket, Type};
+
+pub(crate) use frames::*;
 
 /// Longer than any answer takes on a machine under load: past it the gateway hangs.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Opcode of a continuation frame.
-pub(crate) const CONTINUATION: u8 = 0;
-/// Opcode of a text frame.
-pub(crate) const TEXT: u8 = 1;
-/// Opcode of a binary frame.
-pub(crate) const BINARY: u8 = 2;
-/// Opcode of a Close.
-pub(crate) const CLOSE: u8 = 8;
-/// Opcode of a ping.
-pub(crate) const PING: u8 = 9;
-/// Opcode of a pong.
-pub(crate) const PONG: u8 = 10;
+/// The key of RFC 6455, 1.3.
+pub(crate) const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
+/// What answers [`KEY`].
+pub(crate) const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 
-/// A frame that the gateway sent.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Frame {
-    /// The opcode.
-    pub(crate) opcode: u8,
-    /// The payload.
-    pub(crate) payload: Vec<u8>,
+/// The head of an HTTP answer.
+#[derive(Debug)]
+pub(crate) struct Head {
+    /// The status.
+    pub(crate) status: u16,
+    /// Names as they came, and values.
+    pub(crate) headers: Vec<(String, String)>,
 }
 
-impl Frame {
-    /// The code that a Close carries.
-    pub(crate) fn close_code(&self) -> Option<u16> {
-        assert_eq!(self.opcode, CLOSE, "{self:?} is no Close");
-        Some(u16::from_be_bytes(self.payload.get(..2)?.try_into().unwrap()))
+impl Head {
+    /// The value of the one header of this name.
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        let mut found = self.headers.iter().filter(|(n, _)| n.eq_ignore_ascii_case(name));
+        let value = found.next().map(|(_, value)| value.as_str());
+        assert!(found.next().is_none(), "{name} twice in {self:?}");
+        value
+    }
+
+    fn parse(text: &str) -> Self {
+        let mut lines = text.trim_end().split("\r\n");
+        let status = lines.next().and_then(|line| line.strip_prefix("HTTP/1.1 ")).expect(text);
+        let headers = lines
+            .map(|line| line.split_once(": ").expect("a header line"))
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .collect();
+        Self { status: status[..3].parse().expect("a status"), headers }
     }
 }
 
@@ -72,6 +86,22 @@ impl Client {
         client
     }
 
+    /// As [`open`](Self::open), with further header lines; also the head of the answer.
+    pub(crate) fn open_with(addr: SocketAddr, path: &str, headers: &str) -> (Self, Head) {
+        let mut client = Self::dial(addr);
+        client.send(&request_with(path, headers));
+        let head = client.expect_upgrade();
+        (client, head)
+    }
+
+    /// As [`open`](Self::open), with a small receive buffer, so that not reading is soon felt at
+    /// the other end.
+    pub(crate) fn open_narrow(addr: SocketAddr, path: &str) -> Self {
+        let mut client = Self::dial_buffered(addr, 4096);
+        client.upgrade(path);
+        client
+    }
+
     /// An open WebSocket at `/echo`.
     pub(crate) fn echo(addr: SocketAddr) -> Self {
         Self::open(addr, "/echo")
@@ -80,9 +110,15 @@ impl Client {
     /// A client on a stream that is connected.
     pub(crate) fn over(stream: TcpStream) -> Self {
         stream.set_nodelay(true).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        stream.set_write_timeout(Some(PATIENCE)).unwrap();
-        Self { stream, inbox: Vec::new(), at: 0 }
+        let client = Self { stream, inbox: Vec::new(), at: 0 };
+        client.be_patient(PATIENCE);
+        client
+    }
+
+    /// Reads and writes may take so long from here on.
+    pub(crate) fn be_patient(&self, patience: Duration) {
+        self.stream.set_read_timeout(Some(patience)).unwrap();
+        self.stream.set_write_timeout(Some(patience)).unwrap();
     }
 
     /// Another handle of the socket, to write while this one reads.
@@ -97,15 +133,45 @@ impl Client {
     }
 
     /// Reads the answer to an upgrade.
-    pub(crate) fn expect_upgrade(&mut self) {
-        let head = self.head().expect("an answer");
-        assert!(head.starts_with("HTTP/1.1 101 "), "not upgraded: {head}");
-        assert!(head.contains("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="), "wrong key: {head}");
+    pub(crate) fn expect_upgrade(&mut self) -> Head {
+        let head = self.head();
+        assert_eq!(head.status, 101, "not upgraded: {head:?}");
+        assert_eq!(head.header("Sec-WebSocket-Accept"), Some(ACCEPT), "wrong key: {head:?}");
+        head
     }
 
     /// Sends bytes as they are.
     pub(crate) fn send(&mut self, bytes: &[u8]) {
         self.stream.write_all(bytes).expect("the gateway takes it");
+    }
+
+    /// Sends a text message.
+    pub(crate) fn text(&mut self, text: &str) {
+        self.send(&frame(TEXT, text.as_bytes()));
+    }
+
+    /// Sends a binary message.
+    pub(crate) fn binary(&mut self, bytes: &[u8]) {
+        self.send(&frame(BINARY, bytes));
+    }
+
+    /// Sends a Close.
+    pub(crate) fn close(&mut self, code: u16) {
+        self.send(&close_frame(code));
+    }
+
+    /// Sends a request in the JSON dialect.
+    pub(crate) fn request(&mut self, route: &str, id: u64, body: impl Into<Value>) {
+        let body = body.into();
+        self.text(&json!({ "route": route, "id": id, "body": body }).to_string());
+    }
+
+    /// Sends a request in the JSON dialect; the next message is its answer.
+    pub(crate) fn ask(&mut self, route: &str, id: u64, body: impl Into<Value>) -> Value {
+        self.request(route, id, body);
+        let answer = self.json();
+        assert_eq!(answer["id"], id, "{answer}");
+        answer
     }
 
     /// Sends a whole message, and expects it back.
@@ -122,10 +188,29 @@ impl Client {
         assert!(same, "opcode {} with {len} bytes {head:?}", got.opcode);
     }
 
-    /// Reads a Close with this code, and then the end of the stream.
+    /// The next message, which is a text.
+    pub(crate) fn read_text(&mut self) -> String {
+        let frame = self.frame().expect("a text, not the end");
+        assert_eq!(frame.opcode, TEXT, "{frame:?} is no text");
+        frame.text().to_owned()
+    }
+
+    /// The next message, which is JSON.
+    pub(crate) fn json(&mut self) -> Value {
+        serde_json::from_str(&self.read_text()).expect("JSON")
+    }
+
+    /// Reads a Close with this code.
     pub(crate) fn expect_close(&mut self, code: u16) {
-        let frame = self.frame().expect("a Close, not the end");
-        assert_eq!(frame.close_code(), Some(code), "{frame:?}");
+        self.read_close(code);
+    }
+
+    /// Reads a Close with this code, answers it, and reads the end behind it; its reason.
+    pub(crate) fn expect_close_and_end(&mut self, code: u16) -> String {
+        let close = self.read_close(code);
+        self.close(code);
+        assert_eq!(self.rest_bytes(), b"", "after Close");
+        close.close_reason().to_owned()
     }
 
     /// Reads the end of the stream.
@@ -142,7 +227,7 @@ impl Client {
     /// The next frame; `None` at the end of the stream; an error where it is reset.
     pub(crate) fn try_frame(&mut self) -> io::Result<Option<Frame>> {
         loop {
-            if let Some((frame, len)) = parse(&self.inbox[self.at..]) {
+            if let Some((frame, len)) = take_frame(&self.inbox[self.at..]) {
                 self.at += len;
                 return Ok(Some(frame));
             }
@@ -153,36 +238,52 @@ impl Client {
         }
     }
 
-    /// Reads frames up to the end of the stream, however that comes.
+    /// Reads frames up to the end of the stream, which may be a reset between two of them.
     pub(crate) fn rest(&mut self) -> Vec<Frame> {
         let mut frames = Vec::new();
-        while let Ok(Some(frame)) = self.try_frame() {
-            frames.push(frame);
+        loop {
+            match self.try_frame() {
+                Ok(Some(frame)) => frames.push(frame),
+                Ok(None) => break,
+                Err(e) if e.kind() == ErrorKind::ConnectionReset => break,
+                Err(e) => panic!("no frame, no end: {e}"),
+            }
         }
+        assert_eq!(self.inbox.len(), self.at, "the stream ends inside a frame");
         frames
     }
 
-    /// An HTTP head, up to its empty line; `None` if the stream ends before.
-    pub(crate) fn head(&mut self) -> Option<String> {
+    /// Fills `bytes` from what comes.
+    pub(crate) fn read_exact(&mut self, bytes: &mut [u8]) {
+        let here = bytes.len().min(self.inbox.len() - self.at);
+        let (first, more) = bytes.split_at_mut(here);
+        first.copy_from_slice(&self.inbox[self.at..self.at + here]);
+        self.at += here;
+        self.stream.read_exact(more).expect("the gateway sends");
+    }
+
+    /// The head of an HTTP answer.
+    pub(crate) fn head(&mut self) -> Head {
         loop {
             let rest = &self.inbox[self.at..];
-            if let Some(end) = rest.windows(4).position(|w| w == b"\r\n\r\n") {
+            if let Some(end) = rest.windows(4).position(|four| four == b"\r\n\r\n") {
                 let head = String::from_utf8(rest[..end + 4].to_vec()).expect("ASCII");
                 self.at += end + 4;
-                return Some(head);
+                return Head::parse(&head);
             }
-            if self.fill().expect("the answer ends in order") == 0 {
-                return None;
-            }
+            assert!(self.fill().expect("an answer") > 0, "no answer, but the end");
         }
     }
 
     /// Reads a whole HTTP answer up to the end of the stream.
     pub(crate) fn response(&mut self) -> String {
-        while self.fill().expect("the answer ends in order") > 0 {}
-        let text = String::from_utf8(self.inbox[self.at..].to_vec()).expect("text");
-        self.at = self.inbox.len();
-        text
+        String::from_utf8(self.rest_bytes()).expect("text")
+    }
+
+    /// All bytes up to the end of the stream. A reset is a failure.
+    pub(crate) fn rest_bytes(&mut self) -> Vec<u8> {
+        while self.fill().expect("the stream ends in order") > 0 {}
+        std::mem::take(&mut self.inbox)
     }
 
     /// Ends the sending side.
@@ -198,6 +299,12 @@ impl Client {
     /// Ends the connection by a reset.
     pub(crate) fn reset(self) {
         SockRef::from(&self.stream).set_linger(Some(Duration::ZERO)).unwrap();
+    }
+
+    fn read_close(&mut self, code: u16) -> Frame {
+        let frame = self.frame().expect("a Close, not the end");
+        assert_eq!(frame.close_code(), Some(code), "{frame:?}");
+        frame
     }
 
     fn fill(&mut self) -> io::Result<usize> {
@@ -219,58 +326,14 @@ impl Client {
 
 /// An upgrade request for `path`.
 pub(crate) fn request(path: &str) -> Vec<u8> {
+    request_with(path, "")
+}
+
+/// An upgrade request for `path`, with further header lines, each ended by CRLF.
+pub(crate) fn request_with(path: &str, headers: &str) -> Vec<u8> {
     format!(
         "GET {path} HTTP/1.1\r\nHost: gateway.test\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+         Sec-WebSocket-Key: {KEY}\r\nSec-WebSocket-Version: 13\r\n{headers}\r\n"
     )
     .into_bytes()
-}
-
-/// A masked frame with FIN.
-pub(crate) fn frame(opcode: u8, payload: &[u8]) -> Vec<u8> {
-    frame_of(0x80 | opcode, payload)
-}
-
-/// A masked frame without FIN.
-pub(crate) fn fragment(opcode: u8, payload: &[u8]) -> Vec<u8> {
-    frame_of(opcode, payload)
-}
-
-/// A masked Close with this code.
-pub(crate) fn close_frame(code: u16) -> Vec<u8> {
-    frame(CLOSE, &code.to_be_bytes())
-}
-
-fn frame_of(first: u8, payload: &[u8]) -> Vec<u8> {
-    const MASK: [u8; 4] = [0x5a, 0x11, 0xc7, 0x3e];
-    let mut out = Vec::with_capacity(payload.len() + 14);
-    out.push(first);
-    match payload.len() {
-        len @ 0..126 => out.push(0x80 | len as u8),
-        len @ 126..0x1_0000 => {
-            out.push(0x80 | 126);
-            out.extend_from_slice(&(len as u16).to_be_bytes());
-        }
-        len => {
-            out.push(0x80 | 127);
-            out.extend_from_slice(&(len as u64).to_be_bytes());
-        }
-    }
-    out.extend_from_slice(&MASK);
-    out.extend(payload.iter().zip(MASK.iter().cycle()).map(|(byte, mask)| byte ^ mask));
-    out
-}
-
-/// The first frame in `bytes`, with its length, if it is whole. Fails on what no gateway may send.
-fn parse(bytes: &[u8]) -> Option<(Frame, usize)> {
-    let (first, second) = (*bytes.first()?, *bytes.get(1)?);
-    assert_eq!(first & 0xf0, 0x80, "a frame of a gateway is whole, without reserved bits");
-    assert_eq!(second & 0x80, 0, "a frame of a gateway is not masked");
-    let (header, len) = match second {
-        126 => (4, usize::from(u16::from_be_bytes(bytes.get(2..4)?.try_into().unwrap()))),
-        127 => (10, u64::from_be_bytes(bytes.get(2..10)?.try_into().unwrap()) as usize),
-        short => (2, usize::from(short)),
-    };
-    let payload = bytes.get(header..header + len)?.to_vec();
-    Some((Frame { opcode: first & 0x0f, payload }, header + len))
 }
