@@ -5,7 +5,7 @@ mod support;
 use std::io::ErrorKind;
 use std::process::Command;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -123,7 +123,9 @@ fn out_of_descriptors_accepting_rests_and_resumes() {
         // what was on its way to a loop that can't take it in is lost, and counted.
         held.truncate(10);
         let mut lost = 0;
+        let begun = Instant::now();
         while !waiting.is_empty() {
+            assert!(begun.elapsed() < Duration::from_secs(60), "{} wait for ever", waiting.len());
             waiting.retain_mut(|client| {
                 let answered = is_answered(client);
                 lost += u64::from(answered && !leaves_served(client));
