@@ -93,10 +93,7 @@ impl Batch {
         self.accepts.clear();
         self.messages = 0;
         self.big_bytes = 0;
-        if self.arena.capacity() > keep_bytes {
-            self.arena = Vec::with_capacity(keep_bytes);
-        }
-        self.arena.clear();
+        empty_arena(&mut self.arena, keep_bytes);
     }
 
     /// Whether nothing is in it.
@@ -225,5 +222,13 @@ impl Batch {
     fn push(&mut self, item: Item) {
         self.items.push(item);
         self.runs.last_mut().expect("begin_run comes first").count += 1;
+    }
+}
+
+/// Empties an arena for reuse; one that has grown beyond `keep_bytes` is made anew.
+pub(super) fn empty_arena(arena: &mut Vec<u8>, keep_bytes: usize) {
+    arena.clear();
+    if arena.capacity() > keep_bytes {
+        *arena = Vec::with_capacity(keep_bytes);
     }
 }

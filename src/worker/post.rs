@@ -4,6 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::batch::empty_arena;
 use crate::channels::{Publish, RoomId};
 use crate::id::ConnId;
 use crate::routing::{Accept, Refuse};
@@ -84,10 +85,7 @@ impl Post {
         self.routed_at = None;
         self.answers = 0;
         self.items.clear();
-        if self.arena.capacity() > keep_bytes {
-            self.arena = Vec::with_capacity(keep_bytes);
-        }
-        self.arena.clear();
+        empty_arena(&mut self.arena, keep_bytes);
     }
 
     /// Whether nothing is in it.
