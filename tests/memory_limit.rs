@@ -124,6 +124,25 @@ fn a_request_in_drops_is_counted_once() {
 }
 
 #[test]
+fn half_requests_that_are_shed_are_counted_as_refused() {
+    let mut gateway = start("0", MIB / 4);
+    let half = format!("GET /echo HTTP/1.1\r\nX: {}", "x".repeat(4_000));
+    let mut peers: Vec<_> =
+        (0..200).map(|_| std::net::TcpStream::connect(gateway.addr).unwrap()).collect();
+    for peer in &mut peers {
+        // Whoever comes after the ceiling was reached may be cut while it writes.
+        let _ = peer.write_all(half.as_bytes());
+    }
+    let stats = gateway.stats_until("shedding", |s| s["refusals"]["full"].as_u64() > Some(0));
+    assert_eq!(shed(&stats), 0, "none of them was a WebSocket");
+    let left = |s: &Value| s["totals"]["connections"].as_u64().unwrap();
+    let full = |s: &Value| s["refusals"]["full"].as_u64().unwrap();
+    gateway.stats_until("all accounted for", |s| left(s) + full(s) == 200);
+    drop(peers);
+    all_is_given_back(gateway);
+}
+
+#[test]
 fn a_shared_frame_is_counted_once() {
     let mut gateway = start("2", LIMIT);
     let mut members: Vec<_> = (0..1000).map(|_| Client::open_narrow(gateway.addr, "/ws")).collect();

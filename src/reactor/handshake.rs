@@ -209,12 +209,17 @@ impl EventLoop {
         self.respond(index, &response, Some(cause));
     }
 
-    /// Ends a connection that was never upgraded and can't be answered.
-    pub(super) fn give_up(&mut self, index: usize, cause: RefusalCause) {
+    /// Counts a connection as refused if it is still on its way to be upgraded.
+    pub(super) fn count_refused(&mut self, index: usize, cause: RefusalCause) {
         let Some(slot) = self.table.get_mut(index) else { return };
         if matches!(slot.conn.phase(), Phase::Handshake | Phase::Admitting) {
             self.counters.refusals.at(cause as usize).add(1);
         }
+    }
+
+    /// Ends a connection that was never upgraded and can't be answered.
+    pub(super) fn give_up(&mut self, index: usize, cause: RefusalCause) {
+        self.count_refused(index, cause);
         self.change(index, |conn, _| conn.failed(CloseCause::SocketError));
     }
 }

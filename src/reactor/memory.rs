@@ -2,7 +2,7 @@
 
 use super::event_loop::EventLoop;
 use crate::connection::{Connection, Env};
-use crate::telemetry::counters::DropCause;
+use crate::telemetry::counters::{DropCause, RefusalCause};
 use crate::telemetry::memory::Component;
 
 /// Connections that hold less than this are left alone: closing them costs as much.
@@ -21,6 +21,7 @@ impl EventLoop {
             if !self.shared.memory.over_limit() {
                 return;
             }
+            self.count_refused(index, RefusalCause::Full);
             self.change(index, |conn, env| conn.shed(env));
             self.memory.settle();
         }
