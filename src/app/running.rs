@@ -2,7 +2,6 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::path::Path;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -14,7 +13,7 @@ use super::shared::Shared;
 use crate::config::{Config, FdTable};
 use crate::routing::Gateway;
 use crate::telemetry::interval_log::IntervalLog;
-use crate::telemetry::snapshot::{Registry, write_atomically};
+use crate::telemetry::snapshot::Registry;
 use crate::telemetry::stages::StageCollector;
 
 /// How long threads are waited for to hand over what they have timed.
@@ -188,14 +187,6 @@ impl Running {
     #[must_use]
     pub fn stats(&self) -> Value {
         self.report.stats()
-    }
-
-    /// Writes [`stats`](Self::stats) to a file, whole or not at all.
-    ///
-    /// # Errors
-    /// The path, and what the system says.
-    pub fn write_stats(&self, path: &Path) -> io::Result<()> {
-        write_atomically(path, &self.stats())
     }
 
     /// Begins to collect latencies once per `histogram_interval`, and to log them if the

@@ -91,11 +91,7 @@ impl EventLoop {
 
     /// Takes out what has come of the head, and takes it out of the memory's count.
     fn take_head(&mut self, index: usize) -> Option<Vec<u8>> {
-        let slot = self.table.get_mut(index)?;
-        let before = (slot.conn.outbox_bytes(), slot.conn.inbound_bytes());
-        let head = slot.conn.take_head();
-        self.note_memory(index, before);
-        head
+        self.change(index, |conn, _| conn.take_head()).flatten()
     }
 
     fn keep_head(&mut self, index: usize, head: Vec<u8>) {

@@ -80,7 +80,7 @@ impl EventLoop {
                 return None;
             }
             Brought::Failed => {
-                self.table.get_mut(index)?.conn.failed(CloseCause::SocketError);
+                self.change(index, |conn, _| conn.failed(CloseCause::SocketError));
                 return None;
             }
         };
@@ -154,10 +154,7 @@ impl EventLoop {
     fn receive_eof(&mut self, index: usize) {
         let Some(slot) = self.table.get_mut(index) else { return };
         slot.marks.clear(Marks::READABLE);
-        let before = (slot.conn.outbox_bytes(), slot.conn.inbound_bytes());
-        let mut env = self.kit.env(slot.endpoint);
-        slot.conn.receive_eof(&mut env);
-        self.note_memory(index, before);
+        self.change(index, |conn, env| conn.receive_eof(env));
     }
 
     /// Does not read from a connection whose shard is full. `false`: it need not wait for it.

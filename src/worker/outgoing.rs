@@ -212,17 +212,12 @@ impl Outgoing {
         self.posts_pending.len() + self.rooms_pending.len()
     }
 
-    /// Whether there is room work for `shard`.
-    #[inline]
-    #[must_use]
-    pub fn has_rooms_for(&self, shard: usize) -> bool {
-        self.rooms[shard].is_some()
-    }
-
     /// Takes the room work for `shard`, to be done in place.
+    #[inline]
     pub fn take_rooms_for(&mut self, shard: usize) -> Option<Box<RoomBatch>> {
+        let batch = self.rooms[shard].take()?;
         self.rooms_pending.retain(|index| *index != shard);
-        self.rooms[shard].take()
+        Some(batch)
     }
 
     /// Whether no post is kept but, with inline routing, for the own loop.

@@ -272,9 +272,6 @@ impl Shard {
 
     /// Room work of which this shard is the home needs no lane: it is done in place, in order.
     fn run_local_rooms(&mut self) {
-        if !self.parts.out.has_rooms_for(self.parts.index) {
-            return;
-        }
         if let Some(batch) = self.parts.out.take_rooms_for(self.parts.index) {
             for work in batch.work {
                 self.apply_room_work(work);
