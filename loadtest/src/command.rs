@@ -13,7 +13,7 @@ use crate::{
     fdtable::raise_limit,
     payload::Payloads,
     plan::{Limits, Plan, Wanted},
-    report::{Report, Work},
+    report::{Report, connect::Verified, echo::Echoed},
     run::{Outcome, run},
     shared::Setup,
     target::Target,
@@ -37,7 +37,7 @@ pub(crate) fn execute(cli: &Cli) -> Result<bool, String> {
 fn connect(args: &ConnectArgs) -> Result<bool, String> {
     let pace = Times { connect_rate: args.rate, duration: args.hold };
     let (setup, json) = prepare(&args.common, &pace, MIN_READ_BUFFER)?;
-    let report = Report::new(Work::Connect, &setup, args.common.seed);
+    let report = Report::new(Box::new(Verified::default()), &setup, args.common.seed);
     let seed = args.common.seed;
     conclude(report, run(setup, move |_| Connect::new(seed))?, json)
 }
@@ -50,8 +50,8 @@ fn echo(args: &EchoArgs) -> Result<bool, String> {
     let times = Times { connect_rate: args.connect_rate, duration: args.duration };
     let read_buffer = (args.size + 16).clamp(MIN_READ_BUFFER, MAX_READ_BUFFER);
     let (setup, json) = prepare(&args.common, &times, read_buffer)?;
-    let work = Work::Echo { pace, size: args.size, text: args.text };
-    let report = Report::new(work, &setup, args.common.seed);
+    let work = Echoed::new(pace, args.size, args.text);
+    let report = Report::new(Box::new(work), &setup, args.common.seed);
     let (seed, size, text) = (args.common.seed, args.size, args.text);
     let threads = setup.plan.threads;
     let driver = move |thread| Echo::new(Payloads::new(seed, size, text), pace, thread, threads);

@@ -1,32 +1,49 @@
-//! The results: as text for people, as JSON for programs.
+//! The results: as text for people, as JSON for programs. What each command adds stands in a file
+//! of its own.
+
+pub(crate) mod connect;
+pub(crate) mod echo;
 
 use std::{collections::BTreeMap, fmt};
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
+use serde_json::Value;
 
 use crate::{
     clock::{Nanos, SECOND},
-    echo::Pace,
     run::Outcome,
     shared::Setup,
     tally::{Latency, Tally},
     trouble::Kinds,
 };
 
-/// What was done between ramp and close.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Work {
-    /// Held, then pinged.
-    Connect,
-    /// Echoed.
-    Echo {
-        /// When messages were sent.
-        pace: Pace,
-        /// Payload bytes.
-        size: usize,
-        /// Text or binary.
-        text: bool,
-    },
+/// What a command adds to the report: its own counts and latencies.
+pub(crate) trait Summary: fmt::Debug {
+    /// The name of the command.
+    fn command(&self) -> &'static str;
+
+    /// The key of its part of the JSON.
+    fn key(&self) -> &'static str {
+        self.command()
+    }
+
+    /// Takes over what the run counted; `seconds` is how long the work went.
+    fn fill(&mut self, tally: &Tally, seconds: f64);
+
+    /// Whether the command got what it wanted from every one of `connections`.
+    fn is_well(&self, tally: &Tally, connections: u64) -> bool;
+
+    /// Its lines of the text, each indented like [`line`] does.
+    fn show(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result;
+
+    /// Its part of the JSON.
+    fn json(&self) -> Value;
+}
+
+impl Serialize for dyn Summary {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map([(self.key(), self.json())])
+    }
 }
 
 /// All results of a run. The field names are those of the JSON.
@@ -47,10 +64,8 @@ pub(crate) struct Report {
     total_seconds: f64,
     connect: Connecting,
     hold: Holding,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    verify: Option<Verifying>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    echo: Option<Echoing>,
+    #[serde(flatten)]
+    work: Box<dyn Summary>,
     close: Closing,
     bytes: Bytes,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -71,33 +86,6 @@ struct Connecting {
 struct Holding {
     seconds: f64,
     lost: BTreeMap<String, u64>,
-}
-
-#[derive(Debug, Default, Serialize)]
-struct Verifying {
-    verified: u64,
-    ping_us: Percentiles,
-}
-
-#[derive(Debug, Serialize)]
-struct Echoing {
-    size_bytes: usize,
-    text: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pipeline: Option<u32>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    target_per_second: Option<u64>,
-    sent: u64,
-    received: u64,
-    right: u64,
-    wrong: BTreeMap<String, u64>,
-    unanswered: u64,
-    unsent: u64,
-    per_second: f64,
-    latency_us: Percentiles,
-    /// At a fixed rate: how late messages were sent, the generator's own part of the latency.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    send_lag_us: Option<Percentiles>,
 }
 
 #[derive(Debug, Default, Serialize)]
@@ -122,7 +110,7 @@ struct Memory {
 
 /// Latencies in microseconds.
 #[derive(Debug, Default, Serialize)]
-struct Percentiles {
+pub(crate) struct Percentiles {
     count: u64,
     mean: f64,
     p50: f64,
@@ -134,15 +122,11 @@ struct Percentiles {
 
 impl Report {
     /// What is known before the run.
-    pub(crate) fn new(work: Work, setup: &Setup, seed: u64) -> Self {
-        let (command, verify, echo) = match work {
-            Work::Connect => ("connect", Some(Verifying::default()), None),
-            Work::Echo { pace, size, text } => ("echo", None, Some(Echoing::new(pace, size, text))),
-        };
+    pub(crate) fn new(work: Box<dyn Summary>, setup: &Setup, seed: u64) -> Self {
         Self {
             tool: "loadtest",
             version: env!("CARGO_PKG_VERSION"),
-            command,
+            command: work.command(),
             url: setup.target.url.clone(),
             seed,
             connections: setup.connections,
@@ -154,8 +138,7 @@ impl Report {
             total_seconds: 0.0,
             connect: Connecting::default(),
             hold: Holding { seconds: setup.duration.as_secs_f64(), ..Holding::default() },
-            verify,
-            echo,
+            work,
             close: Closing::default(),
             bytes: Bytes::default(),
             memory: None,
@@ -169,13 +152,7 @@ impl Report {
         self.total_seconds = seconds(outcome.total);
         self.connect = Connecting::new(tally, outcome.ramp);
         self.hold.lost = labels(&tally.lost);
-        if let Some(verify) = &mut self.verify {
-            verify.verified = tally.verified;
-            verify.ping_us = Percentiles::new(&tally.ping);
-        }
-        if let Some(echo) = &mut self.echo {
-            echo.fill(tally, self.hold.seconds);
-        }
+        self.work.fill(tally, self.hold.seconds);
         self.close = Closing {
             clean: tally.closed,
             unclean: labels(&tally.unclosed),
@@ -188,14 +165,11 @@ impl Report {
 
     fn is_well(&self, tally: &Tally) -> bool {
         let wanted = u64::from(self.connections);
-        let verified = self.verify.as_ref().is_none_or(|verify| verify.verified == wanted);
-        let echoed = self.echo.as_ref().is_none_or(|echo| echo.right == echo.sent && echo.sent > 0);
         !self.interrupted
             && tally.errors() == 0
             && tally.connected == wanted
             && tally.closed == wanted
-            && verified
-            && echoed
+            && self.work.is_well(tally, wanted)
     }
 }
 
@@ -213,42 +187,6 @@ impl Connecting {
     }
 }
 
-impl Echoing {
-    fn new(pace: Pace, size: usize, text: bool) -> Self {
-        let (pipeline, rate) = match pace {
-            Pace::Closed(pipeline) => (Some(pipeline), None),
-            Pace::Open(rate) => (None, Some(rate)),
-        };
-        Self {
-            size_bytes: size,
-            text,
-            pipeline,
-            target_per_second: rate,
-            sent: 0,
-            received: 0,
-            right: 0,
-            wrong: BTreeMap::new(),
-            unanswered: 0,
-            unsent: 0,
-            per_second: 0.0,
-            latency_us: Percentiles::default(),
-            send_lag_us: rate.map(|_| Percentiles::default()),
-        }
-    }
-
-    fn fill(&mut self, tally: &Tally, seconds: f64) {
-        self.sent = tally.sent;
-        self.received = tally.received;
-        self.right = tally.right;
-        self.wrong = labels(&tally.wrong);
-        self.unanswered = tally.unanswered;
-        self.unsent = tally.unsent;
-        self.per_second = tally.in_time as f64 / seconds;
-        self.latency_us = Percentiles::new(&tally.answer);
-        self.send_lag_us = self.send_lag_us.take().map(|_| Percentiles::new(&tally.lag));
-    }
-}
-
 impl Memory {
     fn new(before: u64, after: u64, tally: &Tally) -> Self {
         Self {
@@ -260,7 +198,8 @@ impl Memory {
 }
 
 impl Percentiles {
-    fn new(latency: &Latency) -> Self {
+    /// Of what was measured.
+    pub(crate) fn new(latency: &Latency) -> Self {
         Self {
             count: latency.count(),
             mean: latency.mean_micros(),
@@ -295,18 +234,12 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let tables = if self.private_tables { ", own descriptor tables" } else { "" };
         writeln!(f, "{} {}", self.command, self.url)?;
-        writeln!(f, "  layout       {} thread(s){tables}", self.threads)?;
+        line(f, "layout", format_args!("{} thread(s){tables}", self.threads))?;
         self.show_connect(f)?;
         let lost = total(&self.hold.lost);
         writeln!(f, "  held         {:.1} s, lost {}", self.hold.seconds, grouped(lost))?;
         show_kinds(f, &self.hold.lost)?;
-        if let Some(verify) = &self.verify {
-            writeln!(f, "  verified     {} by ping", grouped(verify.verified))?;
-            writeln!(f, "  ping         {}", verify.ping_us)?;
-        }
-        if let Some(echo) = &self.echo {
-            write!(f, "{echo}")?;
-        }
+        self.work.show(f)?;
         writeln!(f, "  closed       {} cleanly", grouped(self.close.clean))?;
         show_kinds(f, &self.close.unclean)?;
         if self.close.left_open_by_server > 0 {
@@ -344,45 +277,20 @@ impl Report {
     }
 }
 
-impl fmt::Display for Echoing {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let kind = if self.text { "text" } else { "binary" };
-        writeln!(
-            f,
-            "  messages     {} sent, {} answered right, {} B {kind}",
-            grouped(self.sent),
-            grouped(self.right),
-            grouped(self.size_bytes as u64)
-        )?;
-        show_kinds(f, &self.wrong)?;
-        for (count, what) in [
-            (self.unanswered, "never answered"),
-            (self.unsent, "not sent: their connection was lost"),
-        ] {
-            if count > 0 {
-                writeln!(f, "               {} {what}", grouped(count))?;
-            }
-        }
-        let rate = grouped(self.per_second.round() as u64);
-        match self.target_per_second {
-            Some(target) => writeln!(f, "  rate         {rate}/s of {}/s", grouped(target))?,
-            None => writeln!(f, "  rate         {rate}/s")?,
-        }
-        writeln!(f, "  latency      {}", self.latency_us)?;
-        match &self.send_lag_us {
-            Some(lag) => writeln!(f, "  sent late by {lag}"),
-            None => Ok(()),
-        }
-    }
+/// One line of the text: what it is, and what it was.
+pub(crate) fn line(f: &mut fmt::Formatter<'_>, what: &str, was: impl fmt::Display) -> fmt::Result {
+    writeln!(f, "  {what:<12} {was}")
 }
 
-fn show_kinds(f: &mut fmt::Formatter<'_>, kinds: &BTreeMap<String, u64>) -> fmt::Result {
+/// How often each kind of trouble came, a line each.
+pub(crate) fn show_kinds(f: &mut fmt::Formatter<'_>, kinds: &BTreeMap<String, u64>) -> fmt::Result {
     kinds
         .iter()
         .try_for_each(|(kind, count)| writeln!(f, "               {} × {kind}", grouped(*count)))
 }
 
-fn labels(kinds: &Kinds) -> BTreeMap<String, u64> {
+/// Kinds of trouble by what they are called.
+pub(crate) fn labels(kinds: &Kinds) -> BTreeMap<String, u64> {
     let mut labels = BTreeMap::new();
     for (trouble, count) in kinds {
         *labels.entry(trouble.to_string()).or_default() += count;
