@@ -43,6 +43,7 @@ pub mod dialect;
 pub mod id;
 pub mod limits;
 pub mod logging;
+pub mod peer;
 pub mod preflight;
 pub mod protocol;
 pub mod public_id;

@@ -432,6 +432,14 @@ impl Connection {
         std::mem::take(&mut self.timers_changed)
     }
 
+    /// Whether it is open and no deadline may have come nearer: nothing about it has to be seen to
+    /// but what it may owe.
+    #[inline]
+    #[must_use]
+    pub fn goes_on(&self) -> bool {
+        self.phase == Phase::Open && !self.timers_changed
+    }
+
     /// Whether bytes are owed.
     #[inline]
     #[must_use]
@@ -459,10 +467,10 @@ impl Connection {
         self.outbox.as_ref()?.only_slice()
     }
 
-    /// Publishes dropped since last asked: (`drop-oldest`, `keep-latest`).
+    /// Publishes dropped since last asked, if any: (`drop-oldest`, `keep-latest`).
     #[inline]
-    pub fn take_dropped(&mut self) -> (u32, u32) {
-        self.outbox.as_mut().map_or((0, 0), |outbox| outbox.take_dropped())
+    pub fn take_dropped(&mut self) -> Option<(u32, u32)> {
+        self.outbox.as_mut()?.take_dropped()
     }
 
     /// `n` of the next bytes were written.

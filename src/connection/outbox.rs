@@ -107,9 +107,15 @@ impl Outbox {
         self.owed
     }
 
-    /// Publishes dropped by (`drop-oldest`, `keep-latest`) since this was last asked.
-    pub fn take_dropped(&mut self) -> (u32, u32) {
-        (std::mem::take(&mut self.dropped_oldest), std::mem::take(&mut self.replaced))
+    /// Publishes dropped by (`drop-oldest`, `keep-latest`) since this was last asked, if any.
+    #[inline]
+    pub fn take_dropped(&mut self) -> Option<(u32, u32)> {
+        let dropped = (self.dropped_oldest, self.replaced);
+        if dropped == (0, 0) {
+            return None;
+        }
+        (self.dropped_oldest, self.replaced) = (0, 0);
+        Some(dropped)
     }
 
     /// Queues bytes of one's own: whole frames, or (`framed` false) an HTTP response.
@@ -382,10 +388,13 @@ impl OutboxPool {
     /// Takes an outbox back, whatever is in it.
     #[inline]
     pub fn give(&mut self, mut outbox: Box<Outbox>) {
-        let (oldest, replaced) = outbox.take_dropped();
-        self.dropped.0 += oldest;
-        self.dropped.1 += replaced;
-        outbox.clear();
+        if let Some((oldest, replaced)) = outbox.take_dropped() {
+            self.dropped.0 += oldest;
+            self.dropped.1 += replaced;
+        }
+        if !outbox.is_empty() {
+            outbox.clear();
+        }
         let bytes = outbox.heap_bytes();
         if self.spare.len() < self.max
             && bytes <= self.max_capacity_bytes

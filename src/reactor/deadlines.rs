@@ -17,6 +17,19 @@ impl EventLoop {
     #[inline]
     pub(super) fn after_change(&mut self, index: usize) {
         let Some(slot) = self.table.get_mut(index) else { return };
+        if slot.conn.goes_on() {
+            // Nothing but that it may owe bytes: what nearly every change comes to.
+            if slot.conn.owes() {
+                slot.queue_flush(index, &mut self.flush_queue);
+            }
+            return;
+        }
+        self.after_turning_point(index);
+    }
+
+    #[inline(never)]
+    fn after_turning_point(&mut self, index: usize) {
+        let Some(slot) = self.table.get_mut(index) else { return };
         if slot.marks.has(Marks::BURIED) {
             return;
         }
@@ -105,9 +118,10 @@ impl EventLoop {
     pub(super) fn bury(&mut self, index: usize) {
         let gate = self.gate_of(index);
         let Some(slot) = self.table.get_mut(index) else { return };
-        let before = (slot.conn.outbox_bytes(), slot.conn.inbound_bytes());
+        let before = slot.heap_bytes();
         let mut env = self.kit.env(slot.endpoint);
         slot.conn.release(&mut env);
+        let after = slot.heap_bytes();
         slot.marks.set(Marks::BURIED);
         slot.socket = None;
         let marks = slot.marks;
@@ -121,7 +135,7 @@ impl EventLoop {
             slot.marks.clear(Marks::PAUSED);
             self.counters.paused.sub(1);
         }
-        self.note_memory(index, before);
+        self.note_memory(before, after);
         self.table.rearm(index, Tick::MAX);
         self.acceptor.released(&self.shared, self.index, marks.has(Marks::SURPLUS));
         if !marks.has(Marks::KNOWN) {
@@ -139,7 +153,7 @@ impl EventLoop {
         let Some(slot) = self.table.get_mut(index) else { return };
         let (endpoint, peer, cause) = (slot.endpoint, slot.peer, slot.conn.cause());
         let batch = self.gates[gate].batch(self.index, self.now, &self.spare_batches);
-        batch.begin_run(conn, endpoint, || peer.addr());
+        batch.begin_run(conn, endpoint, peer);
         batch.push_closed(cause);
         self.gates[gate].note_closing(index as u32);
     }

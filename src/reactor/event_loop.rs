@@ -16,7 +16,7 @@ use crate::app::{Shared, Snapshot};
 use crate::config::Config;
 use crate::connection::{Env, OutboxPool, Room, Tick};
 use crate::limits::TICK_MS;
-use crate::protocol::Spare;
+use crate::protocol::{Decoder, Spare};
 use crate::routing::{EndpointId, adopt_executor};
 use crate::telemetry::counters::{DropCause, LoopCounters};
 use crate::telemetry::memory::LocalMemory;
@@ -88,20 +88,44 @@ pub(super) struct Kit {
     pub(super) spare: Spare,
     pub(super) outboxes: OutboxPool,
     pub(super) snapshot: Arc<Snapshot>,
+    /// Of the snapshot's endpoints, and its decoder: what every message needs, at hand.
+    rooms: Vec<Room>,
+    decoder: Decoder,
     pub(super) tick: Tick,
 }
 
+/// Outbound limit and policy of each endpoint.
+fn rooms(snapshot: &Snapshot) -> Vec<Room> {
+    let limit_bytes = snapshot.config.outbound_limit_bytes;
+    let policies = snapshot.endpoints().iter().map(|endpoint| endpoint.overflow);
+    policies.map(|policy| Room { limit_bytes, policy }).collect()
+}
+
 impl Kit {
+    fn new(snapshot: Arc<Snapshot>) -> Self {
+        let pool_bytes = pool_bytes(&snapshot.config);
+        Self {
+            spare: Spare::new(256, 256, POOLED_BYTES).within(pool_bytes),
+            outboxes: OutboxPool::new(1024, POOLED_BYTES).within(pool_bytes),
+            rooms: rooms(&snapshot),
+            decoder: snapshot.decoder,
+            snapshot,
+            tick: 0,
+        }
+    }
+
+    fn adopt(&mut self, snapshot: Arc<Snapshot>) {
+        self.rooms = rooms(&snapshot);
+        self.decoder = snapshot.decoder;
+        self.snapshot = snapshot;
+    }
+
     #[inline]
     pub(super) fn env(&mut self, endpoint: EndpointId) -> Env<'_> {
-        let room = Room {
-            limit_bytes: self.snapshot.config.outbound_limit_bytes,
-            policy: self.snapshot.endpoint(endpoint).overflow,
-        };
         Env {
             now: self.tick,
-            decoder: self.snapshot.decoder,
-            room,
+            decoder: self.decoder,
+            room: self.rooms[usize::from(endpoint.0)],
             spare: &mut self.spare,
             outboxes: &mut self.outboxes,
         }
@@ -162,7 +186,6 @@ impl EventLoop {
         let snapshot = shared.snapshot();
         let memory = LocalMemory::new(Arc::clone(&shared.memory));
         let table = Table::new(index, acceptor.slots());
-        let pool_bytes = pool_bytes(&snapshot.config);
         let read_buffer = vec![0; read_buffer_bytes(&snapshot)];
         Ok(Self {
             index,
@@ -179,12 +202,7 @@ impl EventLoop {
             table,
             topics: Topics::default(),
             gates: (0..shards).map(|_| Gate::new()).collect(),
-            kit: Kit {
-                spare: Spare::new(256, 256, POOLED_BYTES).within(pool_bytes),
-                outboxes: OutboxPool::new(1024, POOLED_BYTES).within(pool_bytes),
-                snapshot,
-                tick: 0,
-            },
+            kit: Kit::new(snapshot),
             read_buffer,
             run_queue: VecDeque::new(),
             flush_queue: VecDeque::new(),
@@ -271,7 +289,7 @@ impl EventLoop {
         self.counters.turns.add(1);
         self.handshakes_left = self.kit.snapshot.config.tuning.handshakes_per_turn;
         if let Some(newer) = self.shared.newer_snapshot(&self.kit.snapshot) {
-            self.kit.snapshot = newer;
+            self.kit.adopt(newer);
             // Never less: heads that were kept under the old limits have to fit.
             let wanted = read_buffer_bytes(&self.kit.snapshot);
             self.read_buffer.resize(wanted.max(self.read_buffer.len()), 0);
@@ -361,7 +379,8 @@ impl EventLoop {
             return;
         }
         let index = token - SLOTS;
-        let Some(slot) = self.table.get_mut(index) else { return };
+        let Self { table, run_queue, flush_queue, .. } = self;
+        let Some(slot) = table.get_mut(index) else { return };
         if slot.marks.has(Marks::BURIED) {
             return;
         }
@@ -374,13 +393,12 @@ impl EventLoop {
         }
         if event.is_writable() && slot.marks.has(Marks::WRITE_BLOCKED) {
             slot.marks.clear(Marks::WRITE_BLOCKED);
-            self.queue_flush(index);
+            slot.queue_flush(index, flush_queue);
         }
-        let Some(slot) = self.table.get_mut(index) else { return };
         let reads = slot.conn.wants_read() && !slot.marks.has(Marks::PAUSED);
         if reads {
             if slot.marks.has(Marks::READABLE) {
-                self.queue_run(index);
+                slot.queue_run(index, run_queue);
             }
         } else if broken {
             // Nobody would read the error out of the socket: take it from the event.
@@ -391,20 +409,16 @@ impl EventLoop {
     /// Queues a slot to be read from.
     #[inline]
     pub(super) fn queue_run(&mut self, index: usize) {
-        let Some(slot) = self.table.get_mut(index) else { return };
-        if !slot.marks.has(Marks::QUEUED) {
-            slot.marks.set(Marks::QUEUED);
-            self.run_queue.push_back(index as u32);
+        if let Some(slot) = self.table.get_mut(index) {
+            slot.queue_run(index, &mut self.run_queue);
         }
     }
 
     /// Queues a slot to be written to, unless its socket takes nothing.
     #[inline]
     pub(super) fn queue_flush(&mut self, index: usize) {
-        let Some(slot) = self.table.get_mut(index) else { return };
-        if !slot.marks.has(Marks::FLUSHING) && !slot.marks.has(Marks::WRITE_BLOCKED) {
-            slot.marks.set(Marks::FLUSHING);
-            self.flush_queue.push_back(index as u32);
+        if let Some(slot) = self.table.get_mut(index) {
+            slot.queue_flush(index, &mut self.flush_queue);
         }
     }
 

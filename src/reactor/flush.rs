@@ -5,10 +5,10 @@ use std::net::Shutdown;
 
 use socket2::Socket;
 
-use super::event_loop::EventLoop;
-use super::table::Marks;
+use super::event_loop::{EventLoop, Kit};
+use super::table::{Marks, Slot};
 use crate::connection::{Connection, Phase};
-use crate::telemetry::counters::CloseCause;
+use crate::telemetry::counters::{CloseCause, LoopCounters};
 
 /// Slices of one `writev`.
 const SLICES: usize = 32;
@@ -25,17 +25,16 @@ impl EventLoop {
 
     /// Writes what one slot owes, if it waits for that.
     pub(super) fn flush(&mut self, index: usize) {
-        let Some(slot) = self.table.get_mut(index) else { return };
+        let Self { table, kit, counters, .. } = self;
+        let Some(slot) = table.get_mut(index) else { return };
         if !slot.marks.has(Marks::FLUSHING) {
             return;
         }
         slot.marks.clear(Marks::FLUSHING);
-        let before = (slot.conn.outbox_bytes(), slot.conn.inbound_bytes());
-        let written = self.write_all(index);
-        let Some(slot) = self.table.get_mut(index) else { return };
-        match written {
+        let before = slot.heap_bytes();
+        match write_all(slot, kit, counters) {
             Ok(true) => {
-                if slot.conn.flushed(self.kit.tick)
+                if slot.conn.flushed(kit.tick)
                     && let Some(socket) = &slot.socket
                 {
                     // Fails only where the peer is gone already, which reading will tell.
@@ -44,40 +43,16 @@ impl EventLoop {
             }
             Ok(false) => {
                 slot.marks.set(Marks::WRITE_BLOCKED);
-                slot.conn.write_blocked(self.kit.tick);
+                slot.conn.write_blocked(kit.tick);
             }
             Err(_) => slot.conn.failed(CloseCause::SocketError),
         }
-        self.note_memory(index, before);
-        self.after_change(index);
-        self.read_on(index);
-    }
-
-    /// Writes until nothing is owed (`true`) or the socket takes no more (`false`).
-    fn write_all(&mut self, index: usize) -> io::Result<bool> {
-        let Some(slot) = self.table.get_mut(index) else { return Ok(true) };
-        while slot.conn.owes() {
-            let Some(socket) = &mut slot.socket else { return Ok(true) };
-            let (wrote, wanted) = match slot.conn.only_slice() {
-                Some(bytes) => (socket.write(bytes), bytes.len()),
-                None => write_vectored(socket, &slot.conn),
-            };
-            match wrote {
-                Ok(n) => {
-                    self.counters.bytes_out.add(n as u64);
-                    let mut env = self.kit.env(slot.endpoint);
-                    slot.conn.wrote(n, &mut env);
-                    if n < wanted {
-                        // The send buffer is full, and the kernel has noted that we wait for it.
-                        return Ok(false);
-                    }
-                }
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(false),
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                Err(e) => return Err(e),
-            }
+        let (after, goes_on) = (slot.heap_bytes(), slot.conn.goes_on());
+        self.note_memory(before, after);
+        if !goes_on {
+            self.after_change(index);
+            self.read_on(index);
         }
-        Ok(true)
     }
 
     /// Queues a slot to be read from if its phase reads again and there may be something.
@@ -90,6 +65,32 @@ impl EventLoop {
             self.queue_run(index);
         }
     }
+}
+
+/// Writes until nothing is owed (`true`) or the socket takes no more (`false`).
+#[inline]
+fn write_all(slot: &mut Slot, kit: &mut Kit, counters: &LoopCounters) -> io::Result<bool> {
+    while slot.conn.owes() {
+        let Some(socket) = &mut slot.socket else { return Ok(true) };
+        let (wrote, wanted) = match slot.conn.only_slice() {
+            Some(bytes) => (socket.write(bytes), bytes.len()),
+            None => write_vectored(socket, &slot.conn),
+        };
+        match wrote {
+            Ok(n) => {
+                counters.bytes_out.add(n as u64);
+                slot.conn.wrote(n, &mut kit.env(slot.endpoint));
+                if n < wanted {
+                    // The send buffer is full, and the kernel has noted that we wait for it.
+                    return Ok(false);
+                }
+            }
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(true)
 }
 
 /// One `writev` of what is owed; answers also how much that would be.

@@ -7,12 +7,11 @@ use crossbeam_channel::Receiver;
 
 use crate::connection::Sink;
 use crate::id::ConnId;
+use crate::peer::Peer;
 use crate::protocol::MessageKind;
 use crate::routing::EndpointId;
 use crate::telemetry::counters::{DropCause, LoopCounters};
 use crate::worker::{Alarm, Batch, LaneSender, Refused};
-
-use super::table::Peer;
 
 /// Messages above this size keep the memory that they were assembled in instead of being copied.
 const BIG_MESSAGE_BYTES: usize = 32 * 1024;
@@ -187,6 +186,6 @@ impl Sink for BatchSink<'_> {
 impl BatchSink<'_> {
     #[inline]
     fn begin_run(&mut self) {
-        self.batch.begin_run(self.conn, self.endpoint, || self.peer.addr());
+        self.batch.begin_run(self.conn, self.endpoint, self.peer);
     }
 }

@@ -1,7 +1,7 @@
 //! From the first bytes of a connection to an open WebSocket, a page, or a refusal.
 
 use super::event_loop::EventLoop;
-use super::read::Brought;
+use super::read::{Brought, read_socket};
 use super::table::Marks;
 use crate::app::Snapshot;
 use crate::connection::{Phase, Received};
@@ -43,7 +43,9 @@ impl EventLoop {
         let room = 2 * self.kit.snapshot.head_limits.max_header_bytes;
         // One byte at least: what is kept may be over a limit that has come down meanwhile.
         let end = room.max(have + 1).min(self.read_buffer.len());
-        let total = match self.read_socket(index, have, end) {
+        let Self { table, read_buffer, counters, .. } = self;
+        let slot = table.get_mut(index)?;
+        let total = match read_socket(slot, &mut read_buffer[have..end], counters) {
             Brought::Bytes(n) => have + n,
             Brought::Drained => {
                 self.keep_head(index, head);
@@ -109,7 +111,7 @@ impl EventLoop {
         slot.marks.set(Marks::KNOWN);
         let peer = slot.peer;
         let batch = self.gates[gate].batch(self.index, self.now, &self.spare_batches);
-        batch.begin_run(conn, endpoint, || peer.addr());
+        batch.begin_run(conn, endpoint, peer);
         batch.push_admit(&self.read_buffer[..consumed]);
         let head = self.read_buffer[..total].to_vec();
         self.change(index, |conn, _| {

@@ -170,7 +170,7 @@ impl EventLoop {
             let (endpoint, peer) = (slot.endpoint, slot.peer);
             let gate = self.gate_of(index);
             let batch = self.gates[gate].batch(self.index, self.now, &self.spare_batches);
-            batch.begin_run(conn, endpoint, || peer.addr());
+            batch.begin_run(conn, endpoint, peer);
             batch.push_accept(*accept);
             return;
         }

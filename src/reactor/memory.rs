@@ -41,24 +41,25 @@ impl EventLoop {
         act: impl FnOnce(&mut Connection, &mut Env<'_>) -> R,
     ) -> Option<R> {
         let slot = self.table.get_mut(index)?;
-        let before = (slot.conn.outbox_bytes(), slot.conn.inbound_bytes());
+        let before = slot.heap_bytes();
         let mut env = self.kit.env(slot.endpoint);
         let result = act(&mut slot.conn, &mut env);
-        let (oldest, replaced) = slot.conn.take_dropped();
-        self.count_drop(DropCause::DropOldest, oldest);
-        self.count_drop(DropCause::KeepLatest, replaced);
-        self.note_memory(index, before);
+        let dropped = slot.conn.take_dropped();
+        let after = slot.heap_bytes();
+        self.note_memory(before, after);
+        if let Some((oldest, replaced)) = dropped {
+            self.count_drop(DropCause::DropOldest, oldest);
+            self.count_drop(DropCause::KeepLatest, replaced);
+        }
         self.after_change(index);
         Some(result)
     }
 
     /// Carries a change of one connection's memory into the count.
     #[inline]
-    pub(super) fn note_memory(&mut self, index: usize, before: (usize, usize)) {
-        let Some(slot) = self.table.get_mut(index) else { return };
-        let (outbox, inbound) = (slot.conn.outbox_bytes(), slot.conn.inbound_bytes());
-        self.note_memory_of(Component::Outbox, before.0, outbox);
-        self.note_memory_of(Component::Inbound, before.1, inbound);
+    pub(super) fn note_memory(&mut self, before: (usize, usize), after: (usize, usize)) {
+        self.note_memory_of(Component::Outbox, before.0, after.0);
+        self.note_memory_of(Component::Inbound, before.1, after.1);
     }
 
     #[inline]

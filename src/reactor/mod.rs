@@ -27,4 +27,4 @@ mod topics;
 pub use accept::{Acceptor, bind_listeners};
 pub use event_loop::{EventLoop, LoopParts, Routing, WAKER};
 pub use fd_table::{HandOver, leave_shared_table};
-pub use table::{Marks, Peer, Slot, Table};
+pub use table::{Marks, Slot, Table};

@@ -4,9 +4,9 @@ use std::io::{self, Read as _};
 
 use super::event_loop::EventLoop;
 use super::gate::BatchSink;
-use super::table::Marks;
+use super::table::{Marks, Slot};
 use crate::connection::{Phase, Received};
-use crate::telemetry::counters::CloseCause;
+use crate::telemetry::counters::{CloseCause, LoopCounters};
 
 /// What a read brought.
 pub(super) enum Brought {
@@ -67,12 +67,12 @@ impl EventLoop {
 
     /// One read and what follows from it. `None`: there is nothing more to read for now.
     fn read_once(&mut self, index: usize, gate: usize) -> Option<usize> {
-        let slot = self.table.get_mut(index)?;
+        let Self { table, read_buffer, counters, .. } = self;
+        let slot = table.get_mut(index)?;
         if slot.conn.phase() == Phase::Handshake {
             return self.read_head(index);
         }
-        let room = self.read_buffer.len();
-        let n = match self.read_socket(index, 0, room) {
+        let n = match read_socket(slot, read_buffer, counters) {
             Brought::Bytes(n) => n,
             Brought::Drained => return None,
             Brought::Eof => {
@@ -93,35 +93,6 @@ impl EventLoop {
         (go_on && slot.marks.has(Marks::READABLE)).then_some(n)
     }
 
-    /// Reads into the shared buffer at `at`, at most to `end`. Clears the slot's readiness where
-    /// the socket is drained.
-    pub(super) fn read_socket(&mut self, index: usize, at: usize, end: usize) -> Brought {
-        let Some(slot) = self.table.get_mut(index) else { return Brought::Drained };
-        let Some(socket) = &mut slot.socket else { return Brought::Drained };
-        let buffer = &mut self.read_buffer[at..end];
-        loop {
-            match socket.read(buffer) {
-                Ok(0) => return Brought::Eof,
-                Ok(n) => {
-                    // A short read has drained the socket, unless the event said that an end or
-                    // an error is behind the data: that is seen only by reading on.
-                    if n < buffer.len() && !slot.marks.has(Marks::HANGUP) {
-                        slot.marks.clear(Marks::READABLE);
-                    }
-                    self.counters.bytes_in.add(n as u64);
-                    return Brought::Bytes(n);
-                }
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
-                    slot.marks.clear(Marks::READABLE);
-                    slot.marks.clear(Marks::HANGUP);
-                    return Brought::Drained;
-                }
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                Err(_) => return Brought::Failed,
-            }
-        }
-    }
-
     /// Hands `read_buffer[from..to]` to the connection; its messages go into the gate's batch.
     pub(super) fn receive(
         &mut self,
@@ -130,9 +101,8 @@ impl EventLoop {
         from: usize,
         to: usize,
     ) -> Received {
-        let conn = self.table.id(index);
-        let Some(slot) = self.table.get_mut(index) else { return Received::Stop };
-        let before = (slot.conn.outbox_bytes(), slot.conn.inbound_bytes());
+        let Some((slot, conn)) = self.table.get_with_id(index) else { return Received::Stop };
+        let before = slot.heap_bytes();
         let batch = self.gates[gate].batch(self.index, self.now, &self.spare_batches);
         let messages = batch.messages();
         let mut sink = BatchSink {
@@ -147,7 +117,8 @@ impl EventLoop {
         if sink.batch.messages() != messages {
             slot.marks.set(Marks::KNOWN);
         }
-        self.note_memory(index, before);
+        let after = slot.heap_bytes();
+        self.note_memory(before, after);
         received
     }
 
@@ -192,5 +163,32 @@ impl EventLoop {
         self.counters.paused.sub(1);
         self.rearm(index);
         self.queue_run(index);
+    }
+}
+
+/// Reads into `buffer` once. Clears the slot's readiness where the socket is drained.
+#[inline]
+pub(super) fn read_socket(slot: &mut Slot, buffer: &mut [u8], counters: &LoopCounters) -> Brought {
+    let Some(socket) = &mut slot.socket else { return Brought::Drained };
+    loop {
+        match socket.read(buffer) {
+            Ok(0) => return Brought::Eof,
+            Ok(n) => {
+                // A short read has drained the socket, unless the event said that an end or
+                // an error is behind the data: that is seen only by reading on.
+                if n < buffer.len() && !slot.marks.has(Marks::HANGUP) {
+                    slot.marks.clear(Marks::READABLE);
+                }
+                counters.bytes_in.add(n as u64);
+                return Brought::Bytes(n);
+            }
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                slot.marks.clear(Marks::READABLE);
+                slot.marks.clear(Marks::HANGUP);
+                return Brought::Drained;
+            }
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(_) => return Brought::Failed,
+        }
     }
 }

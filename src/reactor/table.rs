@@ -1,13 +1,14 @@
 //! A loop's connections: one slab of slots, and dense columns beside it.
 
+use std::collections::VecDeque;
 use std::marker::PhantomData;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use slab::Slab;
 use socket2::Socket;
 
 use crate::connection::{Connection, Tick};
 use crate::id::{ConnId, GENERATION_BITS};
+use crate::peer::Peer;
 use crate::routing::EndpointId;
 
 /// One connection: its socket, its state, and what the loop notes of it.
@@ -60,11 +61,18 @@ impl Marks {
     /// Accepted over the maximum, only to be told so.
     pub const SURPLUS: Self = Self(1 << 9);
 
+    const FLUSHING_OR_BLOCKED: Self = Self(Self::FLUSHING.0 | Self::WRITE_BLOCKED.0);
+
     /// Whether all bits of `mark` are set.
     #[inline]
     #[must_use]
     pub const fn has(self, mark: Self) -> bool {
         self.0 & mark.0 == mark.0
+    }
+
+    #[inline]
+    const fn has_any(self, marks: Self) -> bool {
+        self.0 & marks.0 != 0
     }
 
     /// Whether the loop has something to do for the socket that it has not got to yet.
@@ -87,29 +95,29 @@ impl Marks {
     }
 }
 
-/// The other end of a socket, in 20 bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Peer {
-    ip: [u8; 16],
-    port: u16,
-}
-
-impl From<SocketAddr> for Peer {
-    fn from(addr: SocketAddr) -> Self {
-        let ip = match addr.ip() {
-            IpAddr::V4(ip) => ip.to_ipv6_mapped(),
-            IpAddr::V6(ip) => ip,
-        };
-        Self { ip: ip.octets(), port: addr.port() }
-    }
-}
-
-impl Peer {
-    /// As an address; IPv4 as such.
+impl Slot {
+    /// Queues the slot at `index` to be read from.
     #[inline]
-    #[must_use]
-    pub fn addr(&self) -> SocketAddr {
-        SocketAddr::new(Ipv6Addr::from(self.ip).to_canonical(), self.port)
+    pub(super) fn queue_run(&mut self, index: usize, queue: &mut VecDeque<u32>) {
+        if !self.marks.has(Marks::QUEUED) {
+            self.marks.set(Marks::QUEUED);
+            queue.push_back(index as u32);
+        }
+    }
+
+    /// Queues the slot at `index` to be written to, unless its socket takes nothing.
+    #[inline]
+    pub(super) fn queue_flush(&mut self, index: usize, queue: &mut VecDeque<u32>) {
+        if !self.marks.has_any(Marks::FLUSHING_OR_BLOCKED) {
+            self.marks.set(Marks::FLUSHING);
+            queue.push_back(index as u32);
+        }
+    }
+
+    /// Bytes of memory that its connection holds: (outbox, inbound).
+    #[inline]
+    pub(super) fn heap_bytes(&self) -> (usize, usize) {
+        (self.conn.outbox_bytes(), self.conn.inbound_bytes())
     }
 }
 
@@ -182,6 +190,13 @@ impl Table {
     #[inline]
     pub fn get_mut(&mut self, index: usize) -> Option<&mut Slot> {
         self.slots.get_mut(index)
+    }
+
+    /// The slot at an index that is in use, and the id of its connection.
+    #[inline]
+    pub fn get_with_id(&mut self, index: usize) -> Option<(&mut Slot, ConnId)> {
+        let slot = self.slots.get_mut(index)?;
+        Some((slot, ConnId::new(self.loop_index, self.generations[index], index)))
     }
 
     /// The id of the connection in a slot.
@@ -263,6 +278,8 @@ impl Table {
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+
     use super::*;
 
     fn slot() -> Slot {
@@ -312,13 +329,5 @@ mod tests {
         due.clear();
         assert_eq!(table.sweep(9, &mut due), 1000);
         assert_eq!(due, [7, 130]);
-    }
-
-    #[test]
-    fn addresses_come_back() {
-        for text in ["1.2.3.4:5", "[::1]:80", "[2001:db8::7]:65535"] {
-            let addr: SocketAddr = text.parse().unwrap();
-            assert_eq!(Peer::from(addr).addr(), addr);
-        }
     }
 }

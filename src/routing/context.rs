@@ -13,6 +13,7 @@ use crate::channels::{Answer, OwnedBody, Publish, ReplyTo, RoomWork, Settles, Th
 use crate::dialect::{Body, ErrorAnswer};
 use crate::id::ConnId;
 use crate::limits::{ROOM_NAME_MAX, ROOMS_PER_CONNECTION_MAX};
+use crate::peer::Peer;
 use crate::public_id::PublicId;
 use crate::worker::{Outgoing, Post, PostItem};
 
@@ -50,7 +51,18 @@ pub(crate) struct Effects {
 }
 
 impl Effects {
+    /// Whether there is nothing to carry out but, perhaps, an answer that is out already.
+    #[inline]
+    pub(crate) fn is_plain(&self) -> bool {
+        self.rooms.is_empty() && self.held.is_none() && self.later.is_none() && !self.report
+    }
+
+    #[inline]
     pub(crate) fn clear(&mut self) {
+        if self.is_plain() {
+            self.replied = false;
+            return;
+        }
         self.rooms.clear();
         self.held = None;
         (self.report, self.replied, self.later) = (false, false, None);
@@ -70,7 +82,7 @@ pub(crate) struct Parts<'a> {
 #[derive(Debug)]
 pub struct Context<'a> {
     pub(crate) conn: ConnId,
-    pub(crate) peer: SocketAddr,
+    pub(crate) peer: Peer,
     pub(crate) endpoint_id: EndpointId,
     pub(crate) endpoint: &'a Endpoint,
     pub(crate) correlation: Option<&'a [u8]>,
@@ -93,7 +105,7 @@ impl Context<'_> {
     /// The other end of its socket.
     #[must_use]
     pub fn peer(&self) -> SocketAddr {
-        self.peer
+        self.peer.addr()
     }
 
     /// Who it is, if `on_connect` said so.

@@ -1,10 +1,10 @@
 //! What a loop hands to a shard: one arena of message bytes, and who sent which range of it.
 
-use std::net::SocketAddr;
 use std::ops::Range;
 use std::time::Instant;
 
 use crate::id::ConnId;
+use crate::peer::Peer;
 use crate::protocol::MessageKind;
 use crate::routing::{Accept, EndpointId};
 use crate::telemetry::counters::CloseCause;
@@ -39,7 +39,7 @@ pub struct Run {
     /// The endpoint that it is connected to.
     pub endpoint: EndpointId,
     /// The other end of its socket.
-    pub peer: SocketAddr,
+    pub peer: Peer,
     first: u32,
     count: u32,
 }
@@ -128,16 +128,10 @@ impl Batch {
 
     /// Begins a run of `conn`, unless the last one is its own already.
     #[inline]
-    pub fn begin_run(
-        &mut self,
-        conn: ConnId,
-        endpoint: EndpointId,
-        peer: impl FnOnce() -> SocketAddr,
-    ) {
+    pub fn begin_run(&mut self, conn: ConnId, endpoint: EndpointId, peer: Peer) {
         if self.runs.last().is_some_and(|run| run.conn == conn) {
             return;
         }
-        let peer = peer();
         self.runs.push(Run { conn, endpoint, peer, first: self.items.len() as u32, count: 0 });
     }
 

@@ -298,7 +298,7 @@ impl Shard {
         let connect = ConnectRequest {
             path: request.path(),
             query: request.query(),
-            peer: run.peer,
+            peer: run.peer.addr(),
             conn: run.conn,
             request: &request,
         };
@@ -364,6 +364,15 @@ fn finish_message(mut ctx: Context<'_>, gateway: &Gateway) {
     if wants_answer && !ctx.parts.effects.replied && ctx.parts.effects.later.is_none() {
         ctx.answer(Ok(Body::Json("null")));
     }
+    if ctx.parts.effects.is_plain() {
+        return ctx.parts.out.post(ctx.conn.loop_index()).settle(ctx.conn, 1);
+    }
+    finish_effects(ctx, gateway);
+}
+
+/// Sends on the room work of a message, with the answer that waits for it.
+#[inline(never)]
+fn finish_effects(ctx: Context<'_>, gateway: &Gateway) {
     let held = ctx.parts.effects.held.take();
     let report = std::mem::take(&mut ctx.parts.effects.report);
     let mut rooms = std::mem::take(&mut ctx.parts.effects.rooms);

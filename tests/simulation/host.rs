@@ -346,7 +346,7 @@ impl Host {
 
     /// What the loop does after every change; and what is noted of it.
     fn changed(&mut self) -> Result<(), String> {
-        let (oldest, replaced) = self.conn.take_dropped();
+        let (oldest, replaced) = self.conn.take_dropped().unwrap_or_default();
         self.dropped += (oldest + replaced) as usize;
         let (before, now) = (self.phase, self.conn.phase());
         self.phase = now;

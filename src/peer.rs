@@ -1,0 +1,42 @@
+//! The other end of a connection, small enough for every slot and every batch.
+
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+
+/// The other end of a socket, in 18 bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Peer {
+    ip: [u8; 16],
+    port: u16,
+}
+
+impl From<SocketAddr> for Peer {
+    fn from(addr: SocketAddr) -> Self {
+        let ip = match addr.ip() {
+            IpAddr::V4(ip) => ip.to_ipv6_mapped(),
+            IpAddr::V6(ip) => ip,
+        };
+        Self { ip: ip.octets(), port: addr.port() }
+    }
+}
+
+impl Peer {
+    /// As an address; IPv4 as such.
+    #[inline]
+    #[must_use]
+    pub fn addr(&self) -> SocketAddr {
+        SocketAddr::new(Ipv6Addr::from(self.ip).to_canonical(), self.port)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_come_back() {
+        for text in ["1.2.3.4:5", "[::1]:80", "[2001:db8::7]:65535"] {
+            let addr: SocketAddr = text.parse().unwrap();
+            assert_eq!(Peer::from(addr).addr(), addr);
+        }
+    }
+}
