@@ -70,13 +70,25 @@ impl ConnId {
         Self(bits)
     }
 
-    /// Which of `shards` shards serves this connection, for all its life.
+    /// Which of `shards` shards serves this connection, for all its life, where there are `loops`
+    /// loops.
+    ///
+    /// Each shard gets as many connections as any other. Where that can be had with fewer shards
+    /// to a loop, it is: what a loop's turn has read then makes fewer and larger batches, each of
+    /// which costs a send and maybe a wake.
     #[inline]
     #[must_use]
-    pub const fn shard(self, shards: usize) -> usize {
-        // Slots are handed out from the bottom, so their low bits spread evenly by themselves;
-        // the loop is added so that slot 0 of every loop is not one shard's.
-        (self.slot() + self.loop_index()) % shards
+    pub const fn shard(self, shards: usize, loops: usize) -> usize {
+        let (slot, index) = (self.slot(), self.loop_index());
+        if loops.is_multiple_of(shards) {
+            index % shards
+        } else if shards.is_multiple_of(loops) {
+            // Slots are handed out from the bottom, so they spread evenly by themselves.
+            index + slot % (shards / loops) * loops
+        } else {
+            // The loop is added so that slot 0 of every loop is not one shard's.
+            (slot + index) % shards
+        }
     }
 }
 
@@ -89,6 +101,30 @@ impl fmt::Debug for ConnId {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn shards_have_equal_parts() {
+        for (loops, shards) in [(1, 1), (1, 4), (2, 1), (2, 2), (2, 4), (4, 2), (3, 2), (2, 3)] {
+            let mut served = vec![0; shards];
+            for n in 0..loops * shards * 12 {
+                let conn = ConnId::new(n % loops, 0, n / loops);
+                served[conn.shard(shards, loops)] += 1;
+            }
+            assert_eq!(served, vec![loops * 12; shards], "{loops} loops, {shards} shards");
+        }
+    }
+
+    #[test]
+    fn a_loop_has_no_more_shards_than_it_needs() {
+        let shards_of = |index: usize, shards, loops| {
+            let all = (0..100).map(|slot| ConnId::new(index, 0, slot).shard(shards, loops));
+            all.collect::<std::collections::BTreeSet<_>>().len()
+        };
+        assert_eq!(shards_of(0, 2, 2), 1);
+        assert_eq!(shards_of(3, 2, 4), 1);
+        assert_eq!(shards_of(1, 4, 2), 2);
+        assert_eq!(shards_of(0, 3, 2), 3);
+    }
 
     #[test]
     fn parts_come_back() {

@@ -426,7 +426,9 @@ impl EventLoop {
     #[inline]
     pub(super) fn gate_of(&self, index: usize) -> usize {
         match &self.routing {
-            Routing::Pool(lanes) => self.table.id(index).shard(lanes.len()),
+            Routing::Pool(lanes) => {
+                self.table.id(index).shard(lanes.len(), self.shared.loads.len())
+            }
             Routing::Inline(_) => 0,
         }
     }
