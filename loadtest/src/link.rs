@@ -25,8 +25,9 @@ pub(crate) trait Driver {
     /// The work goes from `from` to `until`.
     fn begin(&mut self, table: &mut Table<Self::Client>, from: Nanos, until: Nanos);
 
-    /// The opening handshake of a connection is done, in the ramp or later. An error ends it.
-    fn opened(&mut self, _: &mut Link<'_, Self::Client>) -> Result<(), Trouble> {
+    /// The opening handshake of a connection is done, in the ramp or later; it took so long since
+    /// the connect, or since that was due. An error ends the connection.
+    fn opened(&mut self, _: &mut Link<'_, Self::Client>, _: Nanos) -> Result<(), Trouble> {
         Ok(())
     }
 

@@ -205,9 +205,9 @@ impl<C: Default> Table<C> {
             return;
         }
         let now = self.clock.now();
-        let result = self.handshake(key, readiness, now).and_then(|(readiness, opened)| {
+        let result = self.handshake(key, readiness, now).and_then(|(readiness, took)| {
             self.visit(key, readiness, now, |link| {
-                let ended = if opened { driver.opened(link) } else { Ok(()) };
+                let ended = took.map_or(Ok(()), |took| driver.opened(link, took));
                 let ended = ended.and_then(|()| pump_messages(link, driver));
                 // What ended the connection says more than that it cannot be written any more.
                 ended.and(link.flush())
@@ -298,30 +298,31 @@ impl<C: Default> Table<C> {
     }
 
     /// Drives the opening handshake, if that is where the connection is. Returns what there may
-    /// still be to read, and whether the handshake was done just now.
+    /// still be to read, and how long the handshake took if it was done just now.
     fn handshake(
         &mut self,
         key: usize,
         readiness: Readiness,
         now: Nanos,
-    ) -> Result<(Readiness, bool), Trouble> {
+    ) -> Result<(Readiness, Option<Nanos>), Trouble> {
         let conn = &mut self.conns[key];
-        let Codec::Handshake(handshake) = &mut conn.codec else { return Ok((readiness, false)) };
+        let Codec::Handshake(handshake) = &mut conn.codec else { return Ok((readiness, None)) };
         let mut wire = Wire::new(&mut conn.socket, &mut self.scratch, readiness, self.clock, now);
         let result = exchange(handshake, &mut wire);
         let (now, readiness) = (wire.now, wire.readiness());
         self.tally.bytes_in += wire.bytes_in;
         self.tally.bytes_out += wire.bytes_out;
-        let Some(tail) = result? else { return Ok((Readiness::Nothing, false)) };
+        let Some(tail) = result? else { return Ok((Readiness::Nothing, None)) };
         conn.codec = Codec::Frames(context(tail, self.setup.read_buffer));
         conn.phase = Phase::Open;
         self.waits[key].pending = None;
         self.connecting -= 1;
         self.tally.connected += 1;
         self.tally.open += 1;
-        self.tally.handshake.record(now.saturating_sub(conn.since));
+        let took = now.saturating_sub(conn.since);
+        self.tally.handshake.record(took);
         conn.since = now;
-        Ok((readiness, true))
+        Ok((readiness, Some(took)))
     }
 
     /// Borrows a connection behind its handshake as a link, and counts what passes over it.
