@@ -74,6 +74,8 @@ pub(crate) struct Ended<'a, C> {
     pub(crate) phase: Phase,
     /// Why it is gone: behind both Closes usually [`Trouble::Eof`]. `None`: the command dropped it.
     pub(crate) trouble: Option<&'a Trouble>,
+    /// When it was.
+    pub(crate) at: Nanos,
     /// Since its handshake was done, or since the connect if it never was.
     pub(crate) lived: Nanos,
 }
@@ -151,8 +153,15 @@ impl<C> Link<'_, C> {
         self.wire.leave_rest();
     }
 
+    /// Begins to close the connection, from within an event or a turn.
+    pub(crate) fn begin_close(&mut self) -> Result<(), Trouble> {
+        *self.phase = Phase::Closing;
+        self.await_for(Waiting::Close);
+        self.close()
+    }
+
     /// Begins the closing handshake.
-    pub(crate) fn close(&mut self) -> Result<(), Trouble> {
+    fn close(&mut self) -> Result<(), Trouble> {
         let frame = CloseFrame { code: 1000.into(), reason: "".into() };
         match self.context.close(&mut self.wire, Some(frame)) {
             Err(error) if would_block(&error) => Ok(()),

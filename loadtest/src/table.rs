@@ -10,6 +10,8 @@
 //! - A connection that is not read is ended when an event says that the peer is gone, and is read to
 //!   its end once it is resumed or closed.
 
+mod drip;
+
 use std::{
     io::{ErrorKind, Write as _},
     sync::Arc,
@@ -88,6 +90,8 @@ pub(crate) enum Phase {
     Closing,
     /// Both Closes are through; the server should end the stream (RFC 6455, section 7.1.1).
     Closed,
+    /// A request comes by drips ([`drip`]); neither counted nor closed like the others.
+    Dripping,
 }
 
 /// How a client leaves that does not close.
@@ -155,8 +159,11 @@ impl<C: Default> Table<C> {
         driver: &mut impl Driver<Client = C>,
     ) {
         self.tally.attempted += 1;
+        let handshake = Handshake::new(&self.setup.target);
         let opened = open(self.setup.target.address, self.setup.source(index));
-        let key = match opened.and_then(|socket| self.insert(socket, index, since)) {
+        let key = match opened
+            .and_then(|socket| self.insert(socket, index, since, handshake, Phase::Opening))
+        {
             Ok(key) => key,
             Err(error) => return self.unopened(index, Trouble::from_io(&error), driver),
         };
@@ -170,14 +177,22 @@ impl<C: Default> Table<C> {
     /// There is not even a socket.
     fn unopened(&mut self, index: u32, trouble: Trouble, driver: &mut impl Driver<Client = C>) {
         let (client, phase) = (&C::default(), Phase::Opening);
-        let ended = Ended { index, client, phase, trouble: Some(&trouble), lived: 0 };
+        let at = self.clock.now();
+        let ended = Ended { index, client, phase, trouble: Some(&trouble), at, lived: 0 };
         driver.ended(&ended, &mut self.tally);
         count(&mut self.tally.refused, trouble);
     }
 
-    fn insert(&mut self, socket: TcpStream, index: u32, since: Nanos) -> std::io::Result<usize> {
-        let codec = Codec::Handshake(Box::new(Handshake::new(&self.setup.target)));
-        let (phase, paused, client) = (Phase::Opening, false, C::default());
+    fn insert(
+        &mut self,
+        socket: TcpStream,
+        index: u32,
+        since: Nanos,
+        handshake: Handshake,
+        phase: Phase,
+    ) -> std::io::Result<usize> {
+        let codec = Codec::Handshake(Box::new(handshake));
+        let (paused, client) = (false, C::default());
         let key = self.conns.insert(Conn { socket, index, since, codec, phase, paused, client });
         let interest = Interest::READABLE | Interest::WRITABLE;
         let socket = &mut self.conns[key].socket;
@@ -188,7 +203,7 @@ impl<C: Default> Table<C> {
         if key == self.waits.len() {
             self.waits.push(Wait::default());
         }
-        self.connecting += 1;
+        self.connecting += u32::from(phase == Phase::Opening);
         Ok(key)
     }
 
@@ -253,16 +268,11 @@ impl<C: Default> Table<C> {
 
     /// Begins to close a connection, if it is open.
     pub(crate) fn close(&mut self, key: usize, driver: &mut impl Driver<Client = C>) {
-        let Some(conn) = self.conns.get_mut(key) else { return };
-        if conn.phase != Phase::Open {
+        if self.conns.get(key).is_none_or(|conn| conn.phase != Phase::Open) {
             return;
         }
-        conn.phase = Phase::Closing;
         let now = self.clock.now();
-        let result = self.visit(key, Readiness::Nothing, now, |link| {
-            link.await_for(Waiting::Close);
-            link.close()
-        });
+        let result = self.visit(key, Readiness::Nothing, now, |link| link.begin_close());
         match result {
             // The peer's Close must be read.
             Ok(()) => self.resume(key, driver),
@@ -275,7 +285,7 @@ impl<C: Default> Table<C> {
         let Some(conn) = self.remove(key) else { return };
         // Where it cannot be, the stream ends in the other way, which only costs a port for a while.
         let _ = (how == Abort::Reset).then(|| end_by_reset(&conn.socket));
-        self.tally.aborted += 1;
+        self.tally.aborted += u64::from(conn.phase != Phase::Dripping);
         let now = self.clock.now();
         driver.ended(&conn.ended(None, now), &mut self.tally);
     }
@@ -313,6 +323,9 @@ impl<C: Default> Table<C> {
         self.tally.bytes_in += wire.bytes_in;
         self.tally.bytes_out += wire.bytes_out;
         let Some(tail) = result? else { return Ok((Readiness::Nothing, None)) };
+        if conn.phase == Phase::Dripping {
+            return Err(Trouble::BadHandshake("101 to half a request"));
+        }
         conn.codec = Codec::Frames(context(tail, self.setup.read_buffer));
         conn.phase = Phase::Open;
         self.waits[key].pending = None;
@@ -372,6 +385,7 @@ impl<C: Default> Table<C> {
             Phase::Open if foreseen => &mut self.tally.foreseen,
             Phase::Open => &mut self.tally.lost,
             Phase::Closing => &mut self.tally.unclosed,
+            Phase::Dripping => return,
             Phase::Closed => {
                 self.tally.left_open += u64::from(trouble == Trouble::Timeout(Waiting::End));
                 return;
@@ -386,6 +400,7 @@ impl<C: Default> Table<C> {
         self.waits[key].pending = None;
         match conn.phase {
             Phase::Opening => self.connecting -= 1,
+            Phase::Dripping => {}
             _ => self.tally.open -= 1,
         }
         Some(conn)
@@ -393,10 +408,10 @@ impl<C: Default> Table<C> {
 }
 
 impl<C> Conn<C> {
-    fn ended<'a>(&'a self, trouble: Option<&'a Trouble>, now: Nanos) -> Ended<'a, C> {
+    fn ended<'a>(&'a self, trouble: Option<&'a Trouble>, at: Nanos) -> Ended<'a, C> {
         let Self { index, client, phase, since, .. } = self;
-        let (index, phase, lived) = (*index, *phase, now.saturating_sub(*since));
-        Ended { index, client, phase, trouble, lived }
+        let (index, phase, lived) = (*index, *phase, at.saturating_sub(*since));
+        Ended { index, client, phase, trouble, at, lived }
     }
 }
 

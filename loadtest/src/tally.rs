@@ -3,7 +3,9 @@
 use hdrhistogram::Histogram;
 
 use crate::{
+    churn,
     clock::Nanos,
+    slow_handshake, storm_counts,
     trouble::{Kinds, merge},
 };
 
@@ -69,6 +71,12 @@ pub(crate) struct Tally {
     pub(crate) answer: Latency,
     /// From when a message was due to when it was sent: the generator's own part.
     pub(crate) lag: Latency,
+    /// Of `churn`.
+    pub(crate) churn: churn::Counts,
+    /// Of `storm`.
+    pub(crate) storm: storm_counts::Counts,
+    /// Of `slow-handshake`.
+    pub(crate) slow_handshake: slow_handshake::Counts,
 }
 
 impl Tally {
@@ -100,13 +108,16 @@ impl Tally {
         self.ping.merge(&other.ping);
         self.answer.merge(&other.answer);
         self.lag.merge(&other.lag);
+        self.churn.merge(&other.churn);
+        self.storm.merge(&other.storm);
+        self.slow_handshake.merge(&other.slow_handshake);
     }
 
     /// Things that went wrong, of all kinds.
     pub(crate) fn errors(&self) -> u64 {
         let kinds = [&self.refused, &self.lost, &self.wrong, &self.unclosed];
         let counted: u64 = kinds.iter().flat_map(|kinds| kinds.values()).sum();
-        counted + self.unanswered + self.unsent
+        counted + self.unanswered + self.unsent + self.slow_handshake.errors()
     }
 }
 
@@ -136,7 +147,8 @@ impl Latency {
         self.0.mean() / 1000.0
     }
 
-    fn merge(&mut self, other: &Self) {
+    /// Adds others.
+    pub(crate) fn merge(&mut self, other: &Self) {
         self.0.add(&other.0).expect("a growing histogram takes every value");
     }
 }

@@ -1,8 +1,11 @@
 //! The results: as text for people, as JSON for programs. What each command adds stands in a file
 //! of its own.
 
+pub(crate) mod churn;
 pub(crate) mod connect;
 pub(crate) mod echo;
+pub(crate) mod slow_handshake;
+pub(crate) mod storm;
 
 use std::{collections::BTreeMap, fmt};
 
