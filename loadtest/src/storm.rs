@@ -246,7 +246,7 @@ impl Storm {
             if self.missing == 0 {
                 return self.all_back(table);
             }
-            let Some(Reverse((at, place))) = self.returning.peek().copied() else { return None };
+            let Reverse((at, place)) = self.returning.peek().copied()?;
             if at > now {
                 return Some(at);
             }
