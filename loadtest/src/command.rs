@@ -1,5 +1,7 @@
 //! From arguments to a run to a verdict.
 
+mod conns;
+
 use std::{
     fs::{self, File},
     io::{self, Write as _},
@@ -31,6 +33,9 @@ pub(crate) fn execute(cli: &Cli) -> Result<bool, String> {
     match &cli.command {
         Command::Connect(args) => connect(args),
         Command::Echo(args) => echo(args),
+        Command::Churn(args) => conns::churn(args),
+        Command::Storm(args) => conns::storm(args),
+        Command::SlowHandshake(args) => conns::slow_handshake(args),
     }
 }
 

@@ -34,6 +34,8 @@ const TICK: Duration = Duration::from_millis(50);
 const SWEEP: Nanos = 100 * MILLI;
 /// Connects, or closes, in one turn.
 const BATCH: usize = 64;
+/// Events taken up at once. What is due meanwhile waits for them, and the wait counts as latency.
+const EVENTS: usize = 128;
 /// The token of the timer.
 const TIMER: Token = Token(usize::MAX);
 
@@ -103,7 +105,7 @@ impl<D: Driver> EventLoop<D> {
 
     /// Runs to the end of all its connections.
     pub(crate) fn run(mut self) -> io::Result<Tally> {
-        let mut events = Events::with_capacity(1024);
+        let mut events = Events::with_capacity(EVENTS);
         while !matches!(self.stage, Stage::Done) {
             let next = self.advance();
             self.wait(&mut events, next)?;
@@ -139,7 +141,8 @@ impl<D: Driver> EventLoop<D> {
     fn ramp(&mut self, mut begun: u32, now: Nanos) -> Option<Nanos> {
         let threads = self.setup.plan.threads;
         let share = share(self.setup.connections, threads, self.thread);
-        let at_once = self.setup.max_connecting.div_ceil(threads);
+        // Some threads end their ramp long before others; what they leave is for those.
+        let at_once = self.setup.max_connecting.div_ceil(self.shared.ramping());
         let mut next = None;
         for _ in 0..BATCH {
             if begun == share || self.shared.stopping() || self.table.connecting() >= at_once {
@@ -158,6 +161,7 @@ impl<D: Driver> EventLoop<D> {
         }
         self.stage = Stage::Ramp(begun);
         if (begun == share || self.shared.stopping()) && self.table.connecting() == 0 {
+            self.table.tally.ramped = self.table.tally.connected;
             self.shared.ramped();
             self.stage = Stage::Ready;
         }
@@ -177,7 +181,7 @@ impl<D: Driver> EventLoop<D> {
     }
 
     fn work(&mut self, until: Nanos, now: Nanos) -> Option<Nanos> {
-        if now >= until || self.shared.stopping() {
+        if now >= until || self.driver.done() || self.shared.stopping() {
             self.stage = Stage::Settle;
             return Some(now);
         }
@@ -187,6 +191,8 @@ impl<D: Driver> EventLoop<D> {
 
     fn settle(&mut self) -> Option<Nanos> {
         match self.driver.settle(&mut self.table) {
+            // What opens later than its turn to be closed would stay open.
+            Settled::Yes if self.table.connecting() > 0 => None,
             Settled::Yes => {
                 self.stage = Stage::Close(0);
                 Some(0)

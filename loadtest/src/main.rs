@@ -10,6 +10,7 @@
 //! - What crosses threads is plain data: counters while running, one [`tally::Tally`] at the end.
 //! - Whatever a client sees that it should not is counted by kind, and makes the exit code 1.
 
+mod churn;
 mod cli;
 mod clock;
 mod command;
@@ -20,12 +21,16 @@ mod fdtable;
 mod handshake;
 mod link;
 mod payload;
+mod ping;
 mod plan;
 mod progress;
 mod report;
 mod run;
 mod shared;
+mod slow_handshake;
 mod socket;
+mod storm;
+mod storm_counts;
 mod table;
 mod tally;
 mod target;

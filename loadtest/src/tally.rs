@@ -3,7 +3,9 @@
 use hdrhistogram::Histogram;
 
 use crate::{
+    churn,
     clock::Nanos,
+    slow_handshake, storm_counts,
     trouble::{Kinds, merge},
 };
 
@@ -21,6 +23,8 @@ pub(crate) struct Tally {
     pub(crate) attempted: u64,
     /// Handshakes completed.
     pub(crate) connected: u64,
+    /// Of these, in the ramp.
+    pub(crate) ramped: u64,
     /// Connections open now.
     pub(crate) open: u64,
     /// Pings answered with the right payload.
@@ -29,6 +33,8 @@ pub(crate) struct Tally {
     pub(crate) closed: u64,
     /// Of these, streams that the server did not end within the timeout (RFC 6455, section 7.1.1).
     pub(crate) left_open: u64,
+    /// Connections that the command dropped without a Close.
+    pub(crate) aborted: u64,
     /// Messages sent.
     pub(crate) sent: u64,
     /// Messages received.
@@ -49,18 +55,28 @@ pub(crate) struct Tally {
     pub(crate) refused: Kinds,
     /// Connections lost while they should have been open.
     pub(crate) lost: Kinds,
+    /// Open connections that the peer ended as the command wanted it to.
+    pub(crate) foreseen: Kinds,
     /// Answers that differ from what was sent.
     pub(crate) wrong: Kinds,
     /// Connections whose Close was not answered.
     pub(crate) unclosed: Kinds,
     /// From connect (or when it was due) to the checked answer of the handshake.
     pub(crate) handshake: Latency,
+    /// From our Close to the peer's.
+    pub(crate) close: Latency,
     /// From ping to pong.
     pub(crate) ping: Latency,
     /// From sending (or when it was due) to the answer.
     pub(crate) answer: Latency,
     /// From when a message was due to when it was sent: the generator's own part.
     pub(crate) lag: Latency,
+    /// Of `churn`.
+    pub(crate) churn: churn::Counts,
+    /// Of `storm`.
+    pub(crate) storm: storm_counts::Counts,
+    /// Of `slow-handshake`.
+    pub(crate) slow_handshake: slow_handshake::Counts,
 }
 
 impl Tally {
@@ -68,10 +84,12 @@ impl Tally {
     pub(crate) fn merge(&mut self, other: &Self) {
         self.attempted += other.attempted;
         self.connected += other.connected;
+        self.ramped += other.ramped;
         self.open += other.open;
         self.verified += other.verified;
         self.closed += other.closed;
         self.left_open += other.left_open;
+        self.aborted += other.aborted;
         self.sent += other.sent;
         self.received += other.received;
         self.right += other.right;
@@ -82,19 +100,24 @@ impl Tally {
         self.bytes_out += other.bytes_out;
         merge(&mut self.refused, &other.refused);
         merge(&mut self.lost, &other.lost);
+        merge(&mut self.foreseen, &other.foreseen);
         merge(&mut self.wrong, &other.wrong);
         merge(&mut self.unclosed, &other.unclosed);
         self.handshake.merge(&other.handshake);
+        self.close.merge(&other.close);
         self.ping.merge(&other.ping);
         self.answer.merge(&other.answer);
         self.lag.merge(&other.lag);
+        self.churn.merge(&other.churn);
+        self.storm.merge(&other.storm);
+        self.slow_handshake.merge(&other.slow_handshake);
     }
 
     /// Things that went wrong, of all kinds.
     pub(crate) fn errors(&self) -> u64 {
         let kinds = [&self.refused, &self.lost, &self.wrong, &self.unclosed];
         let counted: u64 = kinds.iter().flat_map(|kinds| kinds.values()).sum();
-        counted + self.unanswered + self.unsent
+        counted + self.unanswered + self.unsent + self.slow_handshake.errors()
     }
 }
 
@@ -124,7 +147,8 @@ impl Latency {
         self.0.mean() / 1000.0
     }
 
-    fn merge(&mut self, other: &Self) {
+    /// Adds others.
+    pub(crate) fn merge(&mut self, other: &Self) {
         self.0.add(&other.0).expect("a growing histogram takes every value");
     }
 }

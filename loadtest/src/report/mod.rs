@@ -1,8 +1,11 @@
 //! The results: as text for people, as JSON for programs. What each command adds stands in a file
 //! of its own.
 
+pub(crate) mod churn;
 pub(crate) mod connect;
 pub(crate) mod echo;
+pub(crate) mod slow_handshake;
+pub(crate) mod storm;
 
 use std::{collections::BTreeMap, fmt};
 
@@ -30,6 +33,16 @@ pub(crate) trait Summary: fmt::Debug {
     /// Takes over what the run counted; `seconds` is how long the work went.
     fn fill(&mut self, tally: &Tally, seconds: f64);
 
+    /// How many connections should have been made and closed, of a run over `connections`.
+    fn expected(&self, _: &Tally, connections: u64) -> Expected {
+        Expected { made: connections, closed: connections }
+    }
+
+    /// How long the work really went, in seconds, if that was not given.
+    fn seconds(&self, _: &Tally) -> Option<f64> {
+        None
+    }
+
     /// Whether the command got what it wanted from every one of `connections`.
     fn is_well(&self, tally: &Tally, connections: u64) -> bool;
 
@@ -38,6 +51,15 @@ pub(crate) trait Summary: fmt::Debug {
 
     /// Its part of the JSON.
     fn json(&self) -> Value;
+}
+
+/// What a run should have come to.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Expected {
+    /// Handshakes completed.
+    pub(crate) made: u64,
+    /// Connections closed by the closing handshake.
+    pub(crate) closed: u64,
 }
 
 impl Serialize for dyn Summary {
@@ -74,8 +96,10 @@ pub(crate) struct Report {
 
 #[derive(Debug, Default, Serialize)]
 struct Connecting {
+    wanted: u64,
     attempted: u64,
     connected: u64,
+    ramped: u64,
     refused: BTreeMap<String, u64>,
     seconds: f64,
     per_second: f64,
@@ -150,8 +174,12 @@ impl Report {
         let tally = &outcome.tally;
         self.interrupted = outcome.interrupted;
         self.total_seconds = seconds(outcome.total);
-        self.connect = Connecting::new(tally, outcome.ramp);
+        let expected = self.work.expected(tally, self.connections.into());
+        self.connect = Connecting::new(tally, outcome.ramp, expected.made);
         self.hold.lost = labels(&tally.lost);
+        if let Some(seconds) = self.work.seconds(tally) {
+            self.hold.seconds = seconds;
+        }
         self.work.fill(tally, self.hold.seconds);
         self.close = Closing {
             clean: tally.closed,
@@ -159,29 +187,33 @@ impl Report {
             left_open_by_server: tally.left_open,
         };
         self.bytes = Bytes { received: tally.bytes_in, sent: tally.bytes_out };
-        self.memory = outcome.resident.map(|(before, after)| Memory::new(before, after, tally));
+        let resident = outcome.resident.filter(|_| tally.ramped > 0);
+        self.memory = resident.map(|(before, after)| Memory::new(before, after, tally));
         self.ok = self.is_well(tally);
     }
 
     fn is_well(&self, tally: &Tally) -> bool {
         let wanted = u64::from(self.connections);
+        let expected = self.work.expected(tally, wanted);
         !self.interrupted
             && tally.errors() == 0
-            && tally.connected == wanted
-            && tally.closed == wanted
+            && tally.connected == expected.made
+            && tally.closed == expected.closed
             && self.work.is_well(tally, wanted)
     }
 }
 
 impl Connecting {
-    fn new(tally: &Tally, ramp: Nanos) -> Self {
+    fn new(tally: &Tally, ramp: Nanos, wanted: u64) -> Self {
         let seconds = seconds(ramp);
         Self {
+            wanted,
             attempted: tally.attempted,
             connected: tally.connected,
+            ramped: tally.ramped,
             refused: labels(&tally.refused),
             seconds,
-            per_second: tally.connected as f64 / seconds.max(1e-9),
+            per_second: tally.ramped as f64 / seconds.max(1e-9),
             handshake_us: Percentiles::new(&tally.handshake),
         }
     }
@@ -192,7 +224,7 @@ impl Memory {
         Self {
             resident_before: before,
             resident_ramped: after,
-            per_connection: after.saturating_sub(before) / tally.connected.max(1),
+            per_connection: after.saturating_sub(before) / tally.ramped.max(1),
         }
     }
 }
@@ -264,14 +296,16 @@ impl fmt::Display for Report {
 impl Report {
     fn show_connect(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let connect = &self.connect;
-        writeln!(
-            f,
-            "  connected    {} of {} in {:.2} s, {} per second",
-            grouped(connect.connected),
-            grouped(self.connections.into()),
-            connect.seconds,
-            grouped(connect.per_second.round() as u64)
-        )?;
+        let (connected, wanted) = (grouped(connect.connected), grouped(connect.wanted));
+        write!(f, "  connected    {connected} of {wanted}")?;
+        if connect.ramped != connect.connected {
+            write!(f, ", {} of them before the work", grouped(connect.ramped))?;
+        }
+        if connect.ramped > 0 {
+            let rate = grouped(connect.per_second.round() as u64);
+            write!(f, " in {:.2} s, {rate} per second", connect.seconds)?;
+        }
+        writeln!(f)?;
         show_kinds(f, &connect.refused)?;
         writeln!(f, "  handshake    {}", connect.handshake_us)
     }

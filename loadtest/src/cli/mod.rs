@@ -1,5 +1,9 @@
 //! The arguments, as given.
 
+mod conns;
+
+pub(crate) use conns::{ChurnArgs, SlowHandshakeArgs, StormArgs, VanishArg};
+
 use std::{net::IpAddr, path::PathBuf, str::FromStr, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
@@ -41,10 +45,19 @@ pub(crate) enum Command {
                       --duration 10s\n  loadtest echo --url ws://127.0.0.1:8080/echo --connections \
                       1000 --size 1KiB --duration 30s --rate 20000 --text --json out.json")]
     Echo(EchoArgs),
+    /// Keep connections open while so many a second leave and new ones take their place.
+    #[command(after_help = conns::CHURN_HELP)]
+    Churn(ChurnArgs),
+    /// Let all vanish and come back at once, and see what those feel who stay.
+    #[command(after_help = conns::STORM_HELP)]
+    Storm(StormArgs),
+    /// Send thousands of requests byte by byte, and see what ordinary clients feel.
+    #[command(after_help = conns::SLOW_HANDSHAKE_HELP)]
+    SlowHandshake(SlowHandshakeArgs),
 }
 
 /// What every command takes.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub(crate) struct Common {
     /// The server, like ws://HOST:PORT/PATH?QUERY; what follows the host may be left out.
     #[arg(long, value_name = "URL")]
