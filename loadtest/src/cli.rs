@@ -1,9 +1,12 @@
 //! The arguments, as given.
 
-use std::{net::IpAddr, path::PathBuf, str::FromStr, time::Duration};
+mod report;
+
+use std::{net::IpAddr, str::FromStr, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
 
+pub(crate) use self::report::{CompareArgs, ReportArgs};
 use crate::plan::Sources;
 
 /// Drives any WebSocket server: opens connections, holds them, verifies them, measures.
@@ -12,7 +15,7 @@ use crate::plan::Sources;
     name = "loadtest",
     version,
     after_help = "Exit codes: 0 all was well; 1 a client saw an error, or a connection was not \
-                  made, verified or closed as it should be; 2 the arguments or the limits of this \
+                  made, verified or closed as it should be, or a --fail-if held; 2 the arguments or the limits of this \
                   host do not allow the run.\n\nThe summary goes to stdout, progress to stderr. \
                   Ctrl-C ends a run early and in order; a second one at once."
 )]
@@ -41,6 +44,8 @@ pub(crate) enum Command {
                       --duration 10s\n  loadtest echo --url ws://127.0.0.1:8080/echo --connections \
                       1000 --size 1KiB --duration 30s --rate 20000 --text --json out.json")]
     Echo(EchoArgs),
+    /// Compare the JSON reports of two runs: every figure of the second relative to the first.
+    Compare(CompareArgs),
 }
 
 /// What every command takes.
@@ -83,9 +88,13 @@ pub(crate) struct Common {
     #[arg(long, value_name = "N", default_value = "1")]
     pub(crate) seed: u64,
 
-    /// Also write the results as JSON to this file.
-    #[arg(long, value_name = "FILE")]
-    pub(crate) json: Option<PathBuf>,
+    /// Start even if a limit of this host would stop the run; what is found is only a warning.
+    #[arg(long)]
+    pub(crate) no_preflight: bool,
+
+    /// What becomes of the results.
+    #[command(flatten)]
+    pub(crate) report: ReportArgs,
 }
 
 /// Arguments of `connect`.

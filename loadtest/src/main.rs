@@ -21,15 +21,18 @@ mod handshake;
 mod link;
 mod payload;
 mod plan;
+mod preflight;
 mod progress;
 mod report;
 mod run;
+mod sampler;
 mod shared;
 mod socket;
 mod table;
 mod tally;
 mod target;
 mod trouble;
+mod watch;
 
 use std::process::ExitCode;
 
