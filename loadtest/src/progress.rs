@@ -166,7 +166,7 @@ mod tests {
         let view = View { stage, row: Some(&row), server: true };
         let shown = line(5, SECOND, SECOND, &none, &none, &view);
         assert_eq!(shown, "   1.0s  verify, open 0 of 5, p99 1.50 ms, errors 0, server 30 MiB");
-        let gone = Row { server: None, ..row };
+        let gone = Row { server: None, ..row.clone() };
         let view = View { row: Some(&gone), ..view };
         assert!(line(5, SECOND, SECOND, &none, &none, &view).ends_with("server gone"));
     }

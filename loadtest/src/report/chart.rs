@@ -102,7 +102,7 @@ impl Chart {
         if width < what.len() as f64 * LETTER + 8.0 {
             return Ok(());
         }
-        let (x, y) = (from + 4.0, TOP + 13.0);
+        let (x, y) = (from + 2.0, TOP - 5.0);
         writeln!(svg, "<text class=\"faint\" x=\"{x:.1}\" y=\"{y:.1}\">{}</text>", escaped(what))
     }
 
@@ -121,10 +121,13 @@ impl Chart {
         for (value, label) in &self.x.ticks {
             let (x, _) = self.place((*value, 0.0));
             let (from, y) = (bottom, bottom + 19.0);
+            // A label at the very end would stick out.
+            let half = label.chars().count() as f64 * LETTER / 2.0;
+            let at = x.min(WIDTH - half - 2.0);
             writeln!(svg, "<path class=\"axis\" d=\"M{x:.1} {from}v4\"/>")?;
             writeln!(
                 svg,
-                "<text class=\"tick mid\" x=\"{x:.1}\" y=\"{y}\">{}</text>",
+                "<text class=\"tick mid\" x=\"{at:.1}\" y=\"{y}\">{}</text>",
                 escaped(label)
             )?;
         }

@@ -48,10 +48,10 @@ mod tests {
         assert_eq!(lines[0], "       Value     Percentile TotalCount 1/(1-Percentile)");
         assert_eq!(lines[1], "");
         assert_eq!(lines[2], "       1.000 0.000000000000          1           1.00");
-        assert!(lines.contains(&"     500.170 0.500000000000        500           2.00"), "{text}");
+        assert!(lines.contains(&"     500.171 0.500000000000        500           2.00"), "{text}");
         let last = lines.iter().rposition(|line| !line.starts_with('#')).unwrap();
         assert_eq!(lines[last], "    1000.342 1.000000000000       1000");
-        assert_eq!(lines[last + 1], "#[Mean    =      500.496, StdDeviation   =      288.675]");
+        assert_eq!(lines[last + 1], "#[Mean    =      500.500, StdDeviation   =      288.675]");
         assert_eq!(lines[last + 2], "#[Max     =     1000.342, Total count    =         1000]");
         assert_eq!(lines[last + 3], "#[Buckets =           20, SubBuckets     =         2048]");
     }

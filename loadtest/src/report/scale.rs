@@ -189,7 +189,7 @@ mod tests {
         );
         assert_eq!(
             labels(&Scale::linear(Unit::Bytes, 200.0 * 1048576.0)),
-            ["0", "40 MiB", "80 MiB", "120 MiB", "160 MiB", "200 MiB"]
+            ["0", "50 MiB", "100 MiB", "150 MiB", "200 MiB"]
         );
         assert_eq!(labels(&Scale::linear(Unit::Micros, 1_100.0))[1], "0.25 ms");
         assert_eq!(Scale::linear(Unit::Count, 0.0).ticks.len(), 6);

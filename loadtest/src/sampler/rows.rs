@@ -119,6 +119,6 @@ mod tests {
         let first = rows.iter().next().unwrap();
         assert_eq!((first.at, first.span, first.sent, first.open), (20, 20, 3, 2));
         let sent: u64 = rows.iter().map(|row| row.sent).sum();
-        assert_eq!(sent, (1..=MAX_ROWS as u64 + 1).sum());
+        assert_eq!(sent, (1..=MAX_ROWS as u64 + 1).sum::<u64>());
     }
 }
