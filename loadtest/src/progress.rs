@@ -14,6 +14,10 @@ use crate::{
 const REWRITE: Nanos = 200 * MILLI;
 /// Clears the line that is rewritten.
 const CLEAR: &str = "\r\x1b[2K";
+/// Cuts what is too long for the terminal: a second line would not be rewritten.
+const NO_WRAP: &str = "\x1b[?7l";
+/// Ends that.
+const WRAP: &str = "\x1b[?7h";
 
 /// Shows the progress of a run on stderr.
 #[derive(Debug)]
@@ -61,7 +65,7 @@ impl Progress {
         let line = line(setup.connections, now, elapsed, &self.shown, &snapshot, view);
         // Progress that cannot be written is not worth failing for.
         let _ = match self.terminal {
-            true => write!(stderr(), "{CLEAR}{line}"),
+            true => write!(stderr(), "{CLEAR}{NO_WRAP}{line}{WRAP}"),
             false => writeln!(stderr(), "{line}"),
         };
         (self.shown_at, self.shown) = (now, snapshot);

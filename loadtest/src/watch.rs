@@ -1,13 +1,17 @@
 //! The main thread while the loops run: it samples, shows progress, and notes how things stood at
 //! the points between the stages.
 
-use std::{fs, time::Duration};
+use std::time::Duration;
 
 use crate::{
-    clock::{Nanos, nanos},
+    clock::{Nanos, due, nanos},
     progress::{Progress, Stage, View},
     run::Outcome,
-    sampler::{Sampler, host::KernelMemory, process::Processes},
+    sampler::{
+        Sampler,
+        host::KernelMemory,
+        process::{Processes, resident_bytes},
+    },
     shared::{Setup, Shared},
     tally::Tally,
 };
@@ -67,7 +71,7 @@ impl<'a> Watch<'a> {
     ) -> Self {
         let usage = server.usage();
         let marks = Marks {
-            own_before: resident_bytes(),
+            own_before: resident_bytes("self"),
             server_before: usage.map(|usage| usage.rss),
             cpu_before: usage.map_or(0, |usage| usage.cpu),
             ..Marks::default()
@@ -85,7 +89,7 @@ impl<'a> Watch<'a> {
         let view = View {
             stage: self.stage(now),
             row: self.sampler.last(),
-            server: self.setup.server_pids.first().is_some(),
+            server: !self.setup.server_pids.is_empty(),
         };
         self.progress.show(self.setup, self.shared, &view);
         let from = self.shared.work_from();
@@ -119,7 +123,7 @@ impl<'a> Watch<'a> {
     fn mark(&mut self) {
         let now = self.shared.clock.now();
         if self.marks.own_ramped.is_none() && self.shared.ramped_at().is_some() {
-            self.marks.own_ramped = resident_bytes();
+            self.marks.own_ramped = resident_bytes("self");
             self.marks.server_ramped = self.sampler.server().usage().map(|usage| usage.rss);
             self.marks.kernel_ramped = self.sampler.kernel_growth();
         }
@@ -139,7 +143,7 @@ impl<'a> Watch<'a> {
     fn stage(&self, now: Nanos) -> Stage {
         let [work, settle] = self.stages;
         let Some(from) = self.shared.work_from() else {
-            let ramp = crate::clock::due(self.setup.connections.into(), self.setup.connect_rate);
+            let ramp = due(self.setup.connections.into(), self.setup.connect_rate);
             return Stage { name: "ramp", left: ramp.checked_sub(now).filter(|_| ramp > 0) };
         };
         let until = from + nanos(self.setup.duration);
@@ -158,10 +162,4 @@ impl<'a> Watch<'a> {
         }
         self.told = ended.len();
     }
-}
-
-/// `VmRSS` of this process.
-fn resident_bytes() -> Option<u64> {
-    let status = fs::read_to_string("/proc/self/status").ok()?;
-    crate::sampler::host::meminfo_bytes(&status, "VmRSS")
 }

@@ -2,10 +2,17 @@
 
 mod plain_server;
 
-use std::{fs, net::SocketAddr, path::Path};
+use std::{fs, net::SocketAddr, path::Path, process::Command, time::Duration};
 
-use plain_server::{loadtest, serve};
+use plain_server::serve;
 use serde_json::Value;
+
+/// Runs the program; returns its exit code and what it wrote to stdout and stderr.
+fn loadtest(arguments: &[&str]) -> (Option<i32>, String, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_loadtest")).args(arguments).output().unwrap();
+    let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+    (output.status.code(), text(&output.stdout), text(&output.stderr))
+}
 
 fn run(address: SocketAddr, connections: &str, json: &Path) {
     let url = format!("ws://{address}/");
@@ -19,7 +26,7 @@ fn run(address: SocketAddr, connections: &str, json: &Path) {
 fn ratios_of_two_runs_are_printed() {
     let directory = tempfile::tempdir().unwrap();
     let (a, b) = (directory.path().join("a.json"), directory.path().join("b.json"));
-    let address = serve();
+    let address = serve(Duration::ZERO);
     run(address, "2", &a);
     run(address, "4", &b);
     let (a, b) = (a.to_str().unwrap(), b.to_str().unwrap());

@@ -2,7 +2,7 @@
 
 mod plain_server;
 
-use std::process::Command;
+use std::{process::Command, time::Duration};
 
 use plain_server::serve;
 
@@ -35,8 +35,10 @@ fn limits_in_the_way_stop_the_run_all_at_once() {
 
 #[test]
 fn without_the_preflight_limits_are_warnings_and_the_run_says_what_it_met() {
-    let arguments =
-        format!("connect --url ws://{}/ -c 150 --threads 1 --hold 0 --no-preflight", serve());
+    let arguments = format!(
+        "connect --url ws://{}/ -c 150 --threads 1 --hold 0 --no-preflight",
+        serve(Duration::ZERO)
+    );
     let (code, text) = with_descriptors(128, &arguments);
     assert_eq!(code, Some(1), "{text}");
     assert!(text.contains("warning: --threads 1 cannot hold"), "{text}");

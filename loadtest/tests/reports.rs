@@ -9,9 +9,16 @@ use std::{
     time::Duration,
 };
 
-use plain_server::{loadtest, serve, serve_after};
+use plain_server::serve;
 use serde_json::Value;
 use tempfile::TempDir;
+
+/// Runs the program; returns its exit code and what it wrote to stdout and stderr.
+fn loadtest(arguments: &[&str]) -> (Option<i32>, String, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_loadtest")).args(arguments).output().unwrap();
+    let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+    (output.status.code(), text(&output.stdout), text(&output.stderr))
+}
 
 /// Runs the program with `arguments` and `--json`; `DIR` stands for a directory of its own.
 fn run(arguments: &str) -> (Option<i32>, String, Value, TempDir) {
@@ -40,7 +47,7 @@ fn column<'a>(report: &'a Value, name: &str) -> Vec<&'a Value> {
 
 #[test]
 fn the_series_adds_up_to_the_totals() {
-    let url = serve();
+    let url = serve(Duration::ZERO);
     let arguments = format!(
         "echo --url ws://{url}/ -c 8 --threads 2 --size 100 --duration 900ms --sample-interval 100ms"
     );
@@ -78,10 +85,11 @@ fn the_series_adds_up_to_the_totals() {
 
 #[test]
 fn all_files_are_written() {
-    let url = serve();
+    let url = serve(Duration::ZERO);
     let arguments = format!(
         "echo --url ws://{url}/ -c 4 --duration 600ms --sample-interval 100ms --server-pid {} \
-         --hgrm DIR/x.hgrm --html DIR/x.html --svg DIR/svg",
+         --hgrm DIR/x.hgrm --html DIR/x.html --svg DIR/svg --fail-if server.rss_end>900GiB \
+         --fail-if server.cpu_us_per_message>1s --fail-if kernel.ramped>900GiB",
         std::process::id()
     );
     let (code, text, report, directory) = run(&arguments);
@@ -141,7 +149,7 @@ fn assert_well_formed(xml: &str) {
 
 #[test]
 fn connect_shows_its_handshakes() {
-    let url = serve();
+    let url = serve(Duration::ZERO);
     let arguments = format!(
         "connect --url ws://{url}/ -c 10 --hold 300ms --sample-interval 100ms --hgrm DIR/x.hgrm"
     );
@@ -153,7 +161,7 @@ fn connect_shows_its_handshakes() {
 
 #[test]
 fn a_server_that_ends_is_told_and_survived() {
-    let url = serve();
+    let url = serve(Duration::ZERO);
     let mut server = Command::new("sleep").arg("0.4").stdout(Stdio::null()).spawn().unwrap();
     let arguments = format!(
         "connect --url ws://{url}/ -c 2 --hold 1s --sample-interval 100ms --server-pid {} --html DIR/x.html",
@@ -175,7 +183,7 @@ fn a_server_that_ends_is_told_and_survived() {
 
 #[test]
 fn conditions_fail_the_run() {
-    let url = serve_after(Duration::from_millis(20));
+    let url = serve(Duration::from_millis(20));
     let arguments = format!(
         "echo --url ws://{url}/ -c 2 --duration 300ms --fail-if p50>10ms --fail-if p99<1ms \
          --fail-if rate>1M --fail-if errors>0 --fail-if connect.handshake_us.max>9s"
@@ -194,7 +202,7 @@ fn conditions_fail_the_run() {
 
 #[test]
 fn conditions_that_do_not_hold_fail_nothing() {
-    let url = serve();
+    let url = serve(Duration::ZERO);
     let arguments = format!(
         "echo --url ws://{url}/ -c 2 --duration 300ms --rate 50 --fail-if errors>0 --fail-if rate<1% \
          --fail-if max>60s"
@@ -231,7 +239,7 @@ fn what_cannot_be_done_is_said_before_the_run() {
 
 #[test]
 fn progress_says_where_the_run_is() {
-    let url = serve();
+    let url = serve(Duration::ZERO);
     let arguments = format!(
         "echo --url ws://{url}/ -c 2 --duration 2500ms --sample-interval 200ms --server-pid {}",
         std::process::id()

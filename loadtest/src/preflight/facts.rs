@@ -21,6 +21,8 @@ pub(crate) struct Facts {
     pub(crate) nr_open: Option<u64>,
     /// `fs.file-max`, and the open files of all processes.
     pub(crate) files: Option<Bounded>,
+    /// Whether this process may exceed that (`CAP_SYS_ADMIN`).
+    pub(crate) exceeds_files: bool,
     /// `fs.epoll.max_user_watches`.
     pub(crate) epoll_watches: Option<u64>,
     /// Ephemeral ports of one source address (`net.ipv4.ip_local_port_range`).
@@ -81,6 +83,7 @@ impl Facts {
             unshare_refused: None,
             nr_open: number("fs/nr_open"),
             files: bounded(number("fs/file-max"), number("fs/file-nr")),
+            exceeds_files: is_admin(&files.text("proc/self/status")),
             epoll_watches: number("fs/epoll/max_user_watches"),
             ports,
             memory_available: meminfo_bytes(&files.text("proc/meminfo"), "MemAvailable"),
@@ -145,6 +148,13 @@ impl Files<'_> {
     }
 }
 
+/// Whether `CAP_SYS_ADMIN`, bit 21, is in force.
+fn is_admin(status: &str) -> bool {
+    let bits = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    let bits = bits.and_then(|bits| u64::from_str_radix(bits.trim(), 16).ok());
+    bits.is_some_and(|bits| bits & 1 << 21 != 0)
+}
+
 /// Tries what private tables need, on a thread that ends at once.
 fn probe_unshare() -> Result<(), String> {
     let probe = || unshare(CloneFlags::CLONE_FILES).map_err(|error| error.to_string());
@@ -177,6 +187,7 @@ mod tests {
             ("proc/sys/kernel/threads-max", "192000\n"),
             ("proc/loadavg", "0.20 0.18 0.12 1/80 11206\n"),
             ("proc/meminfo", "MemTotal: 1 kB\nMemAvailable:   20971520 kB\n"),
+            ("proc/self/status", "Name: x\nCapEff:\t0000000000200000\n"),
             ("proc/self/cgroup", "0::/app/test\n"),
             ("sys/fs/cgroup/app/test/memory.max", "max\n"),
             ("sys/fs/cgroup/app/test/memory.current", "5\n"),
@@ -187,6 +198,7 @@ mod tests {
         assert_eq!(facts.tcp_mem_high, Some(575_802));
         assert_eq!(facts.threads, Some(Bounded { limit: 192_000, used: 80 }));
         assert_eq!(facts.files.map(|files| files.used), Some(1_200));
+        assert!(facts.exceeds_files && !is_admin("CapEff:\t00000000a80425fb\n"));
         assert_eq!(facts.memory_available, Some(20 << 30));
         assert_eq!(facts.cgroup_memory, Some(Bounded { limit: 1_000, used: 400 }));
         assert_eq!((facts.conntrack, facts.somaxconn), (None, None));

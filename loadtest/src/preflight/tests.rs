@@ -10,6 +10,7 @@ fn host() -> Facts {
         unshare_refused: None,
         nr_open: Some(1 << 20),
         files: Some(Bounded { limit: 2_466_193, used: 1_200 }),
+        exceeds_files: false,
         epoll_watches: Some(5_491_533),
         ports: Some(28_232),
         memory_available: Some(20 << 30),
@@ -129,6 +130,12 @@ fn host_wide_counts_stop() {
     let full = Some(Bounded { limit: 30_000, used: 20_000 });
     let text = only(&found(10_000, |facts| facts.files = full), true);
     assert!(text.contains("sysctl -w fs.file-max=40000"), "{text}");
+    only(
+        &found(10_000, |facts| {
+            (facts.files, facts.exceeds_files) = (full, true);
+        }),
+        false,
+    );
     let text = only(
         &found(200_000, |facts| {
             facts.threads = Some(Bounded { limit: 100, used: 90 });

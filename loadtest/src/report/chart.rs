@@ -83,7 +83,7 @@ impl Chart {
         self.draw_legend(svg)?;
         for (at, line) in self.lines.iter().enumerate() {
             let path = self.path(line);
-            if self.lines.len() == 1 {
+            if self.lines.len() == 1 && self.y.is_from_zero() {
                 writeln!(svg, "<path class=\"area l0\" d=\"{}\"/>", self.area(line))?;
             }
             writeln!(svg, "<path class=\"line l{at}\" d=\"{path}\"/>")?;

@@ -14,7 +14,8 @@ const LOG_FROM: f64 = 30.0;
 /// All charts, in the order of a page.
 pub(crate) fn of(report: &Report) -> Vec<Chart> {
     let series = &report.series;
-    let over_time = TIMED.iter().filter_map(|timed| timed.chart(series));
+    let [work, _] = report.work.stages();
+    let over_time = TIMED.iter().filter_map(|timed| timed.chart(series, work));
     let mut charts: Vec<_> = over_time.collect();
     if let Some(curve) = report.latency().filter(|latency| latency.count() > 0).map(percentiles) {
         let at = charts.iter().position(|chart| chart.name == "latency");
@@ -32,6 +33,8 @@ struct Timed {
     columns: &'static [(&'static str, &'static str)],
     /// Left out if all it shows is zero.
     may_be_missing: bool,
+    /// Whether it is zero before the run.
+    from_zero: bool,
 }
 
 const TIMED: &[Timed] = &[
@@ -41,6 +44,7 @@ const TIMED: &[Timed] = &[
         unit: Unit::Count,
         columns: &[("open", "open")],
         may_be_missing: false,
+        from_zero: true,
     },
     Timed {
         name: "connects",
@@ -48,6 +52,7 @@ const TIMED: &[Timed] = &[
         unit: Unit::Count,
         columns: &[("connects_per_second", "connects/s")],
         may_be_missing: true,
+        from_zero: false,
     },
     Timed {
         name: "messages",
@@ -55,6 +60,7 @@ const TIMED: &[Timed] = &[
         unit: Unit::Count,
         columns: &[("sent_per_second", "sent"), ("received_per_second", "received")],
         may_be_missing: true,
+        from_zero: false,
     },
     Timed {
         name: "bytes",
@@ -62,6 +68,7 @@ const TIMED: &[Timed] = &[
         unit: Unit::Bytes,
         columns: &[("bytes_out_per_second", "sent"), ("bytes_in_per_second", "received")],
         may_be_missing: true,
+        from_zero: false,
     },
     Timed {
         name: "latency",
@@ -69,6 +76,7 @@ const TIMED: &[Timed] = &[
         unit: Unit::Micros,
         columns: &[("p50_us", "p50"), ("p90_us", "p90"), ("p99_us", "p99"), ("max_us", "max")],
         may_be_missing: true,
+        from_zero: false,
     },
     Timed {
         name: "errors",
@@ -76,6 +84,7 @@ const TIMED: &[Timed] = &[
         unit: Unit::Count,
         columns: &[("errors", "errors")],
         may_be_missing: true,
+        from_zero: false,
     },
     Timed {
         name: "memory",
@@ -83,6 +92,7 @@ const TIMED: &[Timed] = &[
         unit: Unit::Bytes,
         columns: &[("server_rss", "server"), ("own_rss", "loadtest")],
         may_be_missing: false,
+        from_zero: false,
     },
     Timed {
         name: "cpu",
@@ -90,6 +100,7 @@ const TIMED: &[Timed] = &[
         unit: Unit::Percent,
         columns: &[("server_cpu_percent", "server"), ("own_cpu_percent", "loadtest")],
         may_be_missing: false,
+        from_zero: false,
     },
     Timed {
         name: "kernel",
@@ -97,14 +108,15 @@ const TIMED: &[Timed] = &[
         unit: Unit::Bytes,
         columns: &[("kernel_objects", "sockets, files, stacks"), ("kernel_tcp", "TCP buffers")],
         may_be_missing: true,
+        from_zero: true,
     },
 ];
 
 impl Timed {
-    fn chart(&self, series: &Series) -> Option<Chart> {
+    fn chart(&self, series: &Series, work: &'static str) -> Option<Chart> {
         let times = series.column("seconds");
         let lines: Vec<_> =
-            self.columns.iter().filter_map(|(c, n)| line(&times, series, c, n)).collect();
+            self.columns.iter().filter_map(|column| self.line(series, column)).collect();
         let values =
             || lines.iter().flat_map(|line| line.points.iter().filter_map(|point| point.1));
         let max = values().fold(0.0, f64::max);
@@ -118,22 +130,18 @@ impl Timed {
         };
         let end = times.iter().flatten().fold(0.0, |end: f64, time| end.max(*time));
         let x = Scale::exactly(Unit::Seconds, end);
-        let marked = series.work_seconds().map(|(from, until)| (from, until, "work"));
+        let marked = series.work_seconds().map(|(from, until)| (from, until, work));
         Some(Chart { name: self.name, title: self.title, x, y, lines, marked })
     }
-}
 
-/// A column as a line; none if it has no numbers.
-fn line(times: &[Option<f64>], series: &Series, column: &str, name: &'static str) -> Option<Line> {
-    let values = series.column(column);
-    values.iter().any(Option::is_some).then(|| Line {
-        name,
-        points: times
-            .iter()
-            .zip(values)
-            .filter_map(|(time, value)| Some(((*time)?, value)))
-            .collect(),
-    })
+    /// A column and its name as a line; none if it has no numbers.
+    fn line(&self, series: &Series, (column, name): &(&str, &'static str)) -> Option<Line> {
+        let (times, values) = (series.column("seconds"), series.column(column));
+        let points = times.iter().zip(&values).filter_map(|(time, value)| Some(((*time)?, *value)));
+        let before = self.from_zero.then_some((0.0, Some(0.0)));
+        let any = values.iter().any(Option::is_some);
+        any.then(|| Line { name, points: before.into_iter().chain(points).collect() })
+    }
 }
 
 /// The latency at each percentile, the way HdrHistogram plots it.
@@ -176,7 +184,7 @@ mod tests {
                 open: n,
                 sent: n,
                 latency: if n == 3 { Buckets::default() } else { Buckets::of(latency) },
-                server: (n < 4).then(|| Usage { rss: 1 << 20, cpu: 500_000_000, threads: 1 }),
+                server: (n < 4).then_some(Usage { rss: 1 << 20, cpu: 500_000_000, threads: 1 }),
                 kernel: Some(KernelMemory { tcp: 0, objects: n << 20 }),
                 ..Row::default()
             });
@@ -190,14 +198,15 @@ mod tests {
         latency.record(1_000);
         latency.record(100_000);
         let series = Series::of(&rows(&latency), true);
-        let charts: Vec<_> = TIMED.iter().filter_map(|timed| timed.chart(&series)).collect();
+        let charts: Vec<_> =
+            TIMED.iter().filter_map(|timed| timed.chart(&series, "work")).collect();
         let names: Vec<_> = charts.iter().map(|chart| chart.name).collect();
         assert_eq!(names, ["connections", "messages", "latency", "memory", "cpu", "kernel"]);
         let gap = &charts[2].lines[0].points[2];
         assert_eq!(gap.1, None);
         assert_eq!(charts[3].lines.len(), 2);
         let alone = Series::of(&rows(&latency), false);
-        assert_eq!(TIMED[6].chart(&alone).unwrap().lines.len(), 1);
+        assert_eq!(TIMED[6].chart(&alone, "work").unwrap().lines.len(), 1);
     }
 
     #[test]

@@ -28,12 +28,13 @@ pub(crate) fn page(report: &Report) -> String {
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
          <title>loadtest {title}</title>\n<style>\n{CSS}{}\n</style>\n</head>\n<body>\n\
          <h1>{title} <span class=\"verdict {class}\">{verdict}</span></h1>\n<p>{}</p>\n\
-         <h2>Latencies</h2>\n{}<h2>Over time</h2>\n<div class=\"charts\">\n{figures}</div>\n\
-         <h2>Summary</h2>\n{}<script>\n{SCRIPT}</script>\n</body>\n</html>\n",
+         <div class=\"tables\">\n<section>\n<h2>Summary</h2>\n{}</section>\n\
+         <section>\n<h2>Latencies</h2>\n{}</section>\n</div>\n\
+         <h2>Over time</h2>\n<div class=\"charts\">\n{figures}</div>\n<script>\n{SCRIPT}</script>\n</body>\n</html>\n",
         style(),
         escaped(&subtitle(report)),
-        latencies(&json),
         summary(&report.to_string()),
+        latencies(&json),
     )
 }
 

@@ -190,6 +190,7 @@ pub(crate) struct Percentiles {
 impl Report {
     /// What is known before the run.
     pub(crate) fn new(work: Box<dyn Summary>, setup: &Setup, seed: u64) -> Self {
+        let has_rate = work.main_rate().is_some();
         Self {
             tool: "loadtest",
             version: env!("CARGO_PKG_VERSION"),
@@ -213,8 +214,8 @@ impl Report {
             close: Closing::default(),
             bytes: Bytes::default(),
             memory: Some(Memory::default()),
-            server: (!setup.server_pids.is_empty()).then(Server::default),
-            kernel: Kernel::default(),
+            server: (!setup.server_pids.is_empty()).then(|| Server::expected(has_rate)),
+            kernel: Kernel::expected(),
             series: Series::default(),
             latency: None,
         }

@@ -34,6 +34,19 @@ pub(crate) struct Kernel {
 }
 
 impl Server {
+    /// Before the run: every number it will have, so that conditions can be checked.
+    pub(crate) fn expected(has_messages: bool) -> Self {
+        let number = Some(0);
+        Self {
+            cpu_us_per_message: has_messages.then_some(0.0),
+            rss_before: number,
+            rss_ramped: number,
+            rss_end: number,
+            bytes_per_connection: number,
+            ..Self::default()
+        }
+    }
+
     /// Of a run whose work moved `messages`.
     pub(crate) fn new(outcome: &Outcome, messages: Option<f64>) -> Self {
         let marks = &outcome.marks;
@@ -87,6 +100,11 @@ impl Server {
 }
 
 impl Kernel {
+    /// Before the run: every number it will have, so that conditions can be checked.
+    pub(crate) fn expected() -> Self {
+        Self { ramped: Some(0), peak: 0, bytes_per_connection: Some(0) }
+    }
+
     /// Of a run.
     pub(crate) fn new(outcome: &Outcome) -> Self {
         let total = |row: &Row| row.kernel.map(|kernel| kernel.total());

@@ -133,6 +133,11 @@ impl Scale {
         }
     }
 
+    /// Whether the low end is zero, so that the area below a line means something.
+    pub(crate) fn is_from_zero(&self) -> bool {
+        self.kind == Kind::Linear && self.low == 0.0
+    }
+
     /// Where a value lies: 0 at the low end, 1 at the high end, and never beyond.
     pub(crate) fn position(&self, value: f64) -> f64 {
         let (value, low, high) = match self.kind {

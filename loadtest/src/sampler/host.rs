@@ -39,7 +39,7 @@ pub(crate) fn kernel_memory() -> Option<KernelMemory> {
     })
 }
 
-/// A field of `/proc/meminfo`, in bytes.
+/// A field of `/proc/meminfo`, or of a process's `status`, in bytes.
 pub(crate) fn meminfo_bytes(text: &str, name: &str) -> Option<u64> {
     let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
     let kib: u64 = value.trim().strip_suffix("kB")?.trim().parse().ok()?;
@@ -47,7 +47,7 @@ pub(crate) fn meminfo_bytes(text: &str, name: &str) -> Option<u64> {
 }
 
 /// Bytes of a page.
-pub(crate) fn page_bytes() -> u64 {
+fn page_bytes() -> u64 {
     let size = nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE);
     size.ok().flatten().and_then(|size| u64::try_from(size).ok()).unwrap_or(4096)
 }

@@ -10,7 +10,7 @@ use nix::{
     unistd::{SysconfVar, sysconf},
 };
 
-use super::host::page_bytes;
+use super::host::meminfo_bytes;
 use crate::clock::{Nanos, SECOND};
 
 /// What processes use together.
@@ -58,12 +58,17 @@ impl Usage {
 
 /// What this process uses; only memory and CPU time.
 pub(crate) fn own_usage() -> Option<Usage> {
-    let statm = fs::read_to_string("/proc/self/statm").ok()?;
-    let pages: u64 = statm.split_whitespace().nth(1)?.parse().ok()?;
+    let rss = resident_bytes("self")?;
     let usage = getrusage(UsageWho::RUSAGE_SELF).ok()?;
     let micros = usage.user_time().num_microseconds() + usage.system_time().num_microseconds();
     let cpu = u64::try_from(micros).ok()? * 1_000;
-    Some(Usage { rss: pages * page_bytes(), cpu, threads: 0 })
+    Some(Usage { rss, cpu, threads: 0 })
+}
+
+/// `VmRSS` of a process, by its number or as `self`. What `stat` and `statm` say is less exact.
+pub(crate) fn resident_bytes(process: &str) -> Option<u64> {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
+    meminfo_bytes(&status, "VmRSS")
 }
 
 impl Processes {
@@ -145,7 +150,8 @@ impl Process {
         // between two looks is in the ticks alone.
         let tasks = self.tasks().unwrap_or(0);
         self.cpu = self.cpu.max(if tasks > 0 { tasks } else { stat.cpu });
-        Some(Usage { rss: stat.rss, cpu: self.cpu, threads: stat.threads })
+        let rss = resident_bytes(&self.pid.to_string())?;
+        Some(Usage { rss, cpu: self.cpu, threads: stat.threads })
     }
 
     /// CPU time of all its threads.
@@ -168,7 +174,6 @@ struct Stat {
     cpu: Nanos,
     threads: u64,
     started: u64,
-    rss: u64,
 }
 
 fn stat(pid: u32) -> Option<String> {
@@ -187,7 +192,6 @@ fn alive(stat: &str) -> Option<Stat> {
         cpu: (number(11)? + number(12)?) * (SECOND / ticks_per_second()),
         threads: number(17)?,
         started: number(19)?,
-        rss: number(21)? * page_bytes(),
     })
 }
 
@@ -207,8 +211,7 @@ mod tests {
         let text = "7 (a b) R) S 1 7 7 0 -1 4194304 100 0 0 0 250 50 0 0 20 0 3 0 4242 1000000 25 18446744073709551615";
         let stat = alive(text).unwrap();
         let ticks = SECOND / ticks_per_second();
-        let rss = 25 * page_bytes();
-        assert_eq!(stat, Stat { cpu: 300 * ticks, threads: 3, started: 4242, rss });
+        assert_eq!(stat, Stat { cpu: 300 * ticks, threads: 3, started: 4242 });
         assert_eq!(alive(&text.replace(") S", ") Z")), None);
     }
 
