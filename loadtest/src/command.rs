@@ -3,20 +3,22 @@
 mod conns;
 
 use std::{
-    fs::{self, File},
     io::{self, Write as _},
     time::Duration,
 };
 
 use crate::{
-    cli::{Cli, Command, Common, ConnectArgs, EchoArgs},
+    cli::{Cli, Command, Common, CompareArgs, ConnectArgs, EchoArgs},
     connect::Connect,
     echo::{Echo, Pace},
     fdtable::raise_limit,
+    link::Driver,
     payload::Payloads,
     plan::{Limits, Plan, Wanted},
-    report::{Report, connect::Verified, echo::Echoed},
-    run::{Outcome, run},
+    preflight::{self, Facts, Needs},
+    report::{Report, compare::Comparison, connect::Verified, echo::Echoed, outputs::Outputs},
+    run::run,
+    sampler::process::Processes,
     shared::Setup,
     target::Target,
 };
@@ -36,15 +38,16 @@ pub(crate) fn execute(cli: &Cli) -> Result<bool, String> {
         Command::Churn(args) => conns::churn(args),
         Command::Storm(args) => conns::storm(args),
         Command::SlowHandshake(args) => conns::slow_handshake(args),
+        Command::Compare(args) => compare(args),
     }
 }
 
 fn connect(args: &ConnectArgs) -> Result<bool, String> {
     let pace = Times { connect_rate: args.rate, duration: args.hold };
-    let (setup, json) = prepare(&args.common, &pace, MIN_READ_BUFFER)?;
+    let (setup, outputs) = prepare(&args.common, &pace, MIN_READ_BUFFER)?;
     let report = Report::new(Box::new(Verified::default()), &setup, args.common.seed);
     let seed = args.common.seed;
-    conclude(report, run(setup, move |_| Connect::new(seed))?, json)
+    carry_out(report, setup, outputs, move |_| Connect::new(seed))
 }
 
 fn echo(args: &EchoArgs) -> Result<bool, String> {
@@ -54,13 +57,22 @@ fn echo(args: &EchoArgs) -> Result<bool, String> {
     };
     let times = Times { connect_rate: args.connect_rate, duration: args.duration };
     let read_buffer = (args.size + 16).clamp(MIN_READ_BUFFER, MAX_READ_BUFFER);
-    let (setup, json) = prepare(&args.common, &times, read_buffer)?;
+    let (setup, outputs) = prepare(&args.common, &times, read_buffer)?;
     let work = Echoed::new(pace, args.size, args.text);
     let report = Report::new(Box::new(work), &setup, args.common.seed);
     let (seed, size, text) = (args.common.seed, args.size, args.text);
     let threads = setup.plan.threads;
     let driver = move |thread| Echo::new(Payloads::new(seed, size, text), pace, thread, threads);
-    conclude(report, run(setup, driver)?, json)
+    carry_out(report, setup, outputs, driver)
+}
+
+fn compare(args: &CompareArgs) -> Result<bool, String> {
+    let comparison = Comparison::read(&args.before, &args.after)?;
+    comparison.warnings().for_each(|warning| eprintln!("loadtest: warning: {warning}"));
+    let text = if args.json { comparison.to_json() } else { comparison.to_string() };
+    write!(io::stdout().lock(), "{text}")
+        .map_err(|error| format!("cannot write the comparison: {error}"))?;
+    Ok(true)
 }
 
 struct Times {
@@ -68,25 +80,12 @@ struct Times {
     duration: Duration,
 }
 
-/// Finds out before anything starts whether the run is possible, the JSON file included.
-fn prepare(
-    common: &Common,
-    times: &Times,
-    read_buffer: usize,
-) -> Result<(Setup, Option<File>), String> {
+/// Finds out before anything starts whether the run is possible, the files of results included.
+fn prepare(common: &Common, times: &Times, read_buffer: usize) -> Result<(Setup, Outputs), String> {
     let target = Target::resolve(&common.url)?;
-    let descriptors =
-        raise_limit().map_err(|error| format!("cannot raise the limit of open files: {error}"))?;
-    let wanted = Wanted {
-        connections: common.connections,
-        threads: common.threads,
-        sources: common.source_ips.clone(),
-        destination: target.address.ip(),
-    };
-    let plan = Plan::new(&wanted, Limits { descriptors, ports: ephemeral_ports() })?;
-    let json = common.json.as_ref().map(|path| {
-        File::create(path).map_err(|error| format!("--json {}: {error}", path.display()))
-    });
+    Processes::find(&common.report.server_pid)?;
+    let plan = lay_out(common, &target, read_buffer)?;
+    let outputs = Outputs::create(&common.report)?;
     let setup = Setup {
         target,
         plan,
@@ -96,31 +95,58 @@ fn prepare(
         timeout: common.timeout,
         duration: times.duration,
         read_buffer,
+        sample_interval: common.report.sample_interval,
+        server_pids: common.report.server_pid.clone(),
     };
-    Ok((setup, json.transpose()?))
+    Ok((setup, outputs))
 }
 
-fn conclude(mut report: Report, outcome: Outcome, json: Option<File>) -> Result<bool, String> {
+/// Plans the run and compares the plan with the limits of this host.
+fn lay_out(common: &Common, target: &Target, read_buffer: usize) -> Result<Plan, String> {
+    let descriptors =
+        raise_limit().map_err(|error| format!("cannot raise the limit of open files: {error}"))?;
+    let facts = Facts::read(descriptors);
+    let ports = facts.ports.map_or(DEFAULT_PORTS, |ports| u32::try_from(ports).unwrap_or(u32::MAX));
+    let wanted = Wanted {
+        connections: common.connections,
+        threads: common.threads,
+        sources: common.source_ips.clone(),
+        destination: target.address.ip(),
+    };
+    let plan = Plan::new(&wanted, Limits { descriptors, ports })?;
+    let needs = Needs {
+        connections: common.connections,
+        plan: &plan,
+        threads_chosen: common.threads.is_some(),
+        max_connecting: common.max_connecting,
+        read_buffer,
+        local: target.address.ip().is_loopback(),
+    };
+    let findings = preflight::check(&needs, &facts);
+    for warning in preflight::verdict(findings, common.no_preflight)? {
+        eprintln!("loadtest: warning: {warning}");
+    }
+    Ok(plan)
+}
+
+/// Runs a command to its end: one driver for each thread, made by `driver`. Returns whether all was
+/// well.
+fn carry_out<D, F>(
+    mut report: Report,
+    setup: Setup,
+    outputs: Outputs,
+    driver: F,
+) -> Result<bool, String>
+where
+    D: Driver,
+    F: Fn(u32) -> D + Send + Clone + 'static,
+{
+    outputs.check(&report)?;
+    let outcome = run(setup, report.watched(), driver)?;
     report.fill(&outcome);
+    outputs.judge(&mut report)?;
     write!(io::stdout().lock(), "{report}")
         .map_err(|error| format!("cannot write the summary: {error}"))?;
-    if let Some(file) = json {
-        serde_json::to_writer_pretty(&file, &report)
-            .map_err(io::Error::from)
-            .and_then(|()| writeln!(&file))
-            .map_err(|error| format!("--json: {error}"))?;
-    }
+    outputs.write(&report)?;
     Ok(report.ok)
-}
-
-/// How many ports of one address the kernel gives out by itself.
-fn ephemeral_ports() -> u32 {
-    fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range")
-        .ok()
-        .and_then(|text| {
-            let mut ends = text.split_whitespace().map(str::parse::<u32>);
-            let (low, high) = (ends.next()?.ok()?, ends.next()?.ok()?);
-            (high >= low).then(|| high - low + 1)
-        })
-        .unwrap_or(DEFAULT_PORTS)
 }

@@ -132,10 +132,12 @@ impl Echo {
         let in_flight = link.client.sent.wrapping_sub(expected);
         match self.payloads.difference(link.index, expected, in_flight, answer) {
             Some(how) => count(&mut link.tally.wrong, Trouble::Wrong(how)),
-            None => link.tally.right += 1,
+            None => {
+                link.tally.right += 1;
+                link.tally.in_time += u64::from(now <= self.until);
+                link.tally.answer.record(now.saturating_sub(stamp));
+            }
         }
-        link.tally.in_time += u64::from(now <= self.until);
-        link.tally.answer.record(now.saturating_sub(stamp));
         if matches!(self.pace, Pace::Closed(_)) && !self.settling && now < self.until {
             self.send(link, now)?;
         }

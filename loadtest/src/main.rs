@@ -23,9 +23,11 @@ mod link;
 mod payload;
 mod ping;
 mod plan;
+mod preflight;
 mod progress;
 mod report;
 mod run;
+mod sampler;
 mod shared;
 mod slow_handshake;
 mod socket;
@@ -35,6 +37,7 @@ mod table;
 mod tally;
 mod target;
 mod trouble;
+mod watch;
 
 use std::process::ExitCode;
 

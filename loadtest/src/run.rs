@@ -1,7 +1,7 @@
 //! Starts the event loops, watches them, and gathers what they counted.
 
 use std::{
-    fs, io,
+    io,
     os::fd::AsRawFd as _,
     sync::{
         Arc, Barrier,
@@ -9,7 +9,6 @@ use std::{
         mpsc::{RecvTimeoutError, Sender, channel},
     },
     thread,
-    time::Duration,
 };
 
 use mio::Poll;
@@ -20,13 +19,12 @@ use crate::{
     event_loop::EventLoop,
     fdtable::unshare_above,
     link::Driver,
-    progress::Progress,
+    sampler::{process::Processes, rows::Rows},
     shared::{Setup, Shared},
-    tally::Tally,
+    tally::{Pick, Tally},
+    watch::{Marks, Watch},
 };
 
-/// How often the watcher looks.
-const WATCH: Duration = Duration::from_millis(100);
 /// Exit code after a second Ctrl-C, as shells have it.
 const EXIT_INTERRUPTED: i32 = 130;
 
@@ -41,16 +39,30 @@ pub(crate) struct Outcome {
     pub(crate) total: Nanos,
     /// Whether it was ended early by a signal.
     pub(crate) interrupted: bool,
-    /// Resident bytes of this process before the first connection and after the last.
-    pub(crate) resident: Option<(u64, u64)>,
+    /// How things stood between the stages.
+    pub(crate) marks: Marks,
+    /// The time series.
+    pub(crate) rows: Rows,
+    /// The server's processes, after the run.
+    pub(crate) server: Processes,
+}
+
+/// What of a command is watched while it runs.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Watched {
+    /// Its main latency.
+    pub(crate) main: Option<Pick>,
+    /// What its work and the end of its work are called.
+    pub(crate) stages: [&'static str; 2],
 }
 
 /// Runs a command: one driver for each thread, made by `driver`.
-pub(crate) fn run<D, F>(setup: Setup, driver: F) -> Result<Outcome, String>
+pub(crate) fn run<D, F>(setup: Setup, watched: Watched, driver: F) -> Result<Outcome, String>
 where
     D: Driver,
     F: Fn(u32) -> D + Send + Clone + 'static,
 {
+    let server = Processes::find(&setup.server_pids)?;
     let setup = Arc::new(setup);
     let threads = setup.plan.threads;
     let polls = (0..threads)
@@ -58,9 +70,9 @@ where
         .collect::<io::Result<Vec<_>>>()
         .map_err(|error| format!("cannot make {threads} polls: {error}"))?;
     let first = polls.iter().map(|poll| poll.as_raw_fd() + 1).max().unwrap_or(3);
-    let shared = Arc::new(Shared::new(threads));
+    let shared = Arc::new(Shared::new(threads, watched.main));
     watch_signals(Arc::clone(&shared))?;
-    let before = resident_bytes();
+    let mut watch = Watch::new(&setup, &shared, watched.stages, server);
     let start = Start {
         setup: Arc::clone(&setup),
         shared: Arc::clone(&shared),
@@ -77,13 +89,12 @@ where
     }
     drop(results);
 
-    let mut watch =
-        Watch { progress: Progress::new(), shared, after: None, tally: Tally::default() };
+    let mut tally = Tally::default();
     for _ in 0..threads {
         loop {
-            watch.look(&setup);
-            match gathered.recv_timeout(WATCH) {
-                Ok(result) => break watch.tally.merge(&result?),
+            let pause = watch.look();
+            match gathered.recv_timeout(pause) {
+                Ok(result) => break tally.merge(&result?),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => {
                     return Err("an event loop ended unexpectedly".to_owned());
@@ -91,7 +102,7 @@ where
             }
         }
     }
-    Ok(watch.outcome(before))
+    Ok(watch.outcome(tally))
 }
 
 /// What each thread starts from.
@@ -120,41 +131,14 @@ impl Start {
         let result = parted
             .map_err(|error| format!("descriptor tables of threads are not permitted: {error}"))
             .and_then(|()| {
+                let shared = Arc::clone(&self.shared);
                 EventLoop::new(poll, thread, self.setup, self.shared, driver(thread))
                     .and_then(EventLoop::run)
+                    .inspect(|tally| shared.retire(thread, tally))
                     .map_err(|error| format!("event loop {thread}: {error}"))
             });
         // The receiver is gone only if another loop has failed, which ends the run.
         let _ = results.send(result);
-    }
-}
-
-/// The main thread, while the loops run.
-struct Watch {
-    progress: Progress,
-    shared: Arc<Shared>,
-    after: Option<u64>,
-    tally: Tally,
-}
-
-impl Watch {
-    fn look(&mut self, setup: &Setup) {
-        if self.after.is_none() && self.shared.ramped_at().is_some() {
-            self.after = resident_bytes();
-        }
-        self.progress.show(setup, &self.shared);
-    }
-
-    fn outcome(mut self, before: Option<u64>) -> Outcome {
-        self.progress.end();
-        let total = self.shared.clock.now();
-        Outcome {
-            tally: self.tally,
-            ramp: self.shared.ramped_at().unwrap_or(total),
-            total,
-            interrupted: self.shared.stopping(),
-            resident: before.zip(self.after),
-        }
     }
 }
 
@@ -173,12 +157,4 @@ fn watch_signals(shared: Arc<Shared>) -> Result<(), String> {
     };
     let started = thread::Builder::new().name("signals".to_owned()).spawn(wait);
     started.map(drop).map_err(|error| format!("cannot start the signal thread: {error}"))
-}
-
-/// `VmRSS` of this process.
-fn resident_bytes() -> Option<u64> {
-    let status = fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
-    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some(kib * 1024)
 }

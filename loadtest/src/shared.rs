@@ -1,21 +1,29 @@
-//! What the threads of a run share while it lasts: counters to show, and the two points where they
-//! wait for each other (tables parted; ramp over).
+//! What the threads of a run share while it lasts: counters to show, latencies so far, and the two
+//! points where they wait for each other (tables parted; ramp over).
+//!
+//! Nothing is locked where messages pass: counters are stored once a turn, and latencies are copied
+//! out when the watcher has asked, a few times a second.
 
 use std::{
     net::IpAddr,
-    sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::*},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::*},
+    },
     time::Duration,
 };
 
 use crate::{
     clock::{Clock, MILLI, Nanos, due},
     plan::Plan,
-    tally::Tally,
+    tally::{Latency, Pick, Tally},
     target::Target,
 };
 
 /// From the end of the ramp to the start of the work: enough for every thread to notice.
 const HEAD_START: Nanos = 100 * MILLI;
+/// The request that a thread which has ended has answered, as all others.
+const ENDED: u32 = u32::MAX;
 
 /// What stays the same for the whole run.
 #[derive(Debug)]
@@ -36,6 +44,10 @@ pub(crate) struct Setup {
     pub(crate) duration: Duration,
     /// The read buffer of a connection, in bytes.
     pub(crate) read_buffer: usize,
+    /// How often the time series gets a row.
+    pub(crate) sample_interval: Duration,
+    /// Processes of the server, to be watched.
+    pub(crate) server_pids: Vec<u32>,
 }
 
 impl Setup {
@@ -59,7 +71,12 @@ pub(crate) struct Shared {
     pub(crate) stop: AtomicBool,
     ramping: AtomicU32,
     ramped_at: AtomicU64,
+    /// The number of the watcher's latest request for latencies.
+    request: AtomicU32,
+    /// Which latency it wants.
+    main: Option<Pick>,
     live: Vec<Live>,
+    latencies: Vec<Mutex<Latency>>,
 }
 
 /// A thread's counters, to be shown while it runs; on cache lines of its own.
@@ -74,6 +91,10 @@ struct Live {
     sent: AtomicU64,
     received: AtomicU64,
     errors: AtomicU64,
+    bytes_in: AtomicU64,
+    bytes_out: AtomicU64,
+    /// The latest request for latencies that this thread has answered.
+    answered: AtomicU32,
 }
 
 /// The sum over all threads at one moment.
@@ -95,17 +116,24 @@ pub(crate) struct Snapshot {
     pub(crate) received: u64,
     /// Things that went wrong.
     pub(crate) errors: u64,
+    /// Bytes read.
+    pub(crate) bytes_in: u64,
+    /// Bytes written.
+    pub(crate) bytes_out: u64,
 }
 
 impl Shared {
-    /// For `threads` threads, from now.
-    pub(crate) fn new(threads: u32) -> Self {
+    /// For `threads` threads, from now; `main` is the latency that is shown while they run.
+    pub(crate) fn new(threads: u32, main: Option<Pick>) -> Self {
         Self {
             clock: Clock::start(),
             stop: AtomicBool::new(false),
             ramping: AtomicU32::new(threads),
             ramped_at: AtomicU64::new(Nanos::MAX),
+            request: AtomicU32::new(0),
+            main,
             live: (0..threads).map(|_| Live::default()).collect(),
+            latencies: (0..threads).map(|_| Mutex::default()).collect(),
         }
     }
 
@@ -147,6 +175,49 @@ impl Shared {
         live.sent.store(tally.sent, Relaxed);
         live.received.store(tally.received, Relaxed);
         live.errors.store(tally.errors(), Relaxed);
+        live.bytes_in.store(tally.bytes_in, Relaxed);
+        live.bytes_out.store(tally.bytes_out, Relaxed);
+        let request = self.request.load(Relaxed);
+        if live.answered.load(Relaxed) != request {
+            self.hand_over(thread, tally, request);
+        }
+    }
+
+    /// The last word of a thread that has ended: it answers no further request.
+    pub(crate) fn retire(&self, thread: u32, tally: &Tally) {
+        self.publish(thread, tally);
+        self.hand_over(thread, tally, ENDED);
+    }
+
+    #[cold]
+    fn hand_over(&self, thread: u32, tally: &Tally, request: u32) {
+        if let Some(main) = self.main {
+            *self.latency(thread as usize) = main(tally).clone();
+        }
+        self.live[thread as usize].answered.store(request, Release);
+    }
+
+    /// Asks all threads for their latencies, which they give at their next turn.
+    pub(crate) fn request_latencies(&self) {
+        let next = self.request.load(Relaxed).wrapping_add(1) % ENDED;
+        self.request.store(next, Relaxed);
+    }
+
+    /// The latencies of all threads since the start, once all have given them.
+    pub(crate) fn latencies(&self) -> Option<Latency> {
+        let request = self.request.load(Relaxed);
+        let given = |live: &Live| [request, ENDED].contains(&live.answered.load(Acquire));
+        self.live.iter().all(given).then(|| {
+            let mut sum = Latency::default();
+            for thread in 0..self.latencies.len() {
+                sum.merge(&self.latency(thread));
+            }
+            sum
+        })
+    }
+
+    fn latency(&self, thread: usize) -> impl std::ops::DerefMut<Target = Latency> {
+        self.latencies[thread].lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The sum over all threads.
@@ -160,6 +231,8 @@ impl Shared {
             sent: sum.sent + live.sent.load(Relaxed),
             received: sum.received + live.received.load(Relaxed),
             errors: sum.errors + live.errors.load(Relaxed),
+            bytes_in: sum.bytes_in + live.bytes_in.load(Relaxed),
+            bytes_out: sum.bytes_out + live.bytes_out.load(Relaxed),
         })
     }
 }
@@ -170,7 +243,7 @@ mod tests {
 
     #[test]
     fn the_last_thread_starts_the_work() {
-        let shared = Shared::new(2);
+        let shared = Shared::new(2, None);
         shared.ramped();
         assert_eq!(shared.work_from(), None);
         shared.ramped();
@@ -179,10 +252,37 @@ mod tests {
 
     #[test]
     fn a_snapshot_sums_the_threads() {
-        let shared = Shared::new(2);
+        let shared = Shared::new(2, None);
         shared.publish(0, &Tally { sent: 1, ..Tally::default() });
         shared.publish(1, &Tally { sent: 2, open: 4, unsent: 3, ..Tally::default() });
         let sum = shared.snapshot();
         assert_eq!((sum.sent, sum.open, sum.errors), (3, 4, 3));
+    }
+
+    #[test]
+    fn latencies_are_there_once_all_threads_have_given_theirs() {
+        let shared = Shared::new(2, Some(|tally| &tally.answer));
+        let mut tally = Tally::default();
+        tally.answer.record(1_000);
+        shared.request_latencies();
+        shared.publish(0, &tally);
+        assert!(shared.latencies().is_none());
+        shared.publish(1, &tally);
+        assert_eq!(shared.latencies().map(|sum| sum.count()), Some(2));
+        // Not asked again, nothing is handed over.
+        tally.answer.record(1_000);
+        shared.publish(0, &tally);
+        assert_eq!(shared.latencies().map(|sum| sum.count()), Some(2));
+    }
+
+    #[test]
+    fn a_thread_that_has_ended_has_answered_for_good() {
+        let shared = Shared::new(1, Some(|tally| &tally.answer));
+        shared.request_latencies();
+        let mut tally = Tally::default();
+        tally.answer.record(1_000);
+        shared.retire(0, &tally);
+        shared.request_latencies();
+        assert_eq!(shared.latencies().map(|sum| sum.count()), Some(1));
     }
 }

@@ -16,6 +16,9 @@ const DIGITS: u8 = 3;
 #[derive(Clone, Debug)]
 pub(crate) struct Latency(Histogram<u32>);
 
+/// Picks one latency of a tally.
+pub(crate) type Pick = fn(&Tally) -> &Latency;
+
 /// The results of a thread or, merged, of the run.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Tally {
@@ -41,7 +44,7 @@ pub(crate) struct Tally {
     pub(crate) received: u64,
     /// Answers that were right, whenever they came.
     pub(crate) right: u64,
-    /// Answers that came before the end of the measured time.
+    /// Those of them that came before the end of the measured time.
     pub(crate) in_time: u64,
     /// Messages whose answer never came.
     pub(crate) unanswered: u64,
@@ -147,7 +150,44 @@ impl Latency {
         self.0.mean() / 1000.0
     }
 
-    /// Adds others.
+    /// The standard deviation, in microseconds.
+    pub(crate) fn stdev_micros(&self) -> f64 {
+        self.0.stdev() / 1000.0
+    }
+
+    /// What was counted after `earlier`, an earlier state of this.
+    pub(crate) fn since(&self, earlier: &Self) -> Self {
+        let mut later = self.clone();
+        later.0.subtract(&earlier.0).expect("counts only grow");
+        later
+    }
+
+    /// What was counted, in rising order: the highest latency that counts as the same, and how often.
+    pub(crate) fn recorded(&self) -> impl Iterator<Item = (Nanos, u64)> {
+        let highest = |value| self.0.highest_equivalent(value);
+        self.0
+            .iter_recorded()
+            .map(move |step| (highest(step.value_iterated_to()), step.count_since_last_iteration()))
+    }
+
+    /// Steps towards the highest, `ticks` on each half of the distance left: the quantile (0 to 1),
+    /// the latency there in microseconds, and how many do not exceed it.
+    pub(crate) fn quantiles(&self, ticks: u32) -> Vec<(f64, f64, u64)> {
+        let mut counted = 0;
+        let steps = self.0.iter_quantiles(ticks).map(|step| {
+            counted += step.count_since_last_iteration();
+            let micros = step.value_iterated_to().min(self.0.max()) as f64 / 1000.0;
+            (step.quantile_iterated_to(), micros, counted)
+        });
+        steps.collect()
+    }
+
+    /// How the histogram is laid out: buckets, and values told apart within one.
+    pub(crate) fn layout(&self) -> (u64, u64) {
+        (self.0.buckets().into(), (2 * 10_u64.pow(DIGITS.into())).next_power_of_two())
+    }
+
+    /// Adds what another thread counted.
     pub(crate) fn merge(&mut self, other: &Self) {
         self.0.add(&other.0).expect("a growing histogram takes every value");
     }

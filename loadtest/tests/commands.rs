@@ -296,6 +296,8 @@ fn wrong_answers_are_seen_and_named() {
         let (code, text, json) = loadtest(&arguments, serve(mood));
         assert_eq!(code, 1, "{mood:?}: {text}");
         assert_eq!(json["ok"], false);
+        // How long a wrong answer took says nothing.
+        assert_eq!(json["echo"]["latency_us"]["count"], json["echo"]["right"], "{mood:?}: {text}");
         let seen = json["echo"]["wrong"][kind].as_u64();
         assert!(seen.is_some_and(|seen| seen >= 2), "{mood:?}: {text}");
     }

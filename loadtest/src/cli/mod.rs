@@ -1,13 +1,15 @@
 //! The arguments, as given.
 
 mod conns;
+mod report;
 
 pub(crate) use conns::{ChurnArgs, SlowHandshakeArgs, StormArgs, VanishArg};
 
-use std::{net::IpAddr, path::PathBuf, str::FromStr, time::Duration};
+use std::{net::IpAddr, str::FromStr, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
 
+pub(crate) use self::report::{CompareArgs, ReportArgs};
 use crate::plan::Sources;
 
 /// Drives any WebSocket server: opens connections, holds them, verifies them, measures.
@@ -16,7 +18,7 @@ use crate::plan::Sources;
     name = "loadtest",
     version,
     after_help = "Exit codes: 0 all was well; 1 a client saw an error, or a connection was not \
-                  made, verified or closed as it should be; 2 the arguments or the limits of this \
+                  made, verified or closed as it should be, or a --fail-if held; 2 the arguments or the limits of this \
                   host do not allow the run.\n\nThe summary goes to stdout, progress to stderr. \
                   Ctrl-C ends a run early and in order; a second one at once."
 )]
@@ -54,6 +56,8 @@ pub(crate) enum Command {
     /// Send thousands of requests byte by byte, and see what ordinary clients feel.
     #[command(after_help = conns::SLOW_HANDSHAKE_HELP)]
     SlowHandshake(SlowHandshakeArgs),
+    /// Compare the JSON reports of two runs: every figure of the second relative to the first.
+    Compare(CompareArgs),
 }
 
 /// What every command takes.
@@ -96,9 +100,13 @@ pub(crate) struct Common {
     #[arg(long, value_name = "N", default_value = "1")]
     pub(crate) seed: u64,
 
-    /// Also write the results as JSON to this file.
-    #[arg(long, value_name = "FILE")]
-    pub(crate) json: Option<PathBuf>,
+    /// Start even if a limit of this host would stop the run; what is found is only a warning.
+    #[arg(long)]
+    pub(crate) no_preflight: bool,
+
+    /// What becomes of the results.
+    #[command(flatten)]
+    pub(crate) report: ReportArgs,
 }
 
 /// Arguments of `connect`.

@@ -2,14 +2,13 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{MIN_READ_BUFFER, Times, conclude, prepare};
+use super::{MIN_READ_BUFFER, Times, carry_out, prepare};
 use crate::{
     churn::{self, Churn},
     cli::{ChurnArgs, Common, SlowHandshakeArgs, StormArgs, VanishArg},
     clock::nanos,
     plan::share,
     report::{Report, churn::Churned, slow_handshake::Dripped, storm::Stormed},
-    run::run,
     slow_handshake::{self, SlowHandshake},
     storm::{self, Storm, Vanish},
     storm_counts::Course,
@@ -28,7 +27,8 @@ pub(super) fn churn(args: &ChurnArgs) -> Result<bool, String> {
     let wanted = args.common.connections;
     let leaving = beside(args.rate);
     let times = Times { connect_rate: args.connect_rate, duration: args.duration };
-    let (mut setup, json) = prepare(&with_room(&args.common, leaving)?, &times, MIN_READ_BUFFER)?;
+    let (mut setup, outputs) =
+        prepare(&with_room(&args.common, leaving)?, &times, MIN_READ_BUFFER)?;
     setup.connections = wanted;
     let threads = setup.plan.threads;
     let settings = churn::Settings {
@@ -42,7 +42,7 @@ pub(super) fn churn(args: &ChurnArgs) -> Result<bool, String> {
     };
     let work = Churned::new(args.rate, args.stay.as_secs_f64(), args.abort.0);
     let report = Report::new(Box::new(work), &setup, args.common.seed);
-    conclude(report, run(setup, move |thread| Churn::new(settings, thread))?, json)
+    carry_out(report, setup, outputs, move |thread| Churn::new(settings, thread))
 }
 
 /// `storm`.
@@ -54,7 +54,7 @@ pub(super) fn storm(args: &StormArgs) -> Result<bool, String> {
         return Err(format!("--share of --connections {crowd} is no connection at all"));
     }
     let times = Times { connect_rate: args.connect_rate, duration: ENDLESS };
-    let (setup, json) = prepare(&with_room(&args.common, stayers)?, &times, MIN_READ_BUFFER)?;
+    let (setup, outputs) = prepare(&with_room(&args.common, stayers)?, &times, MIN_READ_BUFFER)?;
     let threads = setup.plan.threads;
     let settings = storm::Settings {
         seed: args.common.seed,
@@ -77,7 +77,7 @@ pub(super) fn storm(args: &StormArgs) -> Result<bool, String> {
     let report = Report::new(Box::new(work), &setup, args.common.seed);
     let course = Arc::new(Course::new(args.times, settings.pause, threads));
     let driver = move |thread| Storm::new(settings, Arc::clone(&course), thread);
-    conclude(report, run(setup, driver)?, json)
+    carry_out(report, setup, outputs, driver)
 }
 
 /// `slow-handshake`.
@@ -85,7 +85,7 @@ pub(super) fn slow_handshake(args: &SlowHandshakeArgs) -> Result<bool, String> {
     let drippers = args.common.connections;
     let probes = beside(args.probe_rate);
     let times = Times { connect_rate: 0, duration: args.duration };
-    let (mut setup, json) = prepare(&with_room(&args.common, probes)?, &times, MIN_READ_BUFFER)?;
+    let (mut setup, outputs) = prepare(&with_room(&args.common, probes)?, &times, MIN_READ_BUFFER)?;
     setup.connections = drippers;
     let report = Report::new(
         Box::new(Dripped::new(args.drip.as_secs_f64(), args.chunk, args.probe_rate)),
@@ -105,7 +105,7 @@ pub(super) fn slow_handshake(args: &SlowHandshakeArgs) -> Result<bool, String> {
     };
     let driver =
         move |thread| SlowHandshake::new(settings, thread, share(drippers, threads, thread));
-    conclude(report, run(setup, driver)?, json)
+    carry_out(report, setup, outputs, driver)
 }
 
 /// How many connections may be there beside the wanted ones, for what happens `rate` times a second.

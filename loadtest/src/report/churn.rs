@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::{Expected, Percentiles, Summary, grouped, line};
-use crate::tally::Tally;
+use crate::tally::{Pick, Tally};
 
 /// The part of `churn`.
 #[derive(Debug, Default, Serialize)]
@@ -39,6 +39,22 @@ impl Churned {
 impl Summary for Churned {
     fn command(&self) -> &'static str {
         "churn"
+    }
+
+    fn main_latency(&self) -> Option<Pick> {
+        Some(|tally| &tally.churn.usable)
+    }
+
+    fn main_rate(&self) -> Option<f64> {
+        Some(self.per_second)
+    }
+
+    fn target_rate(&self) -> Option<f64> {
+        Some(self.target_per_second as f64)
+    }
+
+    fn stages(&self) -> [&'static str; 2] {
+        ["churn", "settle"]
     }
 
     fn fill(&mut self, tally: &Tally, seconds: f64) {

@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::{Percentiles, Summary, grouped, line};
-use crate::tally::Tally;
+use crate::tally::{Pick, Tally};
 
 /// The part of `connect`.
 #[derive(Debug, Default, Serialize)]
@@ -22,6 +22,14 @@ impl Summary for Verified {
 
     fn key(&self) -> &'static str {
         "verify"
+    }
+
+    fn main_latency(&self) -> Option<Pick> {
+        Some(|tally| &tally.handshake)
+    }
+
+    fn stages(&self) -> [&'static str; 2] {
+        ["hold", "verify"]
     }
 
     fn fill(&mut self, tally: &Tally, _: f64) {

@@ -6,7 +6,10 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::{Percentiles, Summary, grouped, labels, line, show_kinds};
-use crate::{echo::Pace, tally::Tally};
+use crate::{
+    echo::Pace,
+    tally::{Pick, Tally},
+};
 
 /// The part of `echo`.
 #[derive(Debug, Serialize)]
@@ -58,6 +61,18 @@ impl Echoed {
 impl Summary for Echoed {
     fn command(&self) -> &'static str {
         "echo"
+    }
+
+    fn main_latency(&self) -> Option<Pick> {
+        Some(|tally| &tally.answer)
+    }
+
+    fn main_rate(&self) -> Option<f64> {
+        Some(self.per_second)
+    }
+
+    fn target_rate(&self) -> Option<f64> {
+        self.target_per_second.map(|rate| rate as f64)
     }
 
     fn fill(&mut self, tally: &Tally, seconds: f64) {

@@ -1,22 +1,43 @@
-//! The results: as text for people, as JSON for programs. What each command adds stands in a file
-//! of its own.
+//! The results: as text for people, as JSON for programs, as charts for both. What each command
+//! adds stands in a file of its own.
+//!
+//! Invariants:
+//! - A report has all its fields before the run, so that paths into its JSON can be checked then.
+//! - All outputs are made from the report alone, and the same report makes the same bytes.
 
+pub(crate) mod axis;
+pub(crate) mod chart;
+pub(crate) mod charts;
 pub(crate) mod churn;
+pub(crate) mod compare;
 pub(crate) mod connect;
 pub(crate) mod echo;
+pub(crate) mod fail_if;
+mod hgrm;
+mod html;
+pub(crate) mod outputs;
+mod resources;
+mod series;
 pub(crate) mod slow_handshake;
 pub(crate) mod storm;
+mod text;
 
 use std::{collections::BTreeMap, fmt};
 
 use serde::{Serialize, Serializer};
 use serde_json::Value;
 
+pub(crate) use self::text::{grouped, line, micros, show_kinds};
+use self::{
+    fail_if::Failed,
+    resources::{Kernel, Server},
+    series::Series,
+};
 use crate::{
     clock::{Nanos, SECOND},
-    run::Outcome,
+    run::{Outcome, Watched},
     shared::Setup,
-    tally::{Latency, Tally},
+    tally::{Latency, Pick, Tally},
     trouble::Kinds,
 };
 
@@ -28,6 +49,27 @@ pub(crate) trait Summary: fmt::Debug {
     /// The key of its part of the JSON.
     fn key(&self) -> &'static str {
         self.command()
+    }
+
+    /// The latency that the command is about: of the time series, `--hgrm`, the percentile curve and
+    /// `--fail-if p99>…`.
+    fn main_latency(&self) -> Option<Pick> {
+        None
+    }
+
+    /// How many of what the command is about came in a second of the work, after the run; 0 before.
+    fn main_rate(&self) -> Option<f64> {
+        None
+    }
+
+    /// How many were asked for.
+    fn target_rate(&self) -> Option<f64> {
+        None
+    }
+
+    /// What the work and the end of the work are called in the progress display.
+    fn stages(&self) -> [&'static str; 2] {
+        ["work", "settle"]
     }
 
     /// Takes over what the run counted; `seconds` is how long the work went.
@@ -84,6 +126,13 @@ pub(crate) struct Report {
     pub(crate) ok: bool,
     interrupted: bool,
     total_seconds: f64,
+    /// Things that went wrong, of all kinds.
+    errors: u64,
+    /// The same as a share of the connections and messages begun.
+    errors_percent: f64,
+    /// Conditions of `--fail-if` that held.
+    failed_if: Vec<Failed>,
+    main: Main,
     connect: Connecting,
     hold: Holding,
     #[serde(flatten)]
@@ -92,6 +141,22 @@ pub(crate) struct Report {
     bytes: Bytes,
     #[serde(skip_serializing_if = "Option::is_none")]
     memory: Option<Memory>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    server: Option<Server>,
+    kernel: Kernel,
+    series: Series,
+    /// All of the main latency, for what needs more than percentiles.
+    #[serde(skip)]
+    latency: Option<Latency>,
+}
+
+/// What the command is about, whatever it is.
+#[derive(Debug, Default, Serialize)]
+struct Main {
+    per_second: Option<f64>,
+    target_per_second: Option<f64>,
+    percent_of_target: Option<f64>,
+    latency_us: Option<Percentiles>,
 }
 
 #[derive(Debug, Default, Serialize)]
@@ -103,6 +168,8 @@ struct Connecting {
     refused: BTreeMap<String, u64>,
     seconds: f64,
     per_second: f64,
+    target_per_second: Option<f64>,
+    percent_of_target: Option<f64>,
     handshake_us: Percentiles,
 }
 
@@ -125,7 +192,7 @@ struct Bytes {
     sent: u64,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Default, Serialize)]
 struct Memory {
     resident_before: u64,
     resident_ramped: u64,
@@ -147,6 +214,7 @@ pub(crate) struct Percentiles {
 impl Report {
     /// What is known before the run.
     pub(crate) fn new(work: Box<dyn Summary>, setup: &Setup, seed: u64) -> Self {
+        let has_rate = work.main_rate().is_some();
         Self {
             tool: "loadtest",
             version: env!("CARGO_PKG_VERSION"),
@@ -160,13 +228,35 @@ impl Report {
             ok: false,
             interrupted: false,
             total_seconds: 0.0,
-            connect: Connecting::default(),
+            errors: 0,
+            errors_percent: 0.0,
+            failed_if: Vec::new(),
+            main: Main::new(&*work, None),
+            connect: Connecting::new(&Tally::default(), 0, 0, setup.connect_rate),
             hold: Holding { seconds: setup.duration.as_secs_f64(), ..Holding::default() },
             work,
             close: Closing::default(),
             bytes: Bytes::default(),
-            memory: None,
+            memory: Some(Memory::default()),
+            server: (!setup.server_pids.is_empty()).then(|| Server::expected(has_rate)),
+            kernel: Kernel::expected(),
+            series: Series::default(),
+            latency: None,
         }
+    }
+
+    /// What of the command is watched during the run.
+    pub(crate) fn watched(&self) -> Watched {
+        Watched { main: self.main_latency(), stages: self.work.stages() }
+    }
+
+    fn main_latency(&self) -> Option<Pick> {
+        self.work.main_latency()
+    }
+
+    /// The main latency, after the run.
+    fn latency(&self) -> Option<&Latency> {
+        self.latency.as_ref()
     }
 
     /// Adds what the run gave.
@@ -175,21 +265,43 @@ impl Report {
         self.interrupted = outcome.interrupted;
         self.total_seconds = seconds(outcome.total);
         let expected = self.work.expected(tally, self.connections.into());
-        self.connect = Connecting::new(tally, outcome.ramp, expected.made);
+        self.errors = tally.errors();
+        let begun = tally.attempted + tally.sent;
+        self.errors_percent = 100.0 * self.errors as f64 / begun.max(1) as f64;
+        self.latency = self.main_latency().map(|pick| pick(tally).clone());
+        let rate = self.connect.target_per_second.map_or(0, |rate| rate as u64);
+        self.connect = Connecting::new(tally, outcome.ramp, expected.made, rate);
         self.hold.lost = labels(&tally.lost);
         if let Some(seconds) = self.work.seconds(tally) {
             self.hold.seconds = seconds;
         }
         self.work.fill(tally, self.hold.seconds);
+        self.main = Main::new(&*self.work, self.latency.as_ref());
         self.close = Closing {
             clean: tally.closed,
             unclean: labels(&tally.unclosed),
             left_open_by_server: tally.left_open,
         };
         self.bytes = Bytes { received: tally.bytes_in, sent: tally.bytes_out };
-        let resident = outcome.resident.filter(|_| tally.ramped > 0);
+        let resident = outcome.marks.own_before.zip(outcome.marks.own_ramped);
+        let resident = resident.filter(|_| tally.ramped > 0);
         self.memory = resident.map(|(before, after)| Memory::new(before, after, tally));
+        let messages = self.main.per_second.map(|rate| rate * self.hold.seconds);
+        self.server = self.server.take().map(|_| Server::new(outcome, messages));
+        self.kernel = Kernel::new(outcome);
+        self.series = Series::new(outcome);
         self.ok = self.is_well(tally);
+    }
+
+    /// Fails the run for the conditions that held.
+    fn judge(&mut self, failed: impl Iterator<Item = Failed>) {
+        self.failed_if.extend(failed);
+        self.ok &= self.failed_if.is_empty();
+    }
+
+    /// As `--json` has it.
+    fn to_json(&self) -> Result<Value, String> {
+        serde_json::to_value(self).map_err(|error| format!("the report is no JSON: {error}"))
     }
 
     fn is_well(&self, tally: &Tally) -> bool {
@@ -203,9 +315,24 @@ impl Report {
     }
 }
 
+impl Main {
+    fn new(work: &dyn Summary, latency: Option<&Latency>) -> Self {
+        let empty = work.main_latency().map(|_| Percentiles::default());
+        Self {
+            per_second: work.main_rate(),
+            target_per_second: work.target_rate(),
+            percent_of_target: percent(work.main_rate(), work.target_rate()),
+            latency_us: latency.map(Percentiles::new).or(empty),
+        }
+    }
+}
+
 impl Connecting {
-    fn new(tally: &Tally, ramp: Nanos, wanted: u64) -> Self {
+    /// Of what was opened in the time of `ramp`, of `wanted` in all; `rate` was asked for, or 0.
+    fn new(tally: &Tally, ramp: Nanos, wanted: u64, rate: u64) -> Self {
         let seconds = seconds(ramp);
+        let per_second = if ramp == 0 { 0.0 } else { tally.ramped as f64 / seconds };
+        let target = (rate > 0).then_some(rate as f64);
         Self {
             wanted,
             attempted: tally.attempted,
@@ -213,7 +340,9 @@ impl Connecting {
             ramped: tally.ramped,
             refused: labels(&tally.refused),
             seconds,
-            per_second: tally.ramped as f64 / seconds.max(1e-9),
+            per_second,
+            target_per_second: target,
+            percent_of_target: percent(Some(per_second), target),
             handshake_us: Percentiles::new(&tally.handshake),
         }
     }
@@ -244,85 +373,6 @@ impl Percentiles {
     }
 }
 
-impl fmt::Display for Percentiles {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.count == 0 {
-            return f.write_str("none");
-        }
-        let show = micros;
-        write!(
-            f,
-            "p50 {}  p90 {}  p99 {}  p99.9 {}  max {}",
-            show(self.p50),
-            show(self.p90),
-            show(self.p99),
-            show(self.p99_9),
-            show(self.max)
-        )
-    }
-}
-
-impl fmt::Display for Report {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let tables = if self.private_tables { ", own descriptor tables" } else { "" };
-        writeln!(f, "{} {}", self.command, self.url)?;
-        line(f, "layout", format_args!("{} thread(s){tables}", self.threads))?;
-        self.show_connect(f)?;
-        let lost = total(&self.hold.lost);
-        writeln!(f, "  held         {:.1} s, lost {}", self.hold.seconds, grouped(lost))?;
-        show_kinds(f, &self.hold.lost)?;
-        self.work.show(f)?;
-        writeln!(f, "  closed       {} cleanly", grouped(self.close.clean))?;
-        show_kinds(f, &self.close.unclean)?;
-        if self.close.left_open_by_server > 0 {
-            let left = grouped(self.close.left_open_by_server);
-            writeln!(f, "               {left} of them left open by the server after the Close")?;
-        }
-        let (sent, received) = (grouped(self.bytes.sent), grouped(self.bytes.received));
-        writeln!(f, "  bytes        {sent} sent, {received} received")?;
-        if let Some(memory) = &self.memory {
-            let (each, all) = (memory.per_connection, memory.resident_ramped >> 20);
-            writeln!(f, "  memory here  {} B per connection, {all} MiB in all", grouped(each))?;
-        }
-        let verdict = match (self.ok, self.interrupted) {
-            (true, _) => "ok",
-            (false, true) => "FAILED (interrupted)",
-            (false, false) => "FAILED",
-        };
-        writeln!(f, "  result       {verdict}")
-    }
-}
-
-impl Report {
-    fn show_connect(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let connect = &self.connect;
-        let (connected, wanted) = (grouped(connect.connected), grouped(connect.wanted));
-        write!(f, "  connected    {connected} of {wanted}")?;
-        if connect.ramped != connect.connected {
-            write!(f, ", {} of them before the work", grouped(connect.ramped))?;
-        }
-        if connect.ramped > 0 {
-            let rate = grouped(connect.per_second.round() as u64);
-            write!(f, " in {:.2} s, {rate} per second", connect.seconds)?;
-        }
-        writeln!(f)?;
-        show_kinds(f, &connect.refused)?;
-        writeln!(f, "  handshake    {}", connect.handshake_us)
-    }
-}
-
-/// One line of the text: what it is, and what it was.
-pub(crate) fn line(f: &mut fmt::Formatter<'_>, what: &str, was: impl fmt::Display) -> fmt::Result {
-    writeln!(f, "  {what:<12} {was}")
-}
-
-/// How often each kind of trouble came, a line each.
-pub(crate) fn show_kinds(f: &mut fmt::Formatter<'_>, kinds: &BTreeMap<String, u64>) -> fmt::Result {
-    kinds
-        .iter()
-        .try_for_each(|(kind, count)| writeln!(f, "               {} × {kind}", grouped(*count)))
-}
-
 /// Kinds of trouble by what they are called.
 pub(crate) fn labels(kinds: &Kinds) -> BTreeMap<String, u64> {
     let mut labels = BTreeMap::new();
@@ -332,51 +382,10 @@ pub(crate) fn labels(kinds: &Kinds) -> BTreeMap<String, u64> {
     labels
 }
 
-fn total(kinds: &BTreeMap<String, u64>) -> u64 {
-    kinds.values().sum()
+fn percent(is: Option<f64>, target: Option<f64>) -> Option<f64> {
+    is.zip(target).map(|(is, target)| 100.0 * is / target)
 }
 
 fn seconds(nanos: Nanos) -> f64 {
     nanos as f64 / SECOND as f64
-}
-
-fn micros(micros: f64) -> String {
-    match micros {
-        _ if micros < 1_000.0 => format!("{micros:.1} µs"),
-        _ if micros < 1_000_000.0 => format!("{:.2} ms", micros / 1_000.0),
-        _ => format!("{:.2} s", micros / 1_000_000.0),
-    }
-}
-
-/// A number with its thousands apart.
-pub(crate) fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::with_capacity(digits.len() * 4 / 3);
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn thousands_are_apart() {
-        assert_eq!(grouped(0), "0");
-        assert_eq!(grouped(999), "999");
-        assert_eq!(grouped(1_000), "1,000");
-        assert_eq!(grouped(12_345_678), "12,345,678");
-    }
-
-    #[test]
-    fn latencies_have_fitting_units() {
-        assert_eq!(micros(12.34), "12.3 µs");
-        assert_eq!(micros(1_500.0), "1.50 ms");
-        assert_eq!(micros(2_000_000.0), "2.00 s");
-    }
 }

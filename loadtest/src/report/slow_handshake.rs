@@ -5,8 +5,8 @@ use std::{collections::BTreeMap, fmt};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::{Expected, Percentiles, Summary, grouped, labels, line, show_kinds, total};
-use crate::tally::Tally;
+use super::{Expected, Percentiles, Summary, grouped, labels, line, show_kinds};
+use crate::tally::{Pick, Tally};
 
 /// The part of `slow-handshake`.
 #[derive(Debug, Default, Serialize)]
@@ -48,6 +48,14 @@ impl Summary for Dripped {
         "slow-handshake"
     }
 
+    fn main_latency(&self) -> Option<Pick> {
+        Some(|tally| &tally.handshake)
+    }
+
+    fn stages(&self) -> [&'static str; 2] {
+        ["drip", "settle"]
+    }
+
     fn key(&self) -> &'static str {
         "slow_handshake"
     }
@@ -57,7 +65,7 @@ impl Summary for Dripped {
         self.opened = counts.opened;
         self.still_open = counts.still_open;
         self.ends = labels(&counts.ends);
-        self.ended_by_server = total(&self.ends);
+        self.ended_by_server = total_of(&self.ends);
         self.ended_after_us = Percentiles::new(&counts.lived);
         self.unopened = labels(&counts.unopened);
         self.wrong = labels(&counts.wrong);
@@ -76,7 +84,7 @@ impl Summary for Dripped {
 
     fn is_well(&self, tally: &Tally, _: u64) -> bool {
         let counts = &tally.slow_handshake;
-        let ended = self.ended_by_server + self.still_open + total(&self.wrong);
+        let ended = self.ended_by_server + self.still_open + total_of(&self.wrong);
         tally.verified == counts.probes && counts.probes > 0 && counts.opened == ended
     }
 
@@ -94,7 +102,7 @@ impl Summary for Dripped {
         show_kinds(f, &self.ends)?;
         show_kinds(f, &self.wrong)?;
         if !self.unopened.is_empty() {
-            line(f, "not opened", format_args!("{} drippers", grouped(total(&self.unopened))))?;
+            line(f, "not opened", format_args!("{} drippers", grouped(total_of(&self.unopened))))?;
             show_kinds(f, &self.unopened)?;
         }
         line(f, "ended after", &self.ended_after_us)?;
@@ -116,4 +124,8 @@ impl Summary for Dripped {
     fn json(&self) -> Value {
         json!(self)
     }
+}
+
+fn total_of(kinds: &BTreeMap<String, u64>) -> u64 {
+    kinds.values().sum()
 }

@@ -10,7 +10,7 @@ use crate::{
     storm::{Settings, Vanish},
     storm_counts::Blow,
     table::Abort,
-    tally::Tally,
+    tally::{Pick, Tally},
 };
 
 /// The part of `storm`.
@@ -110,6 +110,14 @@ impl Storm {
 impl Summary for Stormed {
     fn command(&self) -> &'static str {
         "storm"
+    }
+
+    fn main_latency(&self) -> Option<Pick> {
+        Some(|tally| &tally.ping)
+    }
+
+    fn stages(&self) -> [&'static str; 2] {
+        ["storms", "settle"]
     }
 
     fn fill(&mut self, tally: &Tally, _: f64) {
