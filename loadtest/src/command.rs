@@ -1,5 +1,7 @@
 //! From arguments to a run to a verdict.
 
+mod rooms;
+
 use std::{
     fs::{self, File},
     io::{self, Write as _},
@@ -31,6 +33,9 @@ pub(crate) fn execute(cli: &Cli) -> Result<bool, String> {
     match &cli.command {
         Command::Connect(args) => connect(args),
         Command::Echo(args) => echo(args),
+        Command::Broadcast(args) => rooms::broadcast(args),
+        Command::Stall(args) => rooms::stall(args),
+        Command::Scale(args) => rooms::scale(args),
     }
 }
 

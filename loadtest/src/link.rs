@@ -39,6 +39,28 @@ pub(crate) trait Driver {
 
     /// A connection is gone that should not be.
     fn lost(&mut self, client: &Self::Client, tally: &mut Tally);
+
+    /// Whether the work is over; by default when its time is. While it is not, `turn` goes on.
+    fn is_over(&self, now: Nanos, until: Nanos) -> bool {
+        now >= until
+    }
+
+    /// Whether a connection's socket is read. Once it is again, the driver pumps it by hand, as the
+    /// events of the meantime have passed.
+    fn reads(&self, _: &Self::Client) -> bool {
+        true
+    }
+
+    /// The receive buffer of a connection's socket in bytes, if not the system's choice.
+    fn receive_buffer(&self, _index: u32) -> Option<usize> {
+        None
+    }
+
+    /// Whether a connection that has ended so did what the command allows: then it counts neither as
+    /// lost nor as an error.
+    fn excuses(&mut self, _: &Self::Client, _: &Trouble, _: &mut Tally) -> bool {
+        false
+    }
 }
 
 /// How far the end of the work is.

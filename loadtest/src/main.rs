@@ -10,6 +10,7 @@
 //! - What crosses threads is plain data: counters while running, one [`tally::Tally`] at the end.
 //! - Whatever a client sees that it should not is counted by kind, and makes the exit code 1.
 
+mod broadcast;
 mod cli;
 mod clock;
 mod command;
@@ -23,9 +24,12 @@ mod payload;
 mod plan;
 mod progress;
 mod report;
+mod rooms;
 mod run;
+mod scale;
 mod shared;
 mod socket;
+mod stall;
 mod table;
 mod tally;
 mod target;

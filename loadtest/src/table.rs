@@ -129,7 +129,8 @@ impl<C: Default> Table<C> {
         driver: &mut impl Driver<Client = C>,
     ) {
         self.tally.attempted += 1;
-        let opened = open(self.setup.target.address, self.setup.source(index));
+        let (target, source) = (self.setup.target.address, self.setup.source(index));
+        let opened = open(target, source, driver.receive_buffer(index));
         let key = match opened.and_then(|socket| self.insert(socket, index, since)) {
             Ok(key) => key,
             Err(error) => {
@@ -165,7 +166,7 @@ impl<C: Default> Table<C> {
     ) {
         // An event of a connection that ended in this very batch finds nothing, or the next one
         // under the same key, for which it is merely a needless look.
-        if !self.conns.contains(key) {
+        if !self.conns.get(key).is_some_and(|conn| driver.reads(&conn.client)) {
             return;
         }
         let now = self.clock.now();
@@ -295,6 +296,13 @@ impl<C: Default> Table<C> {
             Phase::Opening => {
                 self.connecting -= 1;
                 &mut self.tally.refused
+            }
+            Phase::Open | Phase::Closing
+                if driver.excuses(&conn.client, &trouble, &mut self.tally) =>
+            {
+                self.tally.open -= 1;
+                self.tally.excused += 1;
+                return;
             }
             Phase::Open => {
                 self.tally.open -= 1;

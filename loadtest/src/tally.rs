@@ -3,7 +3,9 @@
 use hdrhistogram::Histogram;
 
 use crate::{
+    broadcast,
     clock::Nanos,
+    scale, stall,
     trouble::{Kinds, merge},
 };
 
@@ -45,6 +47,8 @@ pub(crate) struct Tally {
     pub(crate) bytes_in: u64,
     /// Bytes written to sockets.
     pub(crate) bytes_out: u64,
+    /// Connections that ended in a way that the command allows.
+    pub(crate) excused: u64,
     /// Connections that never opened.
     pub(crate) refused: Kinds,
     /// Connections lost while they should have been open.
@@ -61,6 +65,12 @@ pub(crate) struct Tally {
     pub(crate) answer: Latency,
     /// From when a message was due to when it was sent: the generator's own part.
     pub(crate) lag: Latency,
+    /// Of `broadcast` and `stall`.
+    pub(crate) rooms: broadcast::Counts,
+    /// Of `stall`.
+    pub(crate) stall: stall::Counts,
+    /// Of `scale`.
+    pub(crate) scale: scale::Counts,
 }
 
 impl Tally {
@@ -78,6 +88,7 @@ impl Tally {
         self.in_time += other.in_time;
         self.unanswered += other.unanswered;
         self.unsent += other.unsent;
+        self.excused += other.excused;
         self.bytes_in += other.bytes_in;
         self.bytes_out += other.bytes_out;
         merge(&mut self.refused, &other.refused);
@@ -88,13 +99,17 @@ impl Tally {
         self.ping.merge(&other.ping);
         self.answer.merge(&other.answer);
         self.lag.merge(&other.lag);
+        self.rooms.merge(&other.rooms);
+        self.stall.merge(&other.stall);
+        self.scale.merge(&other.scale);
     }
 
     /// Things that went wrong, of all kinds.
     pub(crate) fn errors(&self) -> u64 {
         let kinds = [&self.refused, &self.lost, &self.wrong, &self.unclosed];
         let counted: u64 = kinds.iter().flat_map(|kinds| kinds.values()).sum();
-        counted + self.unanswered + self.unsent
+        let commands = self.rooms.errors() + self.scale.errors();
+        counted + self.unanswered + self.unsent + commands
     }
 }
 
@@ -124,7 +139,8 @@ impl Latency {
         self.0.mean() / 1000.0
     }
 
-    fn merge(&mut self, other: &Self) {
+    /// Adds what another thread measured.
+    pub(crate) fn merge(&mut self, other: &Self) {
         self.0.add(&other.0).expect("a growing histogram takes every value");
     }
 }

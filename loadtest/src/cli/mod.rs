@@ -1,5 +1,7 @@
 //! The arguments, as given.
 
+pub(crate) mod rooms;
+
 use std::{net::IpAddr, path::PathBuf, str::FromStr, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
@@ -41,6 +43,15 @@ pub(crate) enum Command {
                       --duration 10s\n  loadtest echo --url ws://127.0.0.1:8080/echo --connections \
                       1000 --size 1KiB --duration 30s --rate 20000 --text --json out.json")]
     Echo(EchoArgs),
+    /// Publish to rooms and check every delivery: that it comes, once, in order, the same for all.
+    #[command(after_help = rooms::BROADCAST_HELP)]
+    Broadcast(rooms::BroadcastArgs),
+    /// Publish to rooms in which some members stop reading, and see what the others feel.
+    #[command(after_help = rooms::STALL_HELP)]
+    Stall(rooms::StallArgs),
+    /// Take very many connections through a course: hold, ping, echo, one broadcast, close.
+    #[command(after_help = rooms::SCALE_HELP)]
+    Scale(rooms::ScaleArgs),
 }
 
 /// What every command takes.

@@ -1,8 +1,11 @@
 //! The results: as text for people, as JSON for programs. What each command adds stands in a file
 //! of its own.
 
+pub(crate) mod broadcast;
 pub(crate) mod connect;
 pub(crate) mod echo;
+pub(crate) mod scale;
+pub(crate) mod stall;
 
 use std::{collections::BTreeMap, fmt};
 
@@ -168,7 +171,7 @@ impl Report {
         !self.interrupted
             && tally.errors() == 0
             && tally.connected == wanted
-            && tally.closed == wanted
+            && tally.closed + tally.excused == wanted
             && self.work.is_well(tally, wanted)
     }
 }
