@@ -89,7 +89,7 @@ impl Marks {
         self.hint = at;
         Some(match message.get(at..at + MARK_LEN).map(|head| self.read(head)) {
             Some(Found::Right(mark)) => self.judge(message, at, mark),
-            Some(other) => (other, at + BEGIN.len()),
+            Some(other) => (other, at + 1),
             None => (Found::Broken, message.len()),
         })
     }
@@ -197,7 +197,7 @@ mod tests {
             let mut marks = Marks::new(3, size);
             let data = marks.data(&MARK);
             assert_eq!(data.len(), size);
-            for (before, after) in [("", ""), ("{\"v\":1.0,\"data\":\"", "\"}"), ("..lt", ".")] {
+            for (before, after) in [("", ""), ("{\"v\":1.0,\"data\":\"", "\"}"), ("..l", ".")] {
                 let message = format!("{before}{data}{after}");
                 let end = before.len() + size;
                 assert_eq!(marks.find(message.as_bytes(), 0), Some((Found::Right(MARK), end)));

@@ -116,7 +116,7 @@ impl Words {
     /// What a message without data is; `joining` if an answer to a join is awaited.
     pub(crate) fn hear(&self, message: &[u8], joining: bool) -> Answer {
         match () {
-            () if !self.refused.is_empty() && contains(message, &self.refused) => Answer::Refused,
+            () if contains(message, &self.refused) => Answer::Refused,
             () if joining && contains(message, &self.joined) => Answer::Joined,
             () => Answer::Other,
         }
@@ -141,8 +141,9 @@ fn text(text: String) -> Message {
     Message::Text(text.expect("a string is UTF-8"))
 }
 
+/// Whether a message contains a text that is not empty.
 fn contains(message: &[u8], text: &str) -> bool {
-    message.windows(text.len()).any(|part| part == text.as_bytes())
+    !text.is_empty() && message.windows(text.len()).any(|part| part == text.as_bytes())
 }
 
 #[cfg(test)]
