@@ -75,7 +75,7 @@ step_conformance() {
 }
 
 step_loadtest() {
-  local tidegate loadtest workers known='connect echo ' commands
+  local tidegate loadtest workers known='broadcast connect echo scale stall ' commands
   tidegate=$(release_binary tidegate)
   loadtest=$(release_binary loadtest)
   # A command that is added and not run here fails the step.
@@ -89,6 +89,11 @@ step_loadtest() {
     "$loadtest" echo --url "$url" --connections 100 --duration 3s
     "$loadtest" echo --url "$url" --connections 20 --pipeline 16 --size 4KiB --text --duration 3s
     "$loadtest" echo --url "$url" --connections 50 --rate 2000 --duration 3s
+    url=ws://$gateway_address/ws
+    "$loadtest" broadcast --url "$url" --connections 1000 --rooms 10 --publishers 20 --rate 200 --duration 3s
+    "$loadtest" broadcast --url "$url" --connections 500 --rooms 2 --publishers 4 --in-flight 4 --threads 2 --duration 3s
+    "$loadtest" stall --url "$url" --connections 500 --rooms 2 --stalled 2% --rate 100 --size 4KiB --duration 3s
+    "$loadtest" scale --url "$url" --connections 3000 --rate 3000 --hold 1s --threads 2 --room-members 1000
     stop_gateway || die "the gateway left with status $?; its log: target/loadtest-gateway.log"
   done
 }

@@ -30,7 +30,7 @@ pub(crate) struct Counts {
     pub(crate) differing: u64,
     /// Deliveries with other characters than were sent.
     pub(crate) corrupt: u64,
-    /// Deliveries of another room, or of another run.
+    /// Deliveries of another room or run, or of what a publisher is not to get of its own.
     pub(crate) foreign: u64,
     /// Deliveries whose order could not be compared, as the log of their room was full.
     pub(crate) uncompared: u64,
@@ -74,7 +74,7 @@ impl Counts {
             (self.reordered, "reordered"),
             (self.differing, "in another order than to others"),
             (self.corrupt, "corrupt"),
-            (self.foreign, "of another room or run"),
+            (self.foreign, "not for this member, or of another run"),
             (self.uncompared, "of an order not compared (run shorter)"),
             (self.refused, "refused by the server"),
             (self.unsent, "not sent: their connection was lost"),

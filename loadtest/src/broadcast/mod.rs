@@ -33,7 +33,7 @@ use crate::{
     clock::{MILLI, Nanos},
     link::{Driver, Link, Settled},
     rooms::{
-        Answer, Found, Mark, Marks, Order, PublishId, Received, Serial, WINDOW, ask_to_join, bytes,
+        Answer, Found, Mark, Marks, PublishId, Received, Serial, WINDOW, ask_to_join, bytes,
         is_our_pong,
     },
     table::Table,
@@ -257,7 +257,8 @@ impl Broadcast {
         let rank = layout.rank(mark.publisher);
         let room = layout.room(link.index);
         let inside = matches!(link.client.state, State::Inside | State::Fencing);
-        if !inside || mark.room != room || !link.client.received.knows(rank) {
+        let own = self.course.task.not_self && mark.publisher == link.index;
+        if own || !inside || mark.room != room || !link.client.received.knows(rank) {
             link.tally.rooms.foreign += 1;
             return;
         }
@@ -268,10 +269,10 @@ impl Broadcast {
         if serial == Serial::Again {
             return;
         }
-        let own = (self.course.task.not_self && layout.publishes(link.index))
-            .then(|| layout.rank(link.index));
-        let order: Order = link.client.received.compare(self.course.log(room), id, own);
-        counts.note_order(order);
+        // Whose own publishes are left out cannot know the order of all.
+        if !(self.course.task.not_self && layout.publishes(link.index)) {
+            counts.note_order(link.client.received.compare(self.course.log(room), id));
+        }
         counts.right += u64::from(right);
         counts.in_time += u64::from(right && matches!(self.stage, Stage::Publish(_)));
         counts.delivery.record(now.saturating_sub(mark.due));

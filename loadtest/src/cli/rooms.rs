@@ -73,6 +73,9 @@ pub(crate) struct WordsArgs {
     pub(crate) refused: Option<String>,
 
     /// The server does not send a publish to its publisher.
+    ///
+    /// The order in which publishers get the publishes of others is then compared for each of these,
+    /// but not with the order of the room.
     #[arg(long)]
     pub(crate) no_self: bool,
 

@@ -134,9 +134,11 @@ impl Received {
         Serial::Newer
     }
 
-    /// Compares a delivery that did not come before with the order of the room. Publishes of rank
-    /// `own` are not delivered to this member.
-    pub(crate) fn compare(&mut self, log: &Log, id: PublishId, own: Option<u32>) -> Order {
+    /// Compares a delivery that did not come before with the order of the room.
+    ///
+    /// Only members that are to get every publish of the room may be compared: what one is not to get
+    /// has a place in the order that it cannot know.
+    pub(crate) fn compare(&mut self, log: &Log, id: PublishId) -> Order {
         if self.kept.as_mut().is_some_and(|kept| kept.skipped.remove(&id)) {
             return Order::Differs;
         }
@@ -146,9 +148,7 @@ impl Received {
             if stands == id {
                 return Order::Same;
             }
-            if Some(stands.rank) != own {
-                self.kept.get_or_insert_default().skip(stands);
-            }
+            self.kept.get_or_insert_default().skip(stands);
         }
     }
 }
@@ -191,16 +191,11 @@ mod tests {
     }
 
     /// What a member makes of deliveries of two publishers.
-    fn walk(
-        log: &Log,
-        own: Option<u32>,
-        deliveries: &[(u32, u32)],
-    ) -> Vec<(Serial, Option<Order>)> {
+    fn walk(log: &Log, deliveries: &[(u32, u32)]) -> Vec<(Serial, Option<Order>)> {
         let mut member = Received::new(2);
         let take = |(rank, serial): &(u32, u32)| {
             let taken = member.take(id(*rank, *serial));
-            let order =
-                (taken != Serial::Again).then(|| member.compare(log, id(*rank, *serial), own));
+            let order = (taken != Serial::Again).then(|| member.compare(log, id(*rank, *serial)));
             (taken, order)
         };
         deliveries.iter().map(take).collect()
@@ -227,15 +222,15 @@ mod tests {
         let log = Log::default();
         let all = [(0, 0), (1, 0), (0, 1), (1, 1)];
         for _ in 0..3 {
-            assert_eq!(walk(&log, None, &all), [(Serial::Newer, Some(Order::Same)); 4]);
+            assert_eq!(walk(&log, &all), [(Serial::Newer, Some(Order::Same)); 4]);
         }
     }
 
     #[test]
     fn another_order_differs_once() {
         let log = Log::default();
-        walk(&log, None, &[(0, 0), (1, 0), (0, 1), (1, 1)]);
-        let other = walk(&log, None, &[(1, 0), (0, 0), (0, 1), (1, 1)]);
+        walk(&log, &[(0, 0), (1, 0), (0, 1), (1, 1)]);
+        let other = walk(&log, &[(1, 0), (0, 0), (0, 1), (1, 1)]);
         assert!(other.iter().all(|(serial, _)| *serial == Serial::Newer));
         assert_eq!(count(&other, Order::Differs), 1);
         assert_eq!(other[3].1, Some(Order::Same));
@@ -245,31 +240,20 @@ mod tests {
     fn what_is_missing_disturbs_nothing_behind_it() {
         let log = Log::default();
         // The first member misses one, so that the log learns of it late.
-        walk(&log, None, &[(0, 0), (0, 2), (0, 3)]);
-        let second = walk(&log, None, &[(0, 0), (0, 3)]);
+        walk(&log, &[(0, 0), (0, 2), (0, 3)]);
+        let second = walk(&log, &[(0, 0), (0, 3)]);
         assert_eq!(count(&second, Order::Same), 2);
-        let third = walk(&log, None, &[(0, 0), (0, 2), (0, 3), (1, 0)]);
+        let third = walk(&log, &[(0, 0), (0, 2), (0, 3), (1, 0)]);
         assert_eq!(count(&third, Order::Same), 4);
     }
 
     #[test]
     fn late_ones_and_duplicates_are_told_apart() {
         let log = Log::default();
-        let seen =
-            walk(&log, None, &[(0, 0), (0, 2), (0, 1), (0, 1), (0, 2), (0, 5), (0, 4), (0, 3)]);
+        let seen = walk(&log, &[(0, 0), (0, 2), (0, 1), (0, 1), (0, 2), (0, 5), (0, 4), (0, 3)]);
         let serials: Vec<_> = seen.iter().map(|(serial, _)| *serial).collect();
         use Serial::*;
         assert_eq!(serials, [Newer, Newer, Late, Again, Again, Newer, Late, Late]);
-    }
-
-    #[test]
-    fn own_publishes_may_be_left_out() {
-        let log = Log::default();
-        walk(&log, None, &[(0, 0), (1, 0), (0, 1)]);
-        let own = walk(&log, Some(1), &[(0, 0), (0, 1)]);
-        assert_eq!(count(&own, Order::Same), 2);
-        // What it has passed over as its own is not skipped: nothing is kept.
-        assert_eq!(count(&walk(&log, Some(1), &[(0, 0), (0, 1)]), Order::Differs), 0);
     }
 
     #[test]
@@ -278,7 +262,7 @@ mod tests {
         let mut member = Received::new(1);
         for serial in 0..3 * MAX_KEPT as u32 {
             assert_eq!(member.take(id(0, 2 * serial + 1)), Serial::Newer);
-            assert_eq!(member.compare(&log, id(0, 2 * serial + 1), None), Order::Same);
+            assert_eq!(member.compare(&log, id(0, 2 * serial + 1)), Order::Same);
         }
         assert!(member.kept.as_ref().unwrap().gaps.len() <= MAX_KEPT);
         assert_eq!(member.take(id(0, 0)), Serial::Again);
