@@ -75,7 +75,7 @@ step_conformance() {
 }
 
 step_loadtest() {
-  local tidegate loadtest workers known='broadcast connect echo scale stall ' commands
+  local tidegate loadtest workers known='broadcast churn connect echo scale slow-handshake stall storm ' commands
   tidegate=$(release_binary tidegate)
   loadtest=$(release_binary loadtest)
   # A command that is added and not run here fails the step.
@@ -89,6 +89,9 @@ step_loadtest() {
     "$loadtest" echo --url "$url" --connections 100 --duration 3s
     "$loadtest" echo --url "$url" --connections 20 --pipeline 16 --size 4KiB --text --duration 3s
     "$loadtest" echo --url "$url" --connections 50 --rate 2000 --duration 3s
+    "$loadtest" churn --url "$url" --connections 1000 --rate 500 --duration 3s --abort 10%
+    "$loadtest" storm --url "$url" --connections 2000 --times 2 --pause 1s
+    "$loadtest" slow-handshake --url "$url" --connections 500 --drip 200ms --duration 3s
     url=ws://$gateway_address/ws
     "$loadtest" broadcast --url "$url" --connections 1000 --rooms 10 --publishers 20 --rate 200 --duration 3s
     "$loadtest" broadcast --url "$url" --connections 500 --rooms 2 --publishers 4 --in-flight 4 --threads 2 --duration 3s

@@ -1,5 +1,6 @@
 //! From arguments to a run to a verdict.
 
+mod conns;
 mod rooms;
 
 use std::{
@@ -36,6 +37,9 @@ pub(crate) fn execute(cli: &Cli) -> Result<bool, String> {
         Command::Broadcast(args) => rooms::broadcast(args),
         Command::Stall(args) => rooms::stall(args),
         Command::Scale(args) => rooms::scale(args),
+        Command::Churn(args) => conns::churn(args),
+        Command::Storm(args) => conns::storm(args),
+        Command::SlowHandshake(args) => conns::slow_handshake(args),
     }
 }
 

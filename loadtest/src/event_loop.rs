@@ -158,6 +158,7 @@ impl<D: Driver> EventLoop<D> {
         }
         self.stage = Stage::Ramp(begun);
         if (begun == share || self.shared.stopping()) && self.table.connecting() == 0 {
+            self.table.tally.ramped = self.table.tally.connected;
             self.shared.ramped();
             self.stage = Stage::Ready;
         }
@@ -177,7 +178,8 @@ impl<D: Driver> EventLoop<D> {
     }
 
     fn work(&mut self, until: Nanos, now: Nanos) -> Option<Nanos> {
-        if self.driver.is_over(now, until) || self.shared.stopping() {
+        let over = now >= until && !self.driver.goes_on();
+        if over || self.driver.done() || self.shared.stopping() {
             self.stage = Stage::Settle;
             return Some(now);
         }
@@ -189,6 +191,8 @@ impl<D: Driver> EventLoop<D> {
 
     fn settle(&mut self) -> Option<Nanos> {
         match self.driver.settle(&mut self.table) {
+            // What opens later than its turn to be closed would stay open.
+            Settled::Yes if self.table.connecting() > 0 => None,
             Settled::Yes => {
                 self.stage = Stage::Close(0);
                 Some(0)

@@ -15,6 +15,8 @@ const MAX_HEADERS: usize = 64;
 pub(crate) struct Handshake {
     request: Vec<u8>,
     written: usize,
+    /// What of the request may be written now.
+    released: usize,
     accept: String,
     head: Vec<u8>,
 }
@@ -29,6 +31,7 @@ impl Handshake {
             target.path, target.host
         );
         Self {
+            released: request.len(),
             request: request.into_bytes(),
             written: 0,
             accept: derive_accept_key(key.as_bytes()),
@@ -36,9 +39,27 @@ impl Handshake {
         }
     }
 
+    /// A handshake that never ends: nothing is written before [`Handshake::release`] says so, and
+    /// behind the request's headers comes one more, without end.
+    pub(crate) fn dripping(target: &Target) -> Self {
+        let mut handshake = Self::new(target);
+        handshake.request.truncate(handshake.request.len() - "\r\n".len());
+        handshake.request.extend_from_slice(b"X-Drip: ");
+        handshake.released = 0;
+        handshake
+    }
+
+    /// Lets `count` bytes more of a dripping request be written.
+    pub(crate) fn release(&mut self, count: usize) {
+        self.released += count;
+        if self.released > self.request.len() {
+            self.request.resize(self.released, b'a');
+        }
+    }
+
     /// What of the request is still to be written.
     pub(crate) fn unwritten(&self) -> &[u8] {
-        &self.request[self.written..]
+        &self.request[self.written..self.released]
     }
 
     /// Notes that `count` more bytes of the request were written.
@@ -161,6 +182,23 @@ mod tests {
             result = handshake.received(&[b'a'; 1000]);
         }
         assert_eq!(result, Err(Trouble::BadHandshake("head too long")));
+    }
+
+    #[test]
+    fn a_dripping_request_never_ends() {
+        let target = Target::resolve("ws://127.0.0.1:1/a").unwrap();
+        let mut handshake = Handshake::dripping(&target);
+        assert!(handshake.unwritten().is_empty());
+        let mut sent = Vec::new();
+        for _ in 0..100 {
+            handshake.release(7);
+            sent.extend_from_slice(handshake.unwritten());
+            handshake.wrote(7);
+        }
+        assert_eq!(sent.len(), 700);
+        let text = String::from_utf8(sent).unwrap();
+        assert!(text.contains("Sec-WebSocket-Key: ") && text.contains("\r\nX-Drip: aaa"));
+        assert!(!text.contains("\r\n\r\n"), "{text}");
     }
 
     #[test]

@@ -16,7 +16,8 @@ use crate::{
 /// What a command does with open connections. Each event loop has one of its own.
 ///
 /// The loop opens connections, calls `begin` once all threads have, then `turn` until the time is
-/// over, then `settle` until that says it is done, and closes what is open.
+/// over, then `settle` until that says it is done, and closes what is open. During the work a command
+/// may end connections ([`Table::close`], [`Table::abort`]) and begin others ([`Table::connect`]).
 pub(crate) trait Driver {
     /// What the command keeps for each connection.
     type Client: Default;
@@ -24,8 +25,19 @@ pub(crate) trait Driver {
     /// The work goes from `from` to `until`.
     fn begin(&mut self, table: &mut Table<Self::Client>, from: Nanos, until: Nanos);
 
+    /// The opening handshake of a connection is done, in the ramp or later; it took so long since
+    /// the connect, or since that was due. An error ends the connection.
+    fn opened(&mut self, _: &mut Link<'_, Self::Client>, _: Nanos) -> Result<(), Trouble> {
+        Ok(())
+    }
+
     /// Does what is due at `now`; returns when it wants to be called again, if not for an event.
     fn turn(&mut self, table: &mut Table<Self::Client>, now: Nanos) -> Option<Nanos>;
+
+    /// Whether the work is over before its time.
+    fn done(&self) -> bool {
+        false
+    }
 
     /// Ends the work, a bounded step at a time. What it waits for has deadlines.
     fn settle(&mut self, table: &mut Table<Self::Client>) -> Settled;
@@ -37,18 +49,18 @@ pub(crate) trait Driver {
         message: Message,
     ) -> Result<(), Trouble>;
 
-    /// A connection is gone that should not be.
-    fn lost(&mut self, client: &Self::Client, tally: &mut Tally);
-
-    /// Whether the work is over; by default when its time is. While it is not, `turn` goes on.
-    fn is_over(&self, now: Nanos, until: Nanos) -> bool {
-        now >= until
+    /// Whether the command wants the peer to end this open connection like this. It is then counted
+    /// as ended by the peer, which is no error, and not as lost.
+    fn foreseen(&self, _: &Self::Client, _: &Trouble) -> bool {
+        false
     }
 
-    /// Whether a connection's socket is read. Once it is again, the driver pumps it by hand, as the
-    /// events of the meantime have passed.
-    fn reads(&self, _: &Self::Client) -> bool {
-        true
+    /// An open connection is gone that should not be.
+    fn lost(&mut self, client: &Self::Client, tally: &mut Tally);
+
+    /// Whether the work goes on beyond its time, until it is done.
+    fn goes_on(&self) -> bool {
+        false
     }
 
     /// The receive buffer of a connection's socket in bytes, if not the system's choice.
@@ -56,11 +68,26 @@ pub(crate) trait Driver {
         None
     }
 
-    /// Whether a connection that has ended so did what the command allows: then it counts neither as
-    /// lost nor as an error.
-    fn excuses(&mut self, _: &Self::Client, _: &Trouble, _: &mut Tally) -> bool {
-        false
-    }
+    /// A connection is gone, in whatever way; behind `lost` where that is called. Its key may be the
+    /// next connection's at once.
+    fn ended(&mut self, _: &Ended<'_, Self::Client>, _: &mut Tally) {}
+}
+
+/// A connection that is gone.
+#[derive(Debug)]
+pub(crate) struct Ended<'a, C> {
+    /// Its number in the run.
+    pub(crate) index: u32,
+    /// What the command kept for it; the default one if there was not even a socket.
+    pub(crate) client: &'a C,
+    /// How far it was.
+    pub(crate) phase: Phase,
+    /// Why it is gone: behind both Closes usually [`Trouble::Eof`]. `None`: the command dropped it.
+    pub(crate) trouble: Option<&'a Trouble>,
+    /// When it was.
+    pub(crate) at: Nanos,
+    /// Since its handshake was done, or since the connect if it never was.
+    pub(crate) lived: Nanos,
 }
 
 /// How far the end of the work is.
@@ -76,6 +103,8 @@ pub(crate) enum Settled {
 
 /// An open connection, borrowed from its table.
 pub(crate) struct Link<'a, C> {
+    /// Where it stands in its table; another connection's once this one is gone.
+    pub(crate) key: usize,
     /// The connection's number in the run.
     pub(crate) index: u32,
     /// What the command keeps for it.
@@ -85,6 +114,7 @@ pub(crate) struct Link<'a, C> {
     pub(crate) wire: Wire<'a>,
     pub(crate) context: &'a mut WebSocketContext,
     pub(crate) phase: &'a mut Phase,
+    pub(crate) paused: &'a mut bool,
     pub(crate) wait: &'a mut Wait,
     pub(crate) timeout: Nanos,
 }
@@ -115,13 +145,33 @@ impl<C> Link<'_, C> {
         self.wait.pending = Some((waiting, self.wire.now + self.timeout));
     }
 
+    /// How long it has waited for what it waits for.
+    pub(crate) fn waited(&self) -> Option<Nanos> {
+        let (_, until) = self.wait.pending?;
+        Some((self.wire.now + self.timeout).saturating_sub(until))
+    }
+
     /// Waits no longer.
     pub(crate) fn rest(&mut self) {
         self.wait.pending = None;
     }
 
+    /// Reads no more, behind what was read already, until [`Table::resume`] or the close. That the
+    /// peer has ended the stream is seen all the same, and ends the connection.
+    pub(crate) fn stop_reading(&mut self) {
+        *self.paused = true;
+        self.wire.leave_rest();
+    }
+
+    /// Begins to close the connection, from within an event or a turn.
+    pub(crate) fn begin_close(&mut self) -> Result<(), Trouble> {
+        *self.phase = Phase::Closing;
+        self.await_for(Waiting::Close);
+        self.close()
+    }
+
     /// Begins the closing handshake.
-    pub(crate) fn close(&mut self) -> Result<(), Trouble> {
+    fn close(&mut self) -> Result<(), Trouble> {
         let frame = CloseFrame { code: 1000.into(), reason: "".into() };
         match self.context.close(&mut self.wire, Some(frame)) {
             Err(error) if would_block(&error) => Ok(()),

@@ -11,6 +11,7 @@
 //! - Whatever a client sees that it should not is counted by kind, and makes the exit code 1.
 
 mod broadcast;
+mod churn;
 mod cli;
 mod clock;
 mod command;
@@ -21,6 +22,7 @@ mod fdtable;
 mod handshake;
 mod link;
 mod payload;
+mod ping;
 mod plan;
 mod progress;
 mod report;
@@ -28,8 +30,11 @@ mod rooms;
 mod run;
 mod scale;
 mod shared;
+mod slow_handshake;
 mod socket;
 mod stall;
+mod storm;
+mod storm_counts;
 mod table;
 mod tally;
 mod target;

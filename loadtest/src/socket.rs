@@ -3,11 +3,12 @@
 use std::{
     io::{self, Read, Write},
     net::{IpAddr, SocketAddr},
+    time::Duration,
 };
 
 use mio::net::TcpStream;
 use nix::sys::socket::{setsockopt, sockopt::IpBindAddressNoPort};
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use crate::clock::{Clock, Nanos};
 
@@ -33,6 +34,17 @@ pub(crate) fn open(
         Err(error) if error.raw_os_error() != Some(libc::EINPROGRESS) => Err(error),
         _ => Ok(TcpStream::from_std(socket.into())),
     }
+}
+
+/// Makes the end of `socket` a reset: no waiting for what is unsent or unacknowledged, and no port
+/// that stays taken (TIME-WAIT) on either side.
+pub(crate) fn end_by_reset(socket: &TcpStream) -> io::Result<()> {
+    SockRef::from(socket).set_linger(Some(Duration::ZERO))
+}
+
+/// What the system has to say about `socket`, if it has failed.
+pub(crate) fn failure(socket: &TcpStream) -> Option<io::Error> {
+    socket.take_error().unwrap_or_else(Some)
 }
 
 /// A socket for the time of one event, reading through a buffer that all connections of a thread
@@ -97,6 +109,11 @@ impl<'a> Wire<'a> {
             (false, true) => Readiness::End,
             (false, false) => Readiness::Bytes,
         }
+    }
+
+    /// Reads no more from the socket than is in the buffer.
+    pub(crate) fn leave_rest(&mut self) {
+        (self.drained, self.to_end) = (true, false);
     }
 
     /// Bytes as they lie in the buffer, at least one unless the stream has ended.

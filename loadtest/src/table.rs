@@ -1,10 +1,16 @@
 //! The connections of one event loop: each from connect to its end, every end counted once.
 //!
 //! Invariants:
-//! - A key below the loop's share of connections is either vacant or one connection.
+//! - A key below `keys_end` is either vacant or one connection. There are as many as connections were
+//!   there at once: the loop's share, or more while some close and others take their place.
 //! - After an event or a turn, all bytes that had come are read, and all that is queued is written
 //!   or waits for the socket to become writable.
-//! - A connection ends in exactly one count: refused, lost, unclosed or closed.
+//! - A connection ends in exactly one count: refused, lost, foreseen, unclosed, closed or aborted. So
+//!   at the end `attempted` is their sum, also where connections were begun again.
+//! - A connection that is not read is ended when an event says that the peer is gone, and is read to
+//!   its end once it is resumed or closed.
+
+mod drip;
 
 use std::{
     io::{ErrorKind, Write as _},
@@ -21,9 +27,9 @@ use tungstenite::{
 use crate::{
     clock::{Clock, Nanos, nanos},
     handshake::Handshake,
-    link::{Driver, Link, Wait},
+    link::{Driver, Ended, Link, Wait},
     shared::Setup,
-    socket::{Readiness, Wire, open},
+    socket::{Readiness, Wire, end_by_reset, failure, open},
     tally::Tally,
     trouble::{Trouble, Waiting, count},
 };
@@ -42,6 +48,8 @@ pub(crate) struct Table<C> {
     conns: Slab<Conn<C>>,
     /// Dense, beside the connections, because it is swept often.
     waits: Vec<Wait>,
+    /// No wait ends before this.
+    soonest: Nanos,
     scratch: Box<[u8]>,
     /// What this loop counts.
     pub(crate) tally: Tally,
@@ -52,8 +60,12 @@ pub(crate) struct Table<C> {
 struct Conn<C> {
     socket: TcpStream,
     index: u32,
+    /// When it was begun; once open, when that was.
+    since: Nanos,
     codec: Codec,
     phase: Phase,
+    /// Whether it is not read.
+    paused: bool,
     client: C,
 }
 
@@ -61,8 +73,8 @@ struct Conn<C> {
 // Nearly all are open nearly always, and a box would cost those an allocation.
 #[allow(clippy::large_enum_variant)]
 enum Codec {
-    /// Connecting or in the opening handshake, since this time.
-    Handshake(Box<Handshake>, Nanos),
+    /// Connecting or in the opening handshake.
+    Handshake(Box<Handshake>),
     /// Frames.
     Frames(WebSocketContext),
 }
@@ -78,6 +90,17 @@ pub(crate) enum Phase {
     Closing,
     /// Both Closes are through; the server should end the stream (RFC 6455, section 7.1.1).
     Closed,
+    /// A request comes by drips ([`drip`]); neither counted nor closed like the others.
+    Dripping,
+}
+
+/// How a client leaves that does not close.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Abort {
+    /// The stream is reset, as when a network falls away and the next packet finds nobody.
+    Reset,
+    /// The stream is ended, as when a program is killed.
+    End,
 }
 
 impl<C: Default> Table<C> {
@@ -89,6 +112,7 @@ impl<C: Default> Table<C> {
             clock,
             conns: Slab::with_capacity(share),
             waits: vec![Wait::default(); share],
+            soonest: Nanos::MAX,
             scratch: vec![0; SCRATCH].into_boxed_slice(),
             tally: Tally::default(),
             connecting: 0,
@@ -121,7 +145,13 @@ impl<C: Default> Table<C> {
         self.clock.now()
     }
 
-    /// Begins connection number `index`; its handshake counts from `since`.
+    /// What the command keeps for an open connection; `None` if there is none under this key.
+    pub(crate) fn client(&mut self, key: usize) -> Option<&mut C> {
+        let conn = self.conns.get_mut(key)?;
+        (conn.phase == Phase::Open).then_some(&mut conn.client)
+    }
+
+    /// Begins connection number `index`, in the ramp or again; its handshake counts from `since`.
     pub(crate) fn connect(
         &mut self,
         index: u32,
@@ -129,31 +159,52 @@ impl<C: Default> Table<C> {
         driver: &mut impl Driver<Client = C>,
     ) {
         self.tally.attempted += 1;
+        let handshake = Handshake::new(&self.setup.target);
         let (target, source) = (self.setup.target.address, self.setup.source(index));
         let opened = open(target, source, driver.receive_buffer(index));
-        let key = match opened.and_then(|socket| self.insert(socket, index, since)) {
+        let key = match opened
+            .and_then(|socket| self.insert(socket, index, since, handshake, Phase::Opening))
+        {
             Ok(key) => key,
-            Err(error) => {
-                return count(&mut self.tally.refused, Trouble::from_io(&error));
-            }
+            Err(error) => return self.unopened(index, Trouble::from_io(&error), driver),
         };
-        let timeout = nanos(self.setup.timeout);
-        self.waits[key].pending = Some((Waiting::Handshake, self.clock.now() + timeout));
+        let until = self.clock.now() + nanos(self.setup.timeout);
+        self.waits[key].pending = Some((Waiting::Handshake, until));
+        self.soonest = self.soonest.min(until);
         // On loopback the connection is often there already: that saves waiting for the event.
         self.pump(key, Readiness::Nothing, driver);
     }
 
-    fn insert(&mut self, socket: TcpStream, index: u32, since: Nanos) -> std::io::Result<usize> {
-        let codec = Codec::Handshake(Box::new(Handshake::new(&self.setup.target)), since);
-        let (phase, client) = (Phase::Opening, C::default());
-        let key = self.conns.insert(Conn { socket, index, codec, phase, client });
+    /// There is not even a socket.
+    fn unopened(&mut self, index: u32, trouble: Trouble, driver: &mut impl Driver<Client = C>) {
+        let (client, phase) = (&C::default(), Phase::Opening);
+        let at = self.clock.now();
+        let ended = Ended { index, client, phase, trouble: Some(&trouble), at, lived: 0 };
+        driver.ended(&ended, &mut self.tally);
+        count(&mut self.tally.refused, trouble);
+    }
+
+    fn insert(
+        &mut self,
+        socket: TcpStream,
+        index: u32,
+        since: Nanos,
+        handshake: Handshake,
+        phase: Phase,
+    ) -> std::io::Result<usize> {
+        let codec = Codec::Handshake(Box::new(handshake));
+        let (paused, client) = (false, C::default());
+        let key = self.conns.insert(Conn { socket, index, since, codec, phase, paused, client });
         let interest = Interest::READABLE | Interest::WRITABLE;
         let socket = &mut self.conns[key].socket;
         if let Err(error) = self.registry.register(socket, Token(key), interest) {
             self.conns.remove(key);
             return Err(error);
         }
-        self.connecting += 1;
+        if key == self.waits.len() {
+            self.waits.push(Wait::default());
+        }
+        self.connecting += u32::from(phase == Phase::Opening);
         Ok(key)
     }
 
@@ -166,19 +217,29 @@ impl<C: Default> Table<C> {
     ) {
         // An event of a connection that ended in this very batch finds nothing, or the next one
         // under the same key, for which it is merely a needless look.
-        if !self.conns.get(key).is_some_and(|conn| driver.reads(&conn.client)) {
+        if !self.conns.contains(key) {
             return;
         }
         let now = self.clock.now();
-        let result = self.handshake(key, readiness, now).and_then(|readiness| {
+        let result = self.handshake(key, readiness, now).and_then(|(readiness, took)| {
             self.visit(key, readiness, now, |link| {
-                let ended = pump_messages(link, driver);
+                let ended = took.map_or(Ok(()), |took| driver.opened(link, took));
+                let ended = ended.and_then(|()| pump_messages(link, driver));
                 // What ended the connection says more than that it cannot be written any more.
                 ended.and(link.flush())
             })
         });
         if let Err(trouble) = result {
             self.end(key, trouble, driver);
+        }
+    }
+
+    /// Reads a connection again, beginning with what has come meanwhile.
+    pub(crate) fn resume(&mut self, key: usize, driver: &mut impl Driver<Client = C>) {
+        let paused = self.conns.get_mut(key).map(|conn| std::mem::take(&mut conn.paused));
+        if paused == Some(true) {
+            // To the end, as what came until now was announced once and no event will say it again.
+            self.pump(key, Readiness::End, driver);
         }
     }
 
@@ -208,57 +269,74 @@ impl<C: Default> Table<C> {
 
     /// Begins to close a connection, if it is open.
     pub(crate) fn close(&mut self, key: usize, driver: &mut impl Driver<Client = C>) {
-        let Some(conn) = self.conns.get_mut(key) else { return };
-        if conn.phase != Phase::Open {
+        if self.conns.get(key).is_none_or(|conn| conn.phase != Phase::Open) {
             return;
         }
-        conn.phase = Phase::Closing;
         let now = self.clock.now();
-        let result = self.visit(key, Readiness::Nothing, now, |link| {
-            link.await_for(Waiting::Close);
-            link.close()
-        });
-        if let Err(trouble) = result {
-            self.end(key, trouble, driver);
+        let result = self.visit(key, Readiness::Nothing, now, |link| link.begin_close());
+        match result {
+            // The peer's Close must be read.
+            Ok(()) => self.resume(key, driver),
+            Err(trouble) => self.end(key, trouble, driver),
         }
+    }
+
+    /// Drops a connection at once, however far it is.
+    pub(crate) fn abort(&mut self, key: usize, how: Abort, driver: &mut impl Driver<Client = C>) {
+        let Some(conn) = self.remove(key) else { return };
+        // Where it cannot be, the stream ends in the other way, which only costs a port for a while.
+        let _ = (how == Abort::Reset).then(|| end_by_reset(&conn.socket));
+        self.tally.aborted += u64::from(conn.phase != Phase::Dripping);
+        let now = self.clock.now();
+        driver.ended(&conn.ended(None, now), &mut self.tally);
     }
 
     /// Ends what has waited too long.
     pub(crate) fn sweep(&mut self, now: Nanos, driver: &mut impl Driver<Client = C>) {
+        if now < self.soonest {
+            return;
+        }
+        self.soonest = Nanos::MAX;
         for key in 0..self.waits.len() {
-            if let Some((waiting, until)) = self.waits[key].pending
-                && until <= now
-            {
-                self.end(key, Trouble::Timeout(waiting), driver);
+            match self.waits[key].pending {
+                Some((waiting, until)) if until <= now => {
+                    self.end(key, Trouble::Timeout(waiting), driver);
+                }
+                Some((_, until)) => self.soonest = self.soonest.min(until),
+                None => {}
             }
         }
     }
 
     /// Drives the opening handshake, if that is where the connection is. Returns what there may
-    /// still be to read.
+    /// still be to read, and how long the handshake took if it was done just now.
     fn handshake(
         &mut self,
         key: usize,
         readiness: Readiness,
         now: Nanos,
-    ) -> Result<Readiness, Trouble> {
+    ) -> Result<(Readiness, Option<Nanos>), Trouble> {
         let conn = &mut self.conns[key];
-        let Codec::Handshake(handshake, since) = &mut conn.codec else { return Ok(readiness) };
-        let since = *since;
+        let Codec::Handshake(handshake) = &mut conn.codec else { return Ok((readiness, None)) };
         let mut wire = Wire::new(&mut conn.socket, &mut self.scratch, readiness, self.clock, now);
         let result = exchange(handshake, &mut wire);
         let (now, readiness) = (wire.now, wire.readiness());
         self.tally.bytes_in += wire.bytes_in;
         self.tally.bytes_out += wire.bytes_out;
-        let Some(tail) = result? else { return Ok(Readiness::Nothing) };
+        let Some(tail) = result? else { return Ok((Readiness::Nothing, None)) };
+        if conn.phase == Phase::Dripping {
+            return Err(Trouble::BadHandshake("101 to half a request"));
+        }
         conn.codec = Codec::Frames(context(tail, self.setup.read_buffer));
         conn.phase = Phase::Open;
         self.waits[key].pending = None;
         self.connecting -= 1;
         self.tally.connected += 1;
         self.tally.open += 1;
-        self.tally.handshake.record(now.saturating_sub(since));
-        Ok(readiness)
+        let took = now.saturating_sub(conn.since);
+        self.tally.handshake.record(took);
+        conn.since = now;
+        Ok((readiness, Some(took)))
     }
 
     /// Borrows a connection behind its handshake as a link, and counts what passes over it.
@@ -271,13 +349,16 @@ impl<C: Default> Table<C> {
     ) -> Result<(), Trouble> {
         let conn = &mut self.conns[key];
         let Codec::Frames(context) = &mut conn.codec else { return Ok(()) };
+        let readiness = if conn.paused { unread(&conn.socket, readiness)? } else { readiness };
         let mut link = Link {
+            key,
             index: conn.index,
             client: &mut conn.client,
             tally: &mut self.tally,
             wire: Wire::new(&mut conn.socket, &mut self.scratch, readiness, self.clock, now),
             context,
             phase: &mut conn.phase,
+            paused: &mut conn.paused,
             wait: &mut self.waits[key],
             timeout: nanos(self.setup.timeout),
         };
@@ -285,41 +366,61 @@ impl<C: Default> Table<C> {
         let (bytes_in, bytes_out) = (link.wire.bytes_in, link.wire.bytes_out);
         self.tally.bytes_in += bytes_in;
         self.tally.bytes_out += bytes_out;
+        if let Some((_, until)) = self.waits[key].pending {
+            self.soonest = self.soonest.min(until);
+        }
         result
     }
 
     /// Ends a connection and counts why.
     fn end(&mut self, key: usize, trouble: Trouble, driver: &mut impl Driver<Client = C>) {
-        let conn = self.conns.remove(key);
-        self.waits[key].pending = None;
+        let Some(conn) = self.remove(key) else { return };
+        let foreseen = conn.phase == Phase::Open && driver.foreseen(&conn.client, &trouble);
+        if conn.phase == Phase::Open && !foreseen {
+            driver.lost(&conn.client, &mut self.tally);
+        }
+        let now = self.clock.now();
+        driver.ended(&conn.ended(Some(&trouble), now), &mut self.tally);
         let kinds = match conn.phase {
-            Phase::Opening => {
-                self.connecting -= 1;
-                &mut self.tally.refused
-            }
-            Phase::Open | Phase::Closing
-                if driver.excuses(&conn.client, &trouble, &mut self.tally) =>
-            {
-                self.tally.open -= 1;
-                self.tally.excused += 1;
-                return;
-            }
-            Phase::Open => {
-                self.tally.open -= 1;
-                driver.lost(&conn.client, &mut self.tally);
-                &mut self.tally.lost
-            }
-            Phase::Closing => {
-                self.tally.open -= 1;
-                &mut self.tally.unclosed
-            }
+            Phase::Opening => &mut self.tally.refused,
+            Phase::Open if foreseen => &mut self.tally.foreseen,
+            Phase::Open => &mut self.tally.lost,
+            Phase::Closing => &mut self.tally.unclosed,
+            Phase::Dripping => return,
             Phase::Closed => {
-                self.tally.open -= 1;
                 self.tally.left_open += u64::from(trouble == Trouble::Timeout(Waiting::End));
                 return;
             }
         };
         count(kinds, trouble);
+    }
+
+    /// Takes a connection out of the table and out of the counts of what there is.
+    fn remove(&mut self, key: usize) -> Option<Conn<C>> {
+        let conn = self.conns.try_remove(key)?;
+        self.waits[key].pending = None;
+        match conn.phase {
+            Phase::Opening => self.connecting -= 1,
+            Phase::Dripping => {}
+            _ => self.tally.open -= 1,
+        }
+        Some(conn)
+    }
+}
+
+impl<C> Conn<C> {
+    fn ended<'a>(&'a self, trouble: Option<&'a Trouble>, at: Nanos) -> Ended<'a, C> {
+        let Self { index, client, phase, since, .. } = self;
+        let (index, phase, lived) = (*index, *phase, at.saturating_sub(*since));
+        Ended { index, client, phase, trouble, at, lived }
+    }
+}
+
+/// What there is to read of a connection that is not read: nothing, unless the peer is gone.
+fn unread(socket: &TcpStream, readiness: Readiness) -> Result<Readiness, Trouble> {
+    match readiness {
+        Readiness::End => Err(failure(socket).map_or(Trouble::Eof, |e| Trouble::from_io(&e))),
+        _ => Ok(Readiness::Nothing),
     }
 }
 
@@ -366,6 +467,9 @@ fn closed<C>(link: &mut Link<'_, C>, frame: Option<CloseFrame>) -> Result<(), Tr
         1000 => {
             *link.phase = Phase::Closed;
             link.tally.closed += 1;
+            if let Some(waited) = link.waited() {
+                link.tally.close.record(waited);
+            }
             link.await_for(Waiting::End);
             Ok(())
         }

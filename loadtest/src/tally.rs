@@ -3,9 +3,9 @@
 use hdrhistogram::Histogram;
 
 use crate::{
-    broadcast,
+    broadcast, churn,
     clock::Nanos,
-    scale, stall,
+    scale, slow_handshake, stall, storm_counts,
     trouble::{Kinds, merge},
 };
 
@@ -23,6 +23,8 @@ pub(crate) struct Tally {
     pub(crate) attempted: u64,
     /// Handshakes completed.
     pub(crate) connected: u64,
+    /// Of these, in the ramp.
+    pub(crate) ramped: u64,
     /// Connections open now.
     pub(crate) open: u64,
     /// Pings answered with the right payload.
@@ -31,6 +33,8 @@ pub(crate) struct Tally {
     pub(crate) closed: u64,
     /// Of these, streams that the server did not end within the timeout (RFC 6455, section 7.1.1).
     pub(crate) left_open: u64,
+    /// Connections that the command dropped without a Close.
+    pub(crate) aborted: u64,
     /// Messages sent.
     pub(crate) sent: u64,
     /// Messages received.
@@ -47,18 +51,20 @@ pub(crate) struct Tally {
     pub(crate) bytes_in: u64,
     /// Bytes written to sockets.
     pub(crate) bytes_out: u64,
-    /// Connections that ended in a way that the command allows.
-    pub(crate) excused: u64,
     /// Connections that never opened.
     pub(crate) refused: Kinds,
     /// Connections lost while they should have been open.
     pub(crate) lost: Kinds,
+    /// Open connections that the peer ended as the command wanted it to.
+    pub(crate) foreseen: Kinds,
     /// Answers that differ from what was sent.
     pub(crate) wrong: Kinds,
     /// Connections whose Close was not answered.
     pub(crate) unclosed: Kinds,
     /// From connect (or when it was due) to the checked answer of the handshake.
     pub(crate) handshake: Latency,
+    /// From our Close to the peer's.
+    pub(crate) close: Latency,
     /// From ping to pong.
     pub(crate) ping: Latency,
     /// From sending (or when it was due) to the answer.
@@ -71,6 +77,12 @@ pub(crate) struct Tally {
     pub(crate) stall: stall::Counts,
     /// Of `scale`.
     pub(crate) scale: scale::Counts,
+    /// Of `churn`.
+    pub(crate) churn: churn::Counts,
+    /// Of `storm`.
+    pub(crate) storm: storm_counts::Counts,
+    /// Of `slow-handshake`.
+    pub(crate) slow_handshake: slow_handshake::Counts,
 }
 
 impl Tally {
@@ -78,37 +90,43 @@ impl Tally {
     pub(crate) fn merge(&mut self, other: &Self) {
         self.attempted += other.attempted;
         self.connected += other.connected;
+        self.ramped += other.ramped;
         self.open += other.open;
         self.verified += other.verified;
         self.closed += other.closed;
         self.left_open += other.left_open;
+        self.aborted += other.aborted;
         self.sent += other.sent;
         self.received += other.received;
         self.right += other.right;
         self.in_time += other.in_time;
         self.unanswered += other.unanswered;
         self.unsent += other.unsent;
-        self.excused += other.excused;
         self.bytes_in += other.bytes_in;
         self.bytes_out += other.bytes_out;
         merge(&mut self.refused, &other.refused);
         merge(&mut self.lost, &other.lost);
+        merge(&mut self.foreseen, &other.foreseen);
         merge(&mut self.wrong, &other.wrong);
         merge(&mut self.unclosed, &other.unclosed);
         self.handshake.merge(&other.handshake);
+        self.close.merge(&other.close);
         self.ping.merge(&other.ping);
         self.answer.merge(&other.answer);
         self.lag.merge(&other.lag);
         self.rooms.merge(&other.rooms);
         self.stall.merge(&other.stall);
         self.scale.merge(&other.scale);
+        self.churn.merge(&other.churn);
+        self.storm.merge(&other.storm);
+        self.slow_handshake.merge(&other.slow_handshake);
     }
 
     /// Things that went wrong, of all kinds.
     pub(crate) fn errors(&self) -> u64 {
         let kinds = [&self.refused, &self.lost, &self.wrong, &self.unclosed];
         let counted: u64 = kinds.iter().flat_map(|kinds| kinds.values()).sum();
-        let commands = self.rooms.errors() + self.scale.errors();
+        let commands = self.rooms.errors() + self.scale.errors() + self.slow_handshake.errors();
         counted + self.unanswered + self.unsent + commands
     }
 }

@@ -31,12 +31,12 @@ pub(crate) use self::{
 };
 use crate::{
     clock::{MILLI, Nanos},
-    link::{Driver, Link, Settled},
+    link::{Driver, Ended, Link, Settled},
     rooms::{
         Answer, Found, Mark, Marks, PublishId, Received, Serial, WINDOW, ask_to_join, bytes,
         is_our_pong,
     },
-    table::Table,
+    table::{Phase, Table},
     tally::Tally,
     trouble::Trouble,
 };
@@ -195,6 +195,7 @@ impl Broadcast {
         link.tally.rooms.join.record(link.now().saturating_sub(link.client.since));
         if self.course.stalls(link.index) {
             link.client.state = State::Stalled;
+            link.stop_reading();
             link.tally.stall.stalled += 1;
             return;
         }
@@ -320,7 +321,11 @@ impl Driver for Broadcast {
         }
     }
 
-    fn is_over(&self, _: Nanos, _: Nanos) -> bool {
+    fn goes_on(&self) -> bool {
+        !self.done()
+    }
+
+    fn done(&self) -> bool {
         !matches!(self.stage, Stage::Join | Stage::Ready | Stage::Publish(_))
     }
 
@@ -335,24 +340,22 @@ impl Driver for Broadcast {
         }
     }
 
-    fn reads(&self, member: &Member) -> bool {
-        member.state != State::Stalled
-    }
-
     fn receive_buffer(&self, index: u32) -> Option<usize> {
         self.course.stalls(index).then_some(self.course.task.receive_buffer)
     }
 
-    fn excuses(&mut self, member: &Member, trouble: &Trouble, tally: &mut Tally) -> bool {
+    fn foreseen(&self, member: &Member, trouble: &Trouble) -> bool {
         let stalled = matches!(member.state, State::Stalled | State::Resumed | State::Drained);
         // The server may close who does not read; that it says nothing at all is another matter.
-        let closed = matches!(trouble, Trouble::Closed(_) | Trouble::Eof | Trouble::Io(_));
-        if !(stalled && closed) {
-            return false;
+        stalled && matches!(trouble, Trouble::Closed(_) | Trouble::Eof | Trouble::Io(_))
+    }
+
+    fn ended(&mut self, ended: &Ended<'_, Member>, tally: &mut Tally) {
+        let foreseen = ended.trouble.is_some_and(|trouble| self.foreseen(ended.client, trouble));
+        if ended.phase == Phase::Open && foreseen {
+            self.waiting -= u32::from(ended.client.state == State::Resumed);
+            tally.stall.closed += 1;
         }
-        self.waiting -= u32::from(member.state == State::Resumed);
-        tally.stall.closed += 1;
-        true
     }
 
     fn lost(&mut self, member: &Member, _: &mut Tally) {

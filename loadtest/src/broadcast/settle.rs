@@ -5,7 +5,6 @@ use crate::{
     clock::Nanos,
     link::Settled,
     rooms::{WINDOW, ping},
-    socket::Readiness,
     table::Table,
     tally::Tally,
 };
@@ -95,8 +94,7 @@ impl Broadcast {
                 }
                 _ => Ok(()),
             });
-            // The events that told of bytes, and of an end, have passed.
-            table.pump(key, Readiness::End, self);
+            table.resume(key, self);
         }
         self.after(self.stalled.len(), Stage::Count)
     }

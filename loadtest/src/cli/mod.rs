@@ -1,6 +1,9 @@
 //! The arguments, as given.
 
+mod conns;
 pub(crate) mod rooms;
+
+pub(crate) use conns::{ChurnArgs, SlowHandshakeArgs, StormArgs, VanishArg};
 
 use std::{net::IpAddr, path::PathBuf, str::FromStr, time::Duration};
 
@@ -52,10 +55,19 @@ pub(crate) enum Command {
     /// Take very many connections through a course: hold, ping, echo, one broadcast, close.
     #[command(after_help = rooms::SCALE_HELP)]
     Scale(rooms::ScaleArgs),
+    /// Keep connections open while so many a second leave and new ones take their place.
+    #[command(after_help = conns::CHURN_HELP)]
+    Churn(ChurnArgs),
+    /// Let all vanish and come back at once, and see what those feel who stay.
+    #[command(after_help = conns::STORM_HELP)]
+    Storm(StormArgs),
+    /// Send thousands of requests byte by byte, and see what ordinary clients feel.
+    #[command(after_help = conns::SLOW_HANDSHAKE_HELP)]
+    SlowHandshake(SlowHandshakeArgs),
 }
 
 /// What every command takes.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub(crate) struct Common {
     /// The server, like ws://HOST:PORT/PATH?QUERY; what follows the host may be left out.
     #[arg(long, value_name = "URL")]

@@ -2,10 +2,13 @@
 //! of its own.
 
 pub(crate) mod broadcast;
+pub(crate) mod churn;
 pub(crate) mod connect;
 pub(crate) mod echo;
 pub(crate) mod scale;
+pub(crate) mod slow_handshake;
 pub(crate) mod stall;
+pub(crate) mod storm;
 
 use std::{collections::BTreeMap, fmt};
 
@@ -33,6 +36,16 @@ pub(crate) trait Summary: fmt::Debug {
     /// Takes over what the run counted; `seconds` is how long the work went.
     fn fill(&mut self, tally: &Tally, seconds: f64);
 
+    /// How many connections should have been made and closed, of a run over `connections`.
+    fn expected(&self, _: &Tally, connections: u64) -> Expected {
+        Expected { made: connections, closed: connections }
+    }
+
+    /// How long the work really went, in seconds, if that was not given.
+    fn seconds(&self, _: &Tally) -> Option<f64> {
+        None
+    }
+
     /// Whether the command got what it wanted from every one of `connections`.
     fn is_well(&self, tally: &Tally, connections: u64) -> bool;
 
@@ -41,6 +54,15 @@ pub(crate) trait Summary: fmt::Debug {
 
     /// Its part of the JSON.
     fn json(&self) -> Value;
+}
+
+/// What a run should have come to.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Expected {
+    /// Handshakes completed.
+    pub(crate) made: u64,
+    /// Connections closed by the closing handshake.
+    pub(crate) closed: u64,
 }
 
 impl Serialize for dyn Summary {
@@ -77,6 +99,7 @@ pub(crate) struct Report {
 
 #[derive(Debug, Default, Serialize)]
 struct Connecting {
+    wanted: u64,
     attempted: u64,
     connected: u64,
     refused: BTreeMap<String, u64>,
@@ -153,8 +176,12 @@ impl Report {
         let tally = &outcome.tally;
         self.interrupted = outcome.interrupted;
         self.total_seconds = seconds(outcome.total);
-        self.connect = Connecting::new(tally, outcome.ramp);
+        let expected = self.work.expected(tally, self.connections.into());
+        self.connect = Connecting::new(tally, outcome.ramp, expected.made);
         self.hold.lost = labels(&tally.lost);
+        if let Some(seconds) = self.work.seconds(tally) {
+            self.hold.seconds = seconds;
+        }
         self.work.fill(tally, self.hold.seconds);
         self.close = Closing {
             clean: tally.closed,
@@ -168,23 +195,25 @@ impl Report {
 
     fn is_well(&self, tally: &Tally) -> bool {
         let wanted = u64::from(self.connections);
+        let expected = self.work.expected(tally, wanted);
         !self.interrupted
             && tally.errors() == 0
-            && tally.connected == wanted
-            && tally.closed + tally.excused == wanted
+            && tally.connected == expected.made
+            && tally.closed == expected.closed
             && self.work.is_well(tally, wanted)
     }
 }
 
 impl Connecting {
-    fn new(tally: &Tally, ramp: Nanos) -> Self {
+    fn new(tally: &Tally, ramp: Nanos, wanted: u64) -> Self {
         let seconds = seconds(ramp);
         Self {
+            wanted,
             attempted: tally.attempted,
             connected: tally.connected,
             refused: labels(&tally.refused),
             seconds,
-            per_second: tally.connected as f64 / seconds.max(1e-9),
+            per_second: tally.ramped as f64 / seconds.max(1e-9),
             handshake_us: Percentiles::new(&tally.handshake),
         }
     }
@@ -195,7 +224,7 @@ impl Memory {
         Self {
             resident_before: before,
             resident_ramped: after,
-            per_connection: after.saturating_sub(before) / tally.connected.max(1),
+            per_connection: after.saturating_sub(before) / tally.ramped.max(1),
         }
     }
 }
@@ -271,7 +300,7 @@ impl Report {
             f,
             "  connected    {} of {} in {:.2} s, {} per second",
             grouped(connect.connected),
-            grouped(self.connections.into()),
+            grouped(connect.wanted),
             connect.seconds,
             grouped(connect.per_second.round() as u64)
         )?;

@@ -5,7 +5,7 @@ use std::fmt;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::{Summary, broadcast::Broadcasted, grouped, line};
+use super::{Expected, Summary, broadcast::Broadcasted, grouped, line};
 use crate::{broadcast::Task, tally::Tally};
 
 /// The part of `stall`. Deliveries and latencies are those of the members that read.
@@ -46,6 +46,10 @@ impl Summary for Stalled {
         self.open_at_end = counts.drained;
         self.piled_up = counts.piled_up;
         self.healthy.fill(tally, seconds);
+    }
+
+    fn expected(&self, tally: &Tally, connections: u64) -> Expected {
+        Expected { made: connections, closed: connections - tally.stall.closed }
     }
 
     fn is_well(&self, tally: &Tally, connections: u64) -> bool {

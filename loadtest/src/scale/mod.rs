@@ -254,7 +254,11 @@ impl Driver for Scale {
         self.follow(table, now)
     }
 
-    fn is_over(&self, _: Nanos, _: Nanos) -> bool {
+    fn goes_on(&self) -> bool {
+        !self.done()
+    }
+
+    fn done(&self) -> bool {
         self.stage == Stage::Done
     }
 

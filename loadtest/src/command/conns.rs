@@ -1,0 +1,123 @@
+//! The commands that end connections and begin them again.
+
+use std::{sync::Arc, time::Duration};
+
+use super::{MIN_READ_BUFFER, Times, conclude, prepare};
+use crate::{
+    churn::{self, Churn},
+    cli::{ChurnArgs, Common, SlowHandshakeArgs, StormArgs, VanishArg},
+    clock::nanos,
+    plan::share,
+    report::{Report, churn::Churned, slow_handshake::Dripped, storm::Stormed},
+    run::run,
+    slow_handshake::{self, SlowHandshake},
+    storm::{self, Storm, Vanish},
+    storm_counts::Course,
+    table::Abort,
+};
+
+/// The most connections beside the wanted ones that leave, or probe, at once.
+const BESIDE_MAX: u64 = 1024;
+/// The fewest.
+const BESIDE_MIN: u64 = 16;
+/// No storms take longer.
+const ENDLESS: Duration = Duration::from_secs(30 * 86_400);
+
+/// `churn`.
+pub(super) fn churn(args: &ChurnArgs) -> Result<bool, String> {
+    let wanted = args.common.connections;
+    let leaving = beside(args.rate);
+    let times = Times { connect_rate: args.connect_rate, duration: args.duration };
+    let (mut setup, json) = prepare(&with_room(&args.common, leaving)?, &times, MIN_READ_BUFFER)?;
+    setup.connections = wanted;
+    let threads = setup.plan.threads;
+    let settings = churn::Settings {
+        seed: args.common.seed,
+        rate: args.rate,
+        stay: nanos(args.stay),
+        resets_ppm: args.abort.0,
+        threads,
+        connecting_max: args.common.max_connecting.div_ceil(threads),
+        leaving_max: leaving.div_ceil(threads) as usize,
+    };
+    let work = Churned::new(args.rate, args.stay.as_secs_f64(), args.abort.0);
+    let report = Report::new(Box::new(work), &setup, args.common.seed);
+    conclude(report, run(setup, move |thread| Churn::new(settings, thread))?, json)
+}
+
+/// `storm`.
+pub(super) fn storm(args: &StormArgs) -> Result<bool, String> {
+    let crowd = args.common.connections;
+    let stayers = args.stay.unwrap_or_else(|| (crowd / 100).max(100));
+    let vanishing = args.share.of(crowd);
+    if vanishing == 0 {
+        return Err(format!("--share of --connections {crowd} is no connection at all"));
+    }
+    let times = Times { connect_rate: args.connect_rate, duration: ENDLESS };
+    let (setup, json) = prepare(&with_room(&args.common, stayers)?, &times, MIN_READ_BUFFER)?;
+    let threads = setup.plan.threads;
+    let settings = storm::Settings {
+        seed: args.common.seed,
+        vanishing,
+        stayers_from: crowd,
+        stayers,
+        times: args.times,
+        pause: nanos(args.pause),
+        rate: args.rate,
+        vanish: match args.vanish {
+            VanishArg::Rst => Vanish::Abort(Abort::Reset),
+            VanishArg::Fin => Vanish::Abort(Abort::End),
+            VanishArg::Close => Vanish::Close,
+        },
+        backoff: nanos(args.backoff),
+        threads,
+        connecting_max: args.common.max_connecting.div_ceil(threads),
+    };
+    let work = Stormed::new(&settings);
+    let report = Report::new(Box::new(work), &setup, args.common.seed);
+    let course = Arc::new(Course::new(args.times, settings.pause, threads));
+    let driver = move |thread| Storm::new(settings, Arc::clone(&course), thread);
+    conclude(report, run(setup, driver)?, json)
+}
+
+/// `slow-handshake`.
+pub(super) fn slow_handshake(args: &SlowHandshakeArgs) -> Result<bool, String> {
+    let drippers = args.common.connections;
+    let probes = beside(args.probe_rate);
+    let times = Times { connect_rate: 0, duration: args.duration };
+    let (mut setup, json) = prepare(&with_room(&args.common, probes)?, &times, MIN_READ_BUFFER)?;
+    setup.connections = drippers;
+    let report = Report::new(
+        Box::new(Dripped::new(args.drip.as_secs_f64(), args.chunk, args.probe_rate)),
+        &setup,
+        args.common.seed,
+    );
+    // None of them is opened in the ramp: what drips is no connection yet.
+    setup.connections = 0;
+    let threads = setup.plan.threads;
+    let settings = slow_handshake::Settings {
+        seed: args.common.seed,
+        interval: nanos(args.drip),
+        chunk: args.chunk,
+        probe_rate: args.probe_rate,
+        threads,
+        probes_max: probes.div_ceil(threads).into(),
+    };
+    let driver =
+        move |thread| SlowHandshake::new(settings, thread, share(drippers, threads, thread));
+    conclude(report, run(setup, driver)?, json)
+}
+
+/// How many connections may be there beside the wanted ones, for what happens `rate` times a second.
+fn beside(rate: u64) -> u32 {
+    rate.clamp(BESIDE_MIN, BESIDE_MAX) as u32
+}
+
+/// The same arguments, for so many connections more.
+fn with_room(common: &Common, more: u32) -> Result<Common, String> {
+    let connections = common
+        .connections
+        .checked_add(more)
+        .ok_or_else(|| "--connections: with those beside them there are too many".to_owned())?;
+    Ok(Common { connections, ..common.clone() })
+}

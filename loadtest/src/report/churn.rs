@@ -1,0 +1,102 @@
+//! What `churn` adds: how many connections were replaced, and how long that took.
+
+use std::fmt;
+
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::{Expected, Percentiles, Summary, grouped, line};
+use crate::tally::Tally;
+
+/// The part of `churn`.
+#[derive(Debug, Default, Serialize)]
+pub(crate) struct Churned {
+    target_per_second: u64,
+    stay_seconds: f64,
+    abort_percent: f64,
+    due: u64,
+    begun: u64,
+    missed: u64,
+    verified: u64,
+    per_second: f64,
+    closes: u64,
+    aborts: u64,
+    handshake_us: Percentiles,
+    usable_us: Percentiles,
+    close_us: Percentiles,
+    ping_us: Percentiles,
+    begun_late_us: Percentiles,
+}
+
+impl Churned {
+    /// Before the run.
+    pub(crate) fn new(rate: u64, stay_seconds: f64, resets_ppm: u32) -> Self {
+        let abort_percent = f64::from(resets_ppm) / 10_000.0;
+        Self { target_per_second: rate, stay_seconds, abort_percent, ..Self::default() }
+    }
+}
+
+impl Summary for Churned {
+    fn command(&self) -> &'static str {
+        "churn"
+    }
+
+    fn fill(&mut self, tally: &Tally, seconds: f64) {
+        let counts = &tally.churn;
+        self.due = counts.begun + counts.missed;
+        self.begun = counts.begun;
+        self.missed = counts.missed;
+        self.verified = counts.verified;
+        self.per_second = counts.verified as f64 / seconds;
+        self.closes = counts.closes;
+        self.aborts = tally.aborted;
+        self.handshake_us = Percentiles::new(&counts.handshake);
+        self.usable_us = Percentiles::new(&counts.usable);
+        self.close_us = Percentiles::new(&counts.close);
+        self.ping_us = Percentiles::new(&tally.ping);
+        self.begun_late_us = Percentiles::new(&tally.lag);
+    }
+
+    fn expected(&self, tally: &Tally, connections: u64) -> Expected {
+        let made = connections + tally.churn.begun;
+        Expected { made, closed: made - tally.aborted.min(made) }
+    }
+
+    fn is_well(&self, tally: &Tally, connections: u64) -> bool {
+        let counts = &tally.churn;
+        counts.verified == counts.begun
+            && counts.begun == counts.closes + tally.aborted
+            && tally.verified == connections + counts.begun
+    }
+
+    fn show(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        line(
+            f,
+            "replaced",
+            format_args!(
+                "{} of {} due, {} per second of {}",
+                grouped(self.verified),
+                grouped(self.due),
+                grouped(self.per_second.round() as u64),
+                grouped(self.target_per_second)
+            ),
+        )?;
+        if self.missed > 0 {
+            let missed = grouped(self.missed);
+            writeln!(f, "               {missed} were due and not begun before the end")?;
+        }
+        line(
+            f,
+            "left",
+            format_args!("{} by close, {} by reset", grouped(self.closes), grouped(self.aborts)),
+        )?;
+        line(f, "handshake", format_args!("{} (replacements)", self.handshake_us))?;
+        line(f, "usable", &self.usable_us)?;
+        line(f, "close", &self.close_us)?;
+        line(f, "begun late", &self.begun_late_us)
+    }
+
+    fn json(&self) -> Value {
+        json!(self)
+    }
+}

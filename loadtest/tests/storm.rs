@@ -1,0 +1,100 @@
+//! `storm`: all come back and are counted on both sides, however they vanished; those who do not
+//! come back are found.
+
+mod conns;
+
+use std::time::Duration;
+
+use conns::{Mood, gateway, help, loadtest, refused, serve, stopped, sum};
+
+const PATIENT: Duration = Duration::from_secs(10);
+
+#[test]
+fn all_come_back_however_they_vanished() {
+    for (vanish, threads) in [("rst", 3), ("fin", 1), ("close", 2)] {
+        let gateway = gateway(PATIENT);
+        let arguments = format!(
+            "storm -c 60 --share 50% --stay 5 --times 2 --pause 300ms --rate 200 --vanish {vanish} \
+             --threads {threads}"
+        );
+        let run = loadtest(&arguments, gateway.addresses()[0]);
+        assert_eq!(run.code, Some(0), "{}", run.text);
+        assert_eq!(run.count("/connect/connected"), 65 + 2 * 30);
+        let closed = if vanish == "close" { 125 } else { 65 };
+        assert_eq!(run.count("/close/clean"), closed, "{vanish}: {}", run.text);
+        let pings = run.count("/storm/pings");
+        let mut measured = run.count("/storm/storms/0/before_us/count");
+        for storm in 0..2 {
+            let count = |what: &str| run.count(&format!("/storm/storms/{storm}/{what}"));
+            assert_eq!((count("vanished"), count("back"), count("failed")), (30, 30, 0));
+            assert_eq!(count("handshake_us/count"), 30);
+            measured += count("during_us/count") + count("after_us/count");
+        }
+        assert_eq!(measured, pings, "{}", run.text);
+        let stats = stopped(gateway);
+        assert_eq!(stats["totals"]["opened"], 125);
+        assert_eq!(sum(&stats["closes"]), 125);
+        assert_eq!(stats["totals"]["pings_in"], 125 + pings);
+    }
+}
+
+#[test]
+fn they_may_come_back_one_by_one() {
+    let gateway = gateway(PATIENT);
+    let arguments = "storm -c 40 --stay 2 --pause 200ms --backoff 400ms";
+    let run = loadtest(arguments, gateway.addresses()[0]);
+    assert_eq!(run.code, Some(0), "{}", run.text);
+    assert_eq!(run.count("/storm/storms/0/back"), 40);
+    // The last of forty comes back in the first tenth of its time once in 10^40 storms.
+    let seconds = run.json["storm"]["storms"][0]["all_back_seconds"].as_f64().unwrap();
+    assert!(seconds > 0.04, "{}", run.text);
+}
+
+#[test]
+fn those_who_are_refused_are_found() {
+    let arguments = "storm -c 12 --stay 3 --pause 200ms --times 2";
+    let run = loadtest(arguments, serve(Mood::Refusing(15)));
+    assert_eq!(run.code, Some(1), "{}", run.text);
+    for storm in 0..2 {
+        let count = |what: &str| run.count(&format!("/storm/storms/{storm}/{what}"));
+        assert_eq!((count("vanished"), count("back"), count("failed")), (12, 8, 4));
+    }
+    assert_eq!(run.count("/connect/refused/HTTP 503"), 8);
+    assert!(run.text.contains("4 failed to come back"), "{}", run.text);
+}
+
+#[test]
+fn wrong_and_missing_pongs_are_found() {
+    for (mood, kind, failed) in [
+        (Mood::Mispinging(9), "pong with another payload", 2),
+        (Mood::Mute(9), "timeout: no pong", 6),
+    ] {
+        let arguments = "storm -c 6 --stay 3 --pause 200ms --timeout 400ms";
+        let run = loadtest(arguments, serve(mood));
+        assert_eq!(run.code, Some(1), "{}", run.text);
+        assert_eq!(run.count("/storm/storms/0/failed"), failed, "{}", run.text);
+        assert_eq!(run.count(&format!("/hold/lost/{kind}")), failed);
+    }
+}
+
+#[test]
+fn stayers_that_get_no_answer_are_found() {
+    // Three of them were opened last: numbers 6, 7 and 8 of this server.
+    let arguments = "storm -c 6 --stay 3 --pause 300ms --rate 30 --timeout 400ms";
+    let run = loadtest(arguments, serve(Mood::Mute(6)));
+    assert_eq!(run.code, Some(1), "{}", run.text);
+    assert!(run.count("/storm/unanswered") > 0, "{}", run.text);
+}
+
+#[test]
+fn bad_arguments_are_named() {
+    assert!(help("storm").contains("Example"));
+    for (arguments, flag) in [
+        ("storm --url ws://127.0.0.1:1/ --times 0", "--times"),
+        ("storm --url ws://127.0.0.1:1/ --share 0%", "--share"),
+        ("storm --url ws://127.0.0.1:1/ --vanish x", "--vanish"),
+        ("storm --url ws://127.0.0.1:1/ --pause 0", "--pause"),
+    ] {
+        assert!(refused(arguments).contains(flag), "{arguments}");
+    }
+}
