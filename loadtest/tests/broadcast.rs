@@ -3,7 +3,7 @@
 
 mod room_server;
 
-use room_server::{Mood, WORDS, gateway, loadtest, refused, serve};
+use room_server::{Mood, WORDS, gateway, interrupted, loadtest, refused, serve};
 use serde_json::Value;
 
 /// Twenty publishes to four members, on a server with a mood.
@@ -150,6 +150,24 @@ fn a_server_that_does_not_answer_joins_is_pinged_instead() {
     let found = loadtest(arguments, &words, serve(Mood::Good));
     assert_counts(&found, &[]);
     assert_eq!(found.2["broadcast"]["deliveries"]["right"], 40);
+}
+
+#[test]
+fn an_interrupted_run_still_accounts_for_every_delivery() {
+    let address = gateway(|_| {});
+    for pace in ["--rate 500", "--in-flight 2"] {
+        let arguments = format!("broadcast -c 20 --publishers 2 --threads 2 --duration 1h {pace}");
+        let (code, text) = interrupted(&arguments, "sent", address);
+        assert_eq!(code, 1, "{text}");
+        assert!(text.contains("FAILED (interrupted)"), "{text}");
+        assert!(text.contains("closed       20 cleanly"), "{text}");
+        let line = text.lines().find(|line| line.starts_with("  deliveries")).unwrap();
+        let words: Vec<_> = line.split_whitespace().collect();
+        let ["deliveries", right, "right", "of", expected, "expected"] = words[..] else {
+            panic!("{line}");
+        };
+        assert_eq!(right, expected, "{text}");
+    }
 }
 
 #[test]

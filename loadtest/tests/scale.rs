@@ -2,7 +2,7 @@
 
 mod room_server;
 
-use room_server::{Mood, WORDS, gateway, loadtest, refused, serve};
+use room_server::{Mood, WORDS, gateway, interrupted, loadtest, refused, serve};
 
 const ECHO: [&str; 2] = ["--echo", "ECHO {data}"];
 
@@ -69,6 +69,15 @@ fn joins_that_are_not_answered_fail_the_run() {
     assert_eq!(code, 1, "{text}");
     assert_eq!(json["scale"]["join"]["right"], 3);
     assert_eq!(json["hold"]["lost"]["refused by the server"], 1, "{text}");
+}
+
+#[test]
+fn an_interrupted_hold_ends_in_order() {
+    let arguments = "scale -c 10 --threads 2 --hold 1h";
+    let (code, text) = interrupted(arguments, "open 10 of 10", gateway(|_| {}));
+    assert_eq!(code, 1, "{text}");
+    assert!(text.contains("FAILED (interrupted)"), "{text}");
+    assert!(text.contains("closed       10 cleanly"), "{text}");
 }
 
 #[test]

@@ -6,9 +6,9 @@
 use std::{
     collections::HashMap,
     fs,
-    io::Write as _,
+    io::{BufRead as _, BufReader, Write as _},
     net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream},
-    process::Command,
+    process::{Command, Stdio},
     sync::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering::Relaxed},
@@ -16,6 +16,10 @@ use std::{
     thread,
 };
 
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 use serde_json::Value;
 use tungstenite::Message;
 
@@ -273,4 +277,21 @@ pub(crate) fn refused(arguments: &[&str]) -> (Option<i32>, String) {
         .output()
         .unwrap();
     (output.status.code(), String::from_utf8(output.stderr).unwrap())
+}
+
+/// Runs the program until its progress shows `sign`, and then interrupts it; returns its exit code
+/// and its summary.
+pub(crate) fn interrupted(arguments: &str, sign: &str, address: SocketAddr) -> (i32, String) {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_loadtest"))
+        .args(arguments.split_whitespace())
+        .args(["--url", &format!("ws://{address}/ws")])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut progress = BufReader::new(child.stderr.take().unwrap()).lines();
+    assert!(progress.any(|line| line.unwrap().contains(sign)));
+    kill(Pid::from_raw(child.id().try_into().unwrap()), Signal::SIGINT).unwrap();
+    let output = child.wait_with_output().unwrap();
+    (output.status.code().unwrap(), String::from_utf8(output.stdout).unwrap())
 }
