@@ -79,7 +79,7 @@ step_loadtest() {
   tidegate=$(release_binary tidegate)
   loadtest=$(release_binary loadtest)
   # A command that is added and not run here fails the step.
-  commands=$("$loadtest" --help | sed -n '/^Commands:/,/^$/s/^  \([a-z-]*\) .*/\1/p' | { grep -vx help || true; } | sort | tr '\n' ' ')
+  commands=$("$loadtest" --help | sed -n '/^Commands:/,/^$/s/^  \([a-z][a-z-]*\) .*/\1/p' | { grep -vx help || true; } | sort | tr '\n' ' ')
   [ "$commands" = "$known" ] || die "loadtest has the commands '$commands'; run here are '$known'"
   trap stop_gateway EXIT
   for workers in 0 2; do
