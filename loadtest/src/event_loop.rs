@@ -34,6 +34,8 @@ const TICK: Duration = Duration::from_millis(50);
 const SWEEP: Nanos = 100 * MILLI;
 /// Connects, or closes, in one turn.
 const BATCH: usize = 64;
+/// Events taken up at once. What is due meanwhile waits for them, and the wait counts as latency.
+const EVENTS: usize = 128;
 /// The token of the timer.
 const TIMER: Token = Token(usize::MAX);
 
@@ -103,7 +105,7 @@ impl<D: Driver> EventLoop<D> {
 
     /// Runs to the end of all its connections.
     pub(crate) fn run(mut self) -> io::Result<Tally> {
-        let mut events = Events::with_capacity(1024);
+        let mut events = Events::with_capacity(EVENTS);
         while !matches!(self.stage, Stage::Done) {
             let next = self.advance();
             self.wait(&mut events, next)?;
@@ -139,7 +141,8 @@ impl<D: Driver> EventLoop<D> {
     fn ramp(&mut self, mut begun: u32, now: Nanos) -> Option<Nanos> {
         let threads = self.setup.plan.threads;
         let share = share(self.setup.connections, threads, self.thread);
-        let at_once = self.setup.max_connecting.div_ceil(threads);
+        // Some threads end their ramp long before others; what they leave is for those.
+        let at_once = self.setup.max_connecting.div_ceil(self.shared.ramping());
         let mut next = None;
         for _ in 0..BATCH {
             if begun == share || self.shared.stopping() || self.table.connecting() >= at_once {

@@ -56,12 +56,10 @@ fn line(wanted: u32, now: Nanos, elapsed: Nanos, old: &Snapshot, new: &Snapshot)
     let rate = |old: u64, new: u64| {
         grouped(((new - old) as f64 * SECOND as f64 / elapsed as f64).round() as u64)
     };
-    let mut line = format!(
-        "{:6.1}s  open {} of {}",
-        now as f64 / SECOND as f64,
-        grouped(new.open),
-        grouped(wanted.into())
-    );
+    let mut line = format!("{:6.1}s  open {}", now as f64 / SECOND as f64, grouped(new.open));
+    if wanted > 0 {
+        line += &format!(" of {}", grouped(wanted.into()));
+    }
     if new.connected > old.connected {
         line += &format!(", +{}/s", rate(old.connected, new.connected));
     }

@@ -116,6 +116,11 @@ impl Shared {
         }
     }
 
+    /// How many threads are still in their ramp, at least one.
+    pub(crate) fn ramping(&self) -> u32 {
+        self.ramping.load(Relaxed).max(1)
+    }
+
     /// When the last thread ended its ramp, if it has.
     pub(crate) fn ramped_at(&self) -> Option<Nanos> {
         Some(self.ramped_at.load(Acquire)).filter(|at| *at != Nanos::MAX)

@@ -21,8 +21,9 @@ use crate::{
     trouble::{Kinds, Trouble, count, merge},
 };
 
-/// Drips, or probes, in one turn, before answers are read again.
-const BATCH: usize = 64;
+/// Drips, or probes, in one turn, before answers are read again. Few, as a probe that is due, or its
+/// answer, waits for them meanwhile.
+const BATCH: usize = 16;
 /// How long the first drips of all clients take, at most.
 const RAMP: Nanos = crate::clock::SECOND;
 
@@ -247,9 +248,9 @@ impl Driver for SlowHandshake {
     }
 
     fn turn(&mut self, table: &mut Table<Pings>, now: Nanos) -> Option<Nanos> {
-        let next_drip = self.drip(table, now);
         let next_probe = self.probe(table, now);
-        next_drip.into_iter().chain(next_probe).min()
+        let next_drip = self.drip(table, now);
+        next_probe.into_iter().chain(next_drip).min()
     }
 
     fn settle(&mut self, table: &mut Table<Pings>) -> Settled {

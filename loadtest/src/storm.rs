@@ -24,8 +24,9 @@ use crate::{
     trouble::Trouble,
 };
 
-/// Connections dropped, begun or pinged in one turn, before answers are read again.
-const BATCH: usize = 64;
+/// Connections dropped, begun or pinged in one turn, before answers are read again. Few, as a ping
+/// that is due, or its answer, waits for them meanwhile.
+const BATCH: usize = 16;
 /// Set apart from the numbers that payloads are made of.
 const JITTER: u64 = 0x7374_6f72_6d00;
 
@@ -61,7 +62,7 @@ pub(crate) struct Settings {
     pub(crate) backoff: Nanos,
     /// Event loops.
     pub(crate) threads: u32,
-    /// The most handshakes under way on a loop.
+    /// The most handshakes under way, on all loops.
     pub(crate) connecting_max: u32,
 }
 
@@ -242,6 +243,8 @@ impl Storm {
     }
 
     fn come_back(&mut self, table: &mut Table<Client>, now: Nanos) -> Option<Nanos> {
+        // What loops do not use that have all of theirs back is for the others.
+        let at_once = self.settings.connecting_max.div_ceil(self.course.out(self.round - 1));
         for _ in 0..BATCH {
             if self.missing == 0 {
                 return self.all_back(table);
@@ -250,7 +253,7 @@ impl Storm {
             if at > now {
                 return Some(at);
             }
-            if table.connecting() >= self.settings.connecting_max {
+            if table.connecting() >= at_once {
                 return None;
             }
             self.returning.pop();

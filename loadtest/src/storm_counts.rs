@@ -143,6 +143,11 @@ impl Course {
         }
     }
 
+    /// How many loops have not all back in storm number `at`, at least one.
+    pub(crate) fn out(&self, at: u32) -> u32 {
+        self.storms[at as usize].out.load(Relaxed).max(1)
+    }
+
     /// What a ping that was due at `stamp` belongs to: storm number so much (true), or the calm
     /// before it (false).
     pub(crate) fn stretch(&self, stamp: Nanos) -> (usize, bool) {

@@ -71,7 +71,7 @@ pub(super) fn storm(args: &StormArgs) -> Result<bool, String> {
         },
         backoff: nanos(args.backoff),
         threads,
-        connecting_max: args.common.max_connecting.div_ceil(threads),
+        connecting_max: args.common.max_connecting,
     };
     let work = Stormed::new(&settings);
     let report = Report::new(Box::new(work), &setup, args.common.seed);

@@ -102,6 +102,7 @@ struct Connecting {
     wanted: u64,
     attempted: u64,
     connected: u64,
+    ramped: u64,
     refused: BTreeMap<String, u64>,
     seconds: f64,
     per_second: f64,
@@ -189,7 +190,8 @@ impl Report {
             left_open_by_server: tally.left_open,
         };
         self.bytes = Bytes { received: tally.bytes_in, sent: tally.bytes_out };
-        self.memory = outcome.resident.map(|(before, after)| Memory::new(before, after, tally));
+        let resident = outcome.resident.filter(|_| tally.ramped > 0);
+        self.memory = resident.map(|(before, after)| Memory::new(before, after, tally));
         self.ok = self.is_well(tally);
     }
 
@@ -211,6 +213,7 @@ impl Connecting {
             wanted,
             attempted: tally.attempted,
             connected: tally.connected,
+            ramped: tally.ramped,
             refused: labels(&tally.refused),
             seconds,
             per_second: tally.ramped as f64 / seconds.max(1e-9),
@@ -296,14 +299,16 @@ impl fmt::Display for Report {
 impl Report {
     fn show_connect(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let connect = &self.connect;
-        writeln!(
-            f,
-            "  connected    {} of {} in {:.2} s, {} per second",
-            grouped(connect.connected),
-            grouped(connect.wanted),
-            connect.seconds,
-            grouped(connect.per_second.round() as u64)
-        )?;
+        let (connected, wanted) = (grouped(connect.connected), grouped(connect.wanted));
+        write!(f, "  connected    {connected} of {wanted}")?;
+        if connect.ramped != connect.connected {
+            write!(f, ", {} of them before the work", grouped(connect.ramped))?;
+        }
+        if connect.ramped > 0 {
+            let rate = grouped(connect.per_second.round() as u64);
+            write!(f, " in {:.2} s, {rate} per second", connect.seconds)?;
+        }
+        writeln!(f)?;
         show_kinds(f, &connect.refused)?;
         writeln!(f, "  handshake    {}", connect.handshake_us)
     }
