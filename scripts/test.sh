@@ -75,11 +75,11 @@ step_conformance() {
 }
 
 step_loadtest() {
-  local tidegate loadtest workers known='churn connect echo slow-handshake storm ' commands
+  local tidegate loadtest workers known='broadcast churn connect echo scale slow-handshake stall storm ' commands
   tidegate=$(release_binary tidegate)
   loadtest=$(release_binary loadtest)
   # A command that is added and not run here fails the step.
-  commands=$("$loadtest" --help | sed -n '/^Commands:/,/^$/s/^  \([a-z-]*\) .*/\1/p' | { grep -vx help || true; } | sort | tr '\n' ' ')
+  commands=$("$loadtest" --help | sed -n '/^Commands:/,/^$/s/^  \([a-z][a-z-]*\) .*/\1/p' | { grep -vx help || true; } | sort | tr '\n' ' ')
   [ "$commands" = "$known" ] || die "loadtest has the commands '$commands'; run here are '$known'"
   trap stop_gateway EXIT
   for workers in 0 2; do
@@ -92,6 +92,11 @@ step_loadtest() {
     "$loadtest" churn --url "$url" --connections 1000 --rate 500 --duration 3s --abort 10%
     "$loadtest" storm --url "$url" --connections 2000 --times 2 --pause 1s
     "$loadtest" slow-handshake --url "$url" --connections 500 --drip 200ms --duration 3s
+    url=ws://$gateway_address/ws
+    "$loadtest" broadcast --url "$url" --connections 1000 --rooms 10 --publishers 20 --rate 200 --duration 3s
+    "$loadtest" broadcast --url "$url" --connections 500 --rooms 2 --publishers 4 --in-flight 4 --threads 2 --duration 3s
+    "$loadtest" stall --url "$url" --connections 500 --rooms 2 --stalled 2% --rate 100 --size 4KiB --duration 3s
+    "$loadtest" scale --url "$url" --connections 3000 --rate 3000 --hold 1s --threads 2 --room-members 1000
     stop_gateway || die "the gateway left with status $?; its log: target/loadtest-gateway.log"
   done
 }

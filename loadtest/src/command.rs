@@ -1,6 +1,7 @@
 //! From arguments to a run to a verdict.
 
 mod conns;
+mod rooms;
 
 use std::{
     io::{self, Write as _},
@@ -35,6 +36,9 @@ pub(crate) fn execute(cli: &Cli) -> Result<bool, String> {
     match &cli.command {
         Command::Connect(args) => connect(args),
         Command::Echo(args) => echo(args),
+        Command::Broadcast(args) => rooms::broadcast(args),
+        Command::Stall(args) => rooms::stall(args),
+        Command::Scale(args) => rooms::scale(args),
         Command::Churn(args) => conns::churn(args),
         Command::Storm(args) => conns::storm(args),
         Command::SlowHandshake(args) => conns::slow_handshake(args),

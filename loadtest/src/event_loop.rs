@@ -60,7 +60,7 @@ enum Stage {
     Ramp(u32),
     /// Waiting for the other threads.
     Ready,
-    /// The command works, until then.
+    /// The command works, until then or as long as it says.
     Work(Nanos),
     /// The command ends its work.
     Settle,
@@ -181,12 +181,15 @@ impl<D: Driver> EventLoop<D> {
     }
 
     fn work(&mut self, until: Nanos, now: Nanos) -> Option<Nanos> {
-        if now >= until || self.driver.done() || self.shared.stopping() {
+        let over = now >= until && !self.driver.goes_on();
+        if over || self.driver.done() || self.shared.stopping() {
             self.stage = Stage::Settle;
             return Some(now);
         }
         let next = self.driver.turn(&mut self.table, now);
-        Some(next.map_or(until, |next| next.min(until)))
+        // A driver may go on beyond the time.
+        let end = Some(until).filter(|until| *until > now);
+        next.into_iter().chain(end).min()
     }
 
     fn settle(&mut self) -> Option<Nanos> {

@@ -58,6 +58,16 @@ pub(crate) trait Driver {
     /// An open connection is gone that should not be.
     fn lost(&mut self, client: &Self::Client, tally: &mut Tally);
 
+    /// Whether the work goes on beyond its time, until it is done.
+    fn goes_on(&self) -> bool {
+        false
+    }
+
+    /// The receive buffer of a connection's socket in bytes, if not the system's choice.
+    fn receive_buffer(&self, _index: u32) -> Option<usize> {
+        None
+    }
+
     /// A connection is gone, in whatever way; behind `lost` where that is called. Its key may be the
     /// next connection's at once.
     fn ended(&mut self, _: &Ended<'_, Self::Client>, _: &mut Tally) {}

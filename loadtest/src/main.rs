@@ -10,6 +10,7 @@
 //! - What crosses threads is plain data: counters while running, one [`tally::Tally`] at the end.
 //! - Whatever a client sees that it should not is counted by kind, and makes the exit code 1.
 
+mod broadcast;
 mod churn;
 mod cli;
 mod clock;
@@ -26,11 +27,14 @@ mod plan;
 mod preflight;
 mod progress;
 mod report;
+mod rooms;
 mod run;
 mod sampler;
+mod scale;
 mod shared;
 mod slow_handshake;
 mod socket;
+mod stall;
 mod storm;
 mod storm_counts;
 mod table;

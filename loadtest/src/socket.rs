@@ -12,14 +12,20 @@ use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use crate::clock::{Clock, Nanos};
 
-/// Begins a connection to `target`, from `source` if given.
+/// Begins a connection to `target`, from `source` and with a receive buffer of so many bytes if given.
 ///
 /// With `IP_BIND_ADDRESS_NO_PORT` the kernel chooses the port at connect, per destination, so that
 /// an address serves as many connections as there are ephemeral ports, and quickly.
-pub(crate) fn open(target: SocketAddr, source: Option<IpAddr>) -> io::Result<TcpStream> {
+pub(crate) fn open(
+    target: SocketAddr,
+    source: Option<IpAddr>,
+    receive_buffer: Option<usize>,
+) -> io::Result<TcpStream> {
     let kind = Type::STREAM.nonblocking().cloexec();
     let socket = Socket::new_raw(Domain::for_address(target), kind, Some(Protocol::TCP))?;
     socket.set_tcp_nodelay(true)?;
+    // Before the connect, which settles how large a window may be offered.
+    receive_buffer.map_or(Ok(()), |bytes| socket.set_recv_buffer_size(bytes))?;
     if let Some(source) = source {
         setsockopt(&socket, IpBindAddressNoPort, &true)?;
         socket.bind(&SocketAddr::new(source, 0).into())?;

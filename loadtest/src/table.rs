@@ -160,7 +160,8 @@ impl<C: Default> Table<C> {
     ) {
         self.tally.attempted += 1;
         let handshake = Handshake::new(&self.setup.target);
-        let opened = open(self.setup.target.address, self.setup.source(index));
+        let (target, source) = (self.setup.target.address, self.setup.source(index));
+        let opened = open(target, source, driver.receive_buffer(index));
         let key = match opened
             .and_then(|socket| self.insert(socket, index, since, handshake, Phase::Opening))
         {

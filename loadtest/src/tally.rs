@@ -3,9 +3,9 @@
 use hdrhistogram::Histogram;
 
 use crate::{
-    churn,
+    broadcast, churn,
     clock::Nanos,
-    slow_handshake, storm_counts,
+    scale, slow_handshake, stall, storm_counts,
     trouble::{Kinds, merge},
 };
 
@@ -74,6 +74,12 @@ pub(crate) struct Tally {
     pub(crate) answer: Latency,
     /// From when a message was due to when it was sent: the generator's own part.
     pub(crate) lag: Latency,
+    /// Of `broadcast` and `stall`.
+    pub(crate) rooms: broadcast::Counts,
+    /// Of `stall`.
+    pub(crate) stall: stall::Counts,
+    /// Of `scale`.
+    pub(crate) scale: scale::Counts,
     /// Of `churn`.
     pub(crate) churn: churn::Counts,
     /// Of `storm`.
@@ -111,6 +117,9 @@ impl Tally {
         self.ping.merge(&other.ping);
         self.answer.merge(&other.answer);
         self.lag.merge(&other.lag);
+        self.rooms.merge(&other.rooms);
+        self.stall.merge(&other.stall);
+        self.scale.merge(&other.scale);
         self.churn.merge(&other.churn);
         self.storm.merge(&other.storm);
         self.slow_handshake.merge(&other.slow_handshake);
@@ -120,7 +129,8 @@ impl Tally {
     pub(crate) fn errors(&self) -> u64 {
         let kinds = [&self.refused, &self.lost, &self.wrong, &self.unclosed];
         let counted: u64 = kinds.iter().flat_map(|kinds| kinds.values()).sum();
-        counted + self.unanswered + self.unsent + self.slow_handshake.errors()
+        let commands = self.rooms.errors() + self.scale.errors() + self.slow_handshake.errors();
+        counted + self.unanswered + self.unsent + commands
     }
 }
 

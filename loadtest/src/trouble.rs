@@ -25,6 +25,8 @@ pub(crate) enum Trouble {
     NotReading,
     /// A pong came with another payload than the ping had.
     WrongPong,
+    /// The server refused what the command cannot go on without.
+    Refused,
     /// An answer that was due at this place came, but is not what was sent.
     Wrong(&'static str),
 }
@@ -34,6 +36,8 @@ pub(crate) enum Trouble {
 pub(crate) enum Waiting {
     /// The connection and the answer to the handshake.
     Handshake,
+    /// The answer to a join.
+    Joined,
     /// The pong to the verifying ping.
     Pong,
     /// Answers to messages, after the last was sent.
@@ -84,6 +88,7 @@ impl fmt::Display for Trouble {
             Self::Protocol(why) => write!(f, "protocol: {why}"),
             Self::NotReading => f.write_str("peer stopped reading"),
             Self::WrongPong => f.write_str("pong with another payload"),
+            Self::Refused => f.write_str("refused by the server"),
             Self::Wrong(how) => write!(f, "answer {how}"),
         }
     }
@@ -93,6 +98,7 @@ impl fmt::Display for Waiting {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Handshake => "no handshake",
+            Self::Joined => "no answer to a join",
             Self::Pong => "no pong",
             Self::Answer => "no answer",
             Self::Close => "no close",

@@ -2,6 +2,7 @@
 
 mod conns;
 mod report;
+pub(crate) mod rooms;
 
 pub(crate) use conns::{ChurnArgs, SlowHandshakeArgs, StormArgs, VanishArg};
 
@@ -47,6 +48,15 @@ pub(crate) enum Command {
                       --duration 10s\n  loadtest echo --url ws://127.0.0.1:8080/echo --connections \
                       1000 --size 1KiB --duration 30s --rate 20000 --text --json out.json")]
     Echo(EchoArgs),
+    /// Publish to rooms and check every delivery: that it comes, once, in order, the same for all.
+    #[command(after_help = rooms::BROADCAST_HELP)]
+    Broadcast(rooms::BroadcastArgs),
+    /// Publish to rooms in which some members stop reading, and see what the others feel.
+    #[command(after_help = rooms::STALL_HELP)]
+    Stall(rooms::StallArgs),
+    /// Take very many connections through a course: hold, ping, echo, one broadcast, close.
+    #[command(after_help = rooms::SCALE_HELP)]
+    Scale(rooms::ScaleArgs),
     /// Keep connections open while so many a second leave and new ones take their place.
     #[command(after_help = conns::CHURN_HELP)]
     Churn(ChurnArgs),

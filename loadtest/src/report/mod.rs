@@ -6,6 +6,7 @@
 //! - All outputs are made from the report alone, and the same report makes the same bytes.
 
 pub(crate) mod axis;
+pub(crate) mod broadcast;
 pub(crate) mod chart;
 pub(crate) mod charts;
 pub(crate) mod churn;
@@ -17,8 +18,10 @@ mod hgrm;
 mod html;
 pub(crate) mod outputs;
 mod resources;
+pub(crate) mod scale;
 mod series;
 pub(crate) mod slow_handshake;
+pub(crate) mod stall;
 pub(crate) mod storm;
 mod text;
 

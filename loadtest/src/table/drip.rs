@@ -10,7 +10,7 @@ impl<C: Default> Table<C> {
     pub(crate) fn begin_dripping(&mut self, index: u32) -> Result<usize, Trouble> {
         let now = self.clock.now();
         let handshake = Handshake::dripping(&self.setup.target);
-        open(self.setup.target.address, self.setup.source(index))
+        open(self.setup.target.address, self.setup.source(index), None)
             .and_then(|socket| self.insert(socket, index, now, handshake, Phase::Dripping))
             .map_err(|error| Trouble::from_io(&error))
     }
