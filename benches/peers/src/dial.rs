@@ -50,8 +50,7 @@ pub fn open_all(
 
 /// The source address of connection `n` to `target`: spread over 127.0.0.2, … where the target is
 /// on loopback.
-#[must_use]
-pub fn source(target: SocketAddr, n: usize) -> Option<IpAddr> {
+fn source(target: SocketAddr, n: usize) -> Option<IpAddr> {
     let spread = u32::try_from(n / PER_SOURCE).unwrap_or(0);
     match target.ip() {
         IpAddr::V4(ip) if ip.is_loopback() => {
@@ -63,10 +62,7 @@ pub fn source(target: SocketAddr, n: usize) -> Option<IpAddr> {
 
 /// A socket bound to the source of connection `n`, its port left to `connect`; it sends a reset when
 /// it is dropped.
-///
-/// # Errors
-/// The kernel's refusal.
-pub fn socket(target: SocketAddr, n: usize) -> io::Result<Socket> {
+fn socket(target: SocketAddr, n: usize) -> io::Result<Socket> {
     let kind = Type::STREAM.cloexec();
     let socket = Socket::new_raw(Domain::for_address(target), kind, Some(Protocol::TCP))?;
     socket.set_tcp_nodelay(true)?;
@@ -76,6 +72,17 @@ pub fn socket(target: SocketAddr, n: usize) -> io::Result<Socket> {
         socket.bind(&SocketAddr::new(source, 0).into())?;
     }
     Ok(socket)
+}
+
+/// Connection `n` to `target` with `request` sent and not answered yet; it comes back non-blocking.
+///
+/// # Errors
+/// The connection was refused.
+pub fn ask(target: SocketAddr, n: usize, request: &[u8]) -> io::Result<mio::net::TcpStream> {
+    let mut stream = open(target, n)?;
+    stream.write_all(request)?;
+    stream.set_nonblocking(true)?;
+    Ok(mio::net::TcpStream::from_std(stream))
 }
 
 fn open(target: SocketAddr, n: usize) -> io::Result<TcpStream> {

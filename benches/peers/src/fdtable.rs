@@ -4,7 +4,7 @@
 //! number then means something only in the table it was made in, so everything that threads share is
 //! made first, below the number given to [`unshare_above`].
 
-use std::io;
+use std::{io, os::fd::AsRawFd as _};
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
@@ -18,6 +18,15 @@ pub fn raise_limit() -> io::Result<u64> {
         setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
     }
     Ok(hard)
+}
+
+/// A number above all descriptors that are open now, as long as none was closed before.
+///
+/// # Errors
+/// No more can be opened.
+pub fn first_free() -> io::Result<u32> {
+    let probe = std::fs::File::open("/dev/null")?;
+    Ok(probe.as_raw_fd().unsigned_abs())
 }
 
 /// Gives the calling thread a descriptor table of its own that holds what is below `first`, closing

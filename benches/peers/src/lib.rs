@@ -13,6 +13,7 @@
 //!   only.
 
 pub mod dial;
+pub mod fanout;
 pub mod fdtable;
 pub mod meter;
 pub mod server;

@@ -18,6 +18,14 @@ pub const READ_BUFFER: usize = 64 * 1024;
 /// # Errors
 /// The kernel's refusal.
 pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    bind(address).map(TcpListener::from_std)
+}
+
+/// The same for a runtime of its own: a listener of the standard library, non-blocking.
+///
+/// # Errors
+/// The kernel's refusal.
+pub fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
     let kind = Type::STREAM.nonblocking().cloexec();
     let socket = Socket::new_raw(Domain::for_address(address), kind, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
@@ -25,7 +33,7 @@ pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     socket.set_tcp_nodelay(true)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
-    Ok(TcpListener::from_std(socket.into()))
+    Ok(socket.into())
 }
 
 /// One listener for each loop, on one address; port 0 is chosen once.
