@@ -1,4 +1,7 @@
-"""Runs the gateway, floors and peers alternately, and makes tables of what they cost. Called by compare.sh."""
+"""Runs the gateway, floors and peers alternately, and makes tables of what they cost.
+
+Called by compare.sh beside it; docs/PERFORMANCE.md says what is measured and how.
+"""
 
 import argparse
 import json
@@ -137,6 +140,9 @@ def peers():
         "tidegate": ServerPlan(INLINE),
         "tidegate, private table": ServerPlan(INLINE + PRIVATE),
         "tokio-tungstenite": ServerPlan(["tokio-tungstenite-echo"]),
+        "tokio-tungstenite, 4 KiB buffers": ServerPlan(
+            ["tokio-tungstenite-echo", "--read-buffer", "4096"]
+        ),
         "fastwebsockets": ServerPlan(["fastwebsockets-echo"]),
     }
 
@@ -160,7 +166,8 @@ def echo_cases(options):
 
 
 def pipeline_cases(options):
-    corked = {"tokio-tungstenite, corked": ServerPlan(["tokio-tungstenite-echo", "--flush", "drained"])}
+    corked = ["tokio-tungstenite-echo", "--read-buffer", "4096", "--flush", "drained"]
+    corked = {"tokio-tungstenite, 4 KiB, corked": ServerPlan(corked)}
     floor = ("raw TCP", ServerPlan(["raw-echo"]))
     columns = {"cores of the server": 1}
     yield against_floor(
@@ -319,8 +326,7 @@ def measure_idle(options):
     """Memory of idle connections: a fresh server each time, as what was used once stays resident."""
     connections = 500 if options.quick else 15_000
     held = 5_000 if options.quick else 200_000
-    small = ["tokio-tungstenite-echo", "--read-buffer", "4096"]
-    servers = {**peers(), "tokio-tungstenite, 4 KiB buffers": ServerPlan(small)}
+    servers = peers()
     del servers["tidegate, private table"]
     result = {"group": "idle", "machine": machine(), "options": shown(options), "cases": []}
     failed = False
@@ -428,7 +434,8 @@ def provenance(group, result):
     of, options = result["machine"], result["options"]
     dirty = " with changes" if of["dirty"] else ""
     load = f"; **load of {of['load']:.1f} from elsewhere when it began**" if of["load"] > 0.5 else ""
-    times = f"{options['rounds']} rounds of {options['seconds']:g} s" if group != "idle" else "medians"
+    rounds = "1 round" if options["rounds"] == 1 else f"{options['rounds']} rounds"
+    times = f"{rounds} of {options['seconds']:g} s" if group != "idle" else "medians"
     return (
         f"`scripts/compare.sh --only {group}`: {times}, {of['date']}, commit {of['commit']}{dirty}, "
         f"{of['cores']} × {of['cpu']}, Linux {of['kernel']}{load}."

@@ -11,7 +11,7 @@ use peers::{
 use tokio::net::{TcpListener, TcpStream};
 use tokio_tungstenite::{
     accept_async_with_config,
-    tungstenite::{Result, protocol::WebSocketConfig},
+    tungstenite::{Message, Result, protocol::WebSocketConfig},
 };
 
 /// Echoes WebSocket messages by tokio-tungstenite.
@@ -62,10 +62,7 @@ async fn echo(socket: TcpStream, args: Args) -> Result<()> {
     let mut stream = accept_async_with_config(socket, Some(config)).await?;
     while let Some(message) = stream.next().await {
         let message = message?;
-        if message.is_close() {
-            break;
-        }
-        if !(message.is_text() || message.is_binary()) {
+        if !is_echoed(&message) {
             continue;
         }
         match args.flush {
@@ -73,11 +70,19 @@ async fn echo(socket: TcpStream, args: Args) -> Result<()> {
             Flush::Drained => {
                 stream.feed(message).await?;
                 while let Some(Some(more)) = stream.next().now_or_never() {
-                    stream.feed(more?).await?;
+                    let more = more?;
+                    if is_echoed(&more) {
+                        stream.feed(more).await?;
+                    }
                 }
                 stream.flush().await?;
             }
         }
     }
     Ok(())
+}
+
+/// Data is; the library answers control frames by itself, and its stream ends behind a Close.
+fn is_echoed(message: &Message) -> bool {
+    message.is_text() || message.is_binary()
 }
