@@ -5,6 +5,7 @@
 //! mostly sleep, and a hop is two wakes; with more they are awake.
 
 use std::{
+    net::SocketAddr,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering::SeqCst},
@@ -18,6 +19,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use mio::{Events, Poll, Token, Waker};
 use tidegate::{
     ConnId, MessageKind,
+    peer::Peer,
     protocol::{OpCode, put_frame},
     routing::EndpointId,
     worker::{Alarm, Batch, LaneReceiver, LaneSender, Post, PostItem, Taken, lane},
@@ -88,8 +90,8 @@ impl Loop {
         let now = Instant::now();
         let mut batch = self.spare_batches.try_recv().unwrap_or_else(|_| Batch::new(0, now));
         batch.read_at = now;
+        let peer = Peer::from(SocketAddr::from(([127, 0, 0, 1], 1)));
         for slot in 0..messages {
-            let peer = || ([127, 0, 0, 1], 1).into();
             batch.begin_run(ConnId::new(0, 0, slot), EndpointId(0), peer);
             batch.push_message(MessageKind::Binary, &[7; 20]);
         }

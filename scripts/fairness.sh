@@ -23,7 +23,7 @@ case ${1:-} in
   *) usage >&2 && exit 2 ;;
 esac
 
-cargo build --workspace --release --locked
+cargo build -p tidegate -p loadtest --release --locked
 bin=$(target_dir)/release
 work=$(mktemp -d)
 client=

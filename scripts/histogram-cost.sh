@@ -52,7 +52,7 @@ have callgrind_annotate || die "valgrind is not installed"
 cd "$root"
 bin=${TIDEGATE_BIN:-$(target_dir)/release/tidegate}
 loadtest=$(target_dir)/release/loadtest
-[ -x "$bin" ] && [ -x "$loadtest" ] || cargo build --workspace --release --locked >&2
+[ -x "$bin" ] && [ -x "$loadtest" ] || cargo build -p tidegate -p loadtest --release --locked >&2
 work=$(mktemp -d)
 pid=
 trap '[ -z "$pid" ] || kill "$pid" 2>/dev/null || true; rm -rf "$work"' EXIT

@@ -78,7 +78,7 @@ if ! $inside; then
   [ "$(id -u)" -eq 0 ] || die "not root: a network namespace cannot be made"
   for tool in unshare ip sysctl python3; do have "$tool" || die "$tool is not installed"; done
   check_memory
-  cargo build --workspace --release --locked
+  cargo build -p tidegate -p loadtest --release --locked
   [ -n "$keep" ] || keep=$(mktemp -d)
   mkdir -p "$keep"
   keep=$(cd "$keep" && pwd)
