@@ -37,6 +37,8 @@ const EVENTS: usize = 1024;
 /// Most memory of one thing in a loop's pools: what a message assembled from pieces, or the answers
 /// to one read, may take.
 const POOLED_BYTES: usize = 72 * 1024;
+/// Outboxes kept for connections that will owe something: as many as one publish may fill.
+const OUTBOXES: usize = 4096;
 /// Most memory of one of a loop's pools.
 const POOL_BYTES: u64 = 4 * 1024 * 1024;
 
@@ -106,7 +108,7 @@ impl Kit {
         let pool_bytes = pool_bytes(&snapshot.config);
         Self {
             spare: Spare::new(256, 256, POOLED_BYTES).within(pool_bytes),
-            outboxes: OutboxPool::new(1024, POOLED_BYTES).within(pool_bytes),
+            outboxes: OutboxPool::new(OUTBOXES, POOLED_BYTES).within(pool_bytes),
             rooms: rooms(&snapshot),
             decoder: snapshot.decoder,
             snapshot,

@@ -2,12 +2,13 @@
 
 use std::io::{self, IoSlice, Write as _};
 use std::net::Shutdown;
+use std::sync::Arc;
 
 use socket2::Socket;
 
 use super::event_loop::{EventLoop, Kit};
 use super::table::{Marks, Slot};
-use crate::connection::{Connection, Phase};
+use crate::connection::{Connection, Phase, SharedFrame, SharedKey};
 use crate::telemetry::counters::{CloseCause, LoopCounters};
 
 /// Slices of one `writev`.
@@ -53,6 +54,33 @@ impl EventLoop {
             self.after_change(index);
             self.read_on(index);
         }
+    }
+
+    /// Writes a frame past the outbox of a connection that owes nothing; only what the socket does
+    /// not take is queued. `false`: nothing was written, and the frame goes by the outbox.
+    #[inline]
+    pub(super) fn write_through(
+        &mut self,
+        index: usize,
+        frame: &Arc<SharedFrame>,
+        key: SharedKey,
+    ) -> bool {
+        let Self { table, counters, .. } = self;
+        let Some(slot) = table.get_mut(index) else { return false };
+        if slot.conn.owes() || !slot.conn.goes_on() || slot.marks.has(Marks::WRITE_BLOCKED) {
+            return false;
+        }
+        let Some(socket) = &mut slot.socket else { return false };
+        let Ok(n) = socket.write(frame.bytes()) else { return false };
+        counters.bytes_out.add(n as u64);
+        if n < frame.bytes().len() {
+            // It is the only one there, so it is this frame of which bytes are written.
+            self.change(index, |conn, env| {
+                conn.deliver_shared(frame, key, env);
+                conn.wrote(n, env);
+            });
+        }
+        true
     }
 
     /// Queues a slot to be read from if its phase reads again and there may be something.

@@ -1,15 +1,19 @@
 //! Which of the loop's connections are in which rooms. The home decides; this only follows.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap};
 
 use crate::channels::RoomId;
 use crate::id::ConnId;
+
+/// The members of one room on this loop. Ordered, so that a publish meets slots and sockets mostly in
+/// the order in which they lie in memory.
+pub(super) type Members = BTreeSet<ConnId>;
 
 /// Members on this loop, by room. Members that ended are found stale at delivery; their home's
 /// `Unsubscribe` removes them.
 #[derive(Debug, Default)]
 pub(super) struct Topics {
-    rooms: HashMap<RoomId, HashSet<ConnId>>,
+    rooms: HashMap<RoomId, Members>,
 }
 
 impl Topics {
@@ -29,12 +33,12 @@ impl Topics {
     }
 
     /// Takes the members of a room out, to be put back by [`put_members`](Self::put_members).
-    pub(super) fn take_members(&mut self, room: RoomId) -> HashSet<ConnId> {
+    pub(super) fn take_members(&mut self, room: RoomId) -> Members {
         self.rooms.get_mut(&room).map(std::mem::take).unwrap_or_default()
     }
 
     /// Puts the members back.
-    pub(super) fn put_members(&mut self, room: RoomId, members: HashSet<ConnId>) {
+    pub(super) fn put_members(&mut self, room: RoomId, members: Members) {
         if let Some(place) = self.rooms.get_mut(&room) {
             *place = members;
         }

@@ -95,6 +95,13 @@ impl Post {
         self.items.is_empty()
     }
 
+    /// Whether one of its items is a publish, and no more than one.
+    #[must_use]
+    pub fn has_one_publish(&self) -> bool {
+        let publishes = self.items.iter().filter(|i| matches!(i, PostItem::Publish { .. }));
+        publishes.take(2).count() == 1
+    }
+
     /// Bytes in its arena.
     #[inline]
     #[must_use]
