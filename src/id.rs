@@ -73,9 +73,10 @@ impl ConnId {
     /// Which of `shards` shards serves this connection, for all its life, where there are `loops`
     /// loops.
     ///
-    /// Each shard gets as many connections as any other. Where that can be had with fewer shards
-    /// to a loop, it is: what a loop's turn has read then makes fewer and larger batches, each of
-    /// which costs a send and maybe a wake.
+    /// Each shard gets as many connections as any other, as far as the loops are even. A loop has
+    /// no more shards than that takes: what its turn has read makes fewer and larger batches then,
+    /// each of which costs a send and maybe a wake. The price: with no more shards than loops, a
+    /// loop that has more connections than others makes its shard have more, too.
     #[inline]
     #[must_use]
     pub const fn shard(self, shards: usize, loops: usize) -> usize {

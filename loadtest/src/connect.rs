@@ -11,6 +11,8 @@ use crate::{
     trouble::{Trouble, Waiting},
 };
 
+/// Pings awaited at once: each has its time to be answered in.
+const AWAITED: u64 = 512;
 /// Pings begun in one turn.
 const BATCH: usize = 64;
 
@@ -73,10 +75,13 @@ impl Driver for Connect {
 
     fn settle(&mut self, table: &mut Table<Pinged>) -> Settled {
         let to = (self.pinged + BATCH).min(table.keys_end());
-        for key in self.pinged..to {
-            table.with(self, key, Self::ping);
+        while self.pinged < to && self.awaited < AWAITED {
+            table.with(self, self.pinged, Self::ping);
+            self.pinged += 1;
         }
-        self.pinged = to;
+        if self.awaited == AWAITED {
+            return Settled::Waiting;
+        }
         match (to == table.keys_end(), self.awaited) {
             (false, _) => Settled::More,
             (true, 0) => Settled::Yes,

@@ -206,9 +206,16 @@ impl<D: Driver> EventLoop<D> {
     }
 
     fn close(&mut self, from: usize) -> Option<Nanos> {
-        let to = (from + BATCH).min(self.table.keys_end());
-        for key in from..to {
-            self.table.close(key, &mut self.driver);
+        // Each has its time to be answered in: no more are asked at once than can be connecting.
+        let at_once = self.setup.max_connecting.div_ceil(self.setup.plan.threads);
+        let mut to = from;
+        while to < (from + BATCH).min(self.table.keys_end()) {
+            if self.table.tally.closing >= at_once.into() {
+                self.stage = Stage::Close(to);
+                return None;
+            }
+            self.table.close(to, &mut self.driver);
+            to += 1;
         }
         let closed_all = to == self.table.keys_end();
         let done = closed_all && self.table.is_empty();

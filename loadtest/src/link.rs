@@ -166,6 +166,7 @@ impl<C> Link<'_, C> {
     /// Begins to close the connection, from within an event or a turn.
     pub(crate) fn begin_close(&mut self) -> Result<(), Trouble> {
         *self.phase = Phase::Closing;
+        self.tally.closing += 1;
         self.await_for(Waiting::Close);
         self.close()
     }

@@ -402,7 +402,10 @@ impl<C: Default> Table<C> {
         match conn.phase {
             Phase::Opening => self.connecting -= 1,
             Phase::Dripping => {}
-            _ => self.tally.open -= 1,
+            phase => {
+                self.tally.open -= 1;
+                self.tally.closing -= u64::from(phase == Phase::Closing);
+            }
         }
         Some(conn)
     }
@@ -466,6 +469,7 @@ fn closed<C>(link: &mut Link<'_, C>, frame: Option<CloseFrame>) -> Result<(), Tr
     match code(frame) {
         1000 => {
             *link.phase = Phase::Closed;
+            link.tally.closing -= 1;
             link.tally.closed += 1;
             if let Some(waited) = link.waited() {
                 link.tally.close.record(waited);

@@ -32,6 +32,8 @@ pub(crate) struct Tally {
     pub(crate) open: u64,
     /// Pings answered with the right payload.
     pub(crate) verified: u64,
+    /// Closes sent and not yet answered.
+    pub(crate) closing: u64,
     /// Closes answered.
     pub(crate) closed: u64,
     /// Of these, streams that the server did not end within the timeout (RFC 6455, section 7.1.1).

@@ -354,10 +354,25 @@ impl Host {
             self.watch.phase = self.now;
             self.check_turn(before, now)?;
         }
+        if self.conn.goes_on() {
+            return self.check_armed();
+        }
         if self.conn.take_timers_changed() {
             self.rearm();
         }
         Ok(())
+    }
+
+    /// The loop looks no further at a connection that goes on: nothing may be due before it will.
+    fn check_armed(&self) -> Result<(), String> {
+        let next = match self.conn.due(&self.timeouts, self.seed, self.now) {
+            Due::Nothing(next) => next,
+            _ => self.now,
+        };
+        match next < self.armed {
+            true => Err(format!("due at {next}, to be looked at only at {}", self.armed)),
+            false => Ok(()),
+        }
     }
 
     fn check_turn(&mut self, before: Phase, now: Phase) -> Result<(), String> {

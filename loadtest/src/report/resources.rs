@@ -67,7 +67,7 @@ impl Server {
             rss_ramped: marks.server_ramped,
             rss_peak: outcome.server.peak(),
             rss_end: marks.server_end,
-            bytes_per_connection: each(grown, outcome.tally.connected),
+            bytes_per_connection: each(grown, outcome.tally.ramped),
         }
     }
 
@@ -112,7 +112,7 @@ impl Kernel {
         Self {
             ramped,
             peak: outcome.rows.iter().filter_map(total).chain(ramped).max().unwrap_or(0),
-            bytes_per_connection: each(ramped, outcome.tally.connected),
+            bytes_per_connection: each(ramped, outcome.tally.ramped),
         }
     }
 
