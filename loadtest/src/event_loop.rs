@@ -183,6 +183,7 @@ impl<D: Driver> EventLoop<D> {
     fn work(&mut self, until: Nanos, now: Nanos) -> Option<Nanos> {
         let over = now >= until && !self.driver.goes_on();
         if over || self.driver.done() || self.shared.stopping() {
+            self.shared.worked(now);
             self.stage = Stage::Settle;
             return Some(now);
         }

@@ -71,6 +71,7 @@ pub(crate) struct Shared {
     pub(crate) stop: AtomicBool,
     ramping: AtomicU32,
     ramped_at: AtomicU64,
+    worked_until: AtomicU64,
     /// The number of the watcher's latest request for latencies.
     request: AtomicU32,
     /// Which latency it wants.
@@ -130,6 +131,7 @@ impl Shared {
             stop: AtomicBool::new(false),
             ramping: AtomicU32::new(threads),
             ramped_at: AtomicU64::new(Nanos::MAX),
+            worked_until: AtomicU64::new(Nanos::MAX),
             request: AtomicU32::new(0),
             main,
             live: (0..threads).map(|_| Live::default()).collect(),
@@ -147,6 +149,16 @@ impl Shared {
     /// How many threads are still in their ramp, at least one.
     pub(crate) fn ramping(&self) -> u32 {
         self.ramping.load(Relaxed).max(1)
+    }
+
+    /// A thread has ended its work, at `now`.
+    pub(crate) fn worked(&self, now: Nanos) {
+        self.worked_until.fetch_min(now, Relaxed);
+    }
+
+    /// When the first thread ended its work, if one has.
+    pub(crate) fn worked_until(&self) -> Option<Nanos> {
+        Some(self.worked_until.load(Relaxed)).filter(|at| *at != Nanos::MAX)
     }
 
     /// When the last thread ended its ramp, if it has.

@@ -135,8 +135,11 @@ impl<'a> Watch<'a> {
             self.marks.cpu_work_from = Some(self.sampler.server().cpu());
         }
         let until = from + nanos(self.setup.duration);
-        if self.marks.work_until.is_none() && (now >= until || self.shared.stopping()) {
-            self.marks.work_until = Some(until.min(now));
+        let ended = self.shared.worked_until().or((now >= until).then_some(until));
+        if self.marks.work_until.is_none()
+            && let Some(ended) = ended
+        {
+            self.marks.work_until = Some(ended.min(now));
             self.marks.cpu_work_until = Some(self.sampler.server().cpu());
         }
     }
