@@ -8,6 +8,7 @@ import json
 import os
 import platform
 import re
+import resource
 import signal
 import statistics
 import subprocess
@@ -15,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections import namedtuple
+from contextlib import ExitStack
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -42,19 +44,57 @@ def say(text, end="\n"):
     print(text, end=end, file=sys.stderr, flush=True)
 
 
+# What ends this script, and with it every process that it started.
+ENDING = [signal.SIGTERM, signal.SIGHUP]
+STARTED = set()
+
+
+def end(number, _frame):
+    """Unwinds the script; what it started is stopped on the way, whatever comes in meanwhile."""
+    for ending in ENDING:
+        signal.signal(ending, signal.SIG_IGN)
+    raise SystemExit(128 + number)
+
+
+def start(argv, cores, **files):
+    """Starts a process, which `end_started` knows of before any signal can end the script."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [*ENDING, signal.SIGINT])
+
+    def unblock():
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+    try:
+        argv = ["taskset", "-c", cores, *argv]
+        process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, preexec_fn=unblock, **files)
+        STARTED.add(process)
+    finally:
+        unblock()
+    return process
+
+
+def kill(process):
+    process.kill()
+    process.wait()
+    STARTED.discard(process)
+
+
+def end_started():
+    for process in list(STARTED):
+        kill(process)
+
+
 class Server:
     """A running server; `stop` ends it."""
 
     def __init__(self, plan, options):
         self.log = tempfile.TemporaryFile("w+")
         program = [str(options.bin / plan.argv[0]), "--listen", "127.0.0.1:0", *plan.argv[1:]]
-        self.process = subprocess.Popen(
-            ["taskset", "-c", plan.cores, *program],
-            stdin=subprocess.DEVNULL,
-            stdout=self.log,
-            stderr=self.log,
-        )
-        self.address = self.await_address(plan)
+        self.process = start(program, plan.cores, stdout=self.log, stderr=self.log)
+        try:
+            self.address = self.await_address(plan)
+        except BaseException:
+            kill(self.process)
+            raise
 
     def await_address(self, plan):
         deadline = time.monotonic() + 30
@@ -63,9 +103,7 @@ class Server:
             if found:
                 return found[1]
             time.sleep(0.02)
-        output = self.output()
-        self.stop()
-        raise Failure(f"{plan.argv[0]} did not say where it listens: {output}")
+        raise Failure(f"{plan.argv[0]} did not say where it listens: {self.output()}")
 
     def output(self):
         self.log.seek(0)
@@ -76,12 +114,13 @@ class Server:
         return int(re.search(r"VmRSS:\s+(\d+)", status)[1])
 
     def stop(self):
-        self.process.terminate()
         try:
+            self.process.terminate()
             self.process.wait(timeout=40)
         except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
+            pass
+        finally:
+            kill(self.process)
 
 
 class Holder:
@@ -89,18 +128,22 @@ class Holder:
 
     def __init__(self, server, connections, options):
         self.log = tempfile.TemporaryFile("w+")
-        stats = options.results / "held.json"
-        stats.unlink(missing_ok=True)
         argv = [str(options.bin / "loadtest"), "connect", "--url", f"ws://{server.address}/echo"]
         argv += ["--connections", str(connections), "--hold", "24h"]
-        self.process = subprocess.Popen(
-            ["taskset", "-c", "1", *argv], stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log
-        )
+        stats = options.results / "held.json"
+        stats.unlink(missing_ok=True)
+        self.process = start(argv, "1", stdout=self.log, stderr=self.log)
+        try:
+            self.await_open(server, connections, stats)
+        except BaseException:
+            self.stop()
+            raise
+
+    def await_open(self, server, connections, stats):
         deadline = time.monotonic() + 300
         opened = 0
         while opened < connections:
             if time.monotonic() > deadline or self.process.poll() is not None:
-                self.stop()
                 self.log.seek(0)
                 raise Failure(f"{opened} of {connections} connections are open: {self.log.read()}")
             server.process.send_signal(signal.SIGUSR1)
@@ -110,18 +153,41 @@ class Holder:
 
     def stop(self):
         # Its sockets go with it; there is nothing to say goodbye for.
-        self.process.kill()
-        self.process.wait()
+        kill(self.process)
 
 
 def generate(argv, server, options):
-    """One run of a generator; its line of JSON."""
+    """One run of a generator; its line of JSON, and how busy the machine was with other things."""
     argv = [str(options.bin / argv[0]), "--target", server.address, *argv[1:]]
     argv += ["--server-pid", str(server.process.pid)]
-    done = subprocess.run(["taskset", "-c", "1", *argv], capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        raise Failure(f"{' '.join(argv)}: {done.stderr.strip()}")
-    return json.loads(done.stdout)
+    before = Clock(server)
+    process = start(argv, "1", stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        stdout, stderr = process.communicate()
+    finally:
+        kill(process)
+    after = Clock(server)
+    if process.returncode != 0:
+        raise Failure(f"{' '.join(argv)}: {stderr.strip()}")
+    elsewhere = (after.busy - before.busy) - (after.ours - before.ours)
+    return {**json.loads(stdout), "elsewhere_cores": max(0, elsewhere / (after.now - before.now))}
+
+
+class Clock:
+    """CPU seconds so far: of all cores, and of the server and the generators together."""
+
+    def __init__(self, server):
+        self.now = time.monotonic()
+        # user nice system idle iowait irq softirq steal: what is neither idle nor waiting.
+        ticks = [int(field) for field in Path("/proc/stat").read_text().split("\n")[0].split()[1:9]]
+        self.busy = (sum(ticks) - ticks[3] - ticks[4]) / os.sysconf("SC_CLK_TCK")
+        generators = resource.getrusage(resource.RUSAGE_CHILDREN)
+        self.ours = generators.ru_utime + generators.ru_stime
+        for task in Path(f"/proc/{server.process.pid}/task").glob("*/schedstat"):
+            try:
+                self.ours += int(task.read_text().split()[0]) / 1e9
+            except (FileNotFoundError, ProcessLookupError):
+                pass  # A thread that ended between being listed and being read.
 
 
 # ---- what is measured
@@ -263,32 +329,38 @@ CASES = {
 
 
 def run_case(case, options):
-    """All rounds of a case; the samples of each row by name."""
+    """The rounds of a case: the samples of each row by name, and what ended them before the last."""
     wanted = [row for row in case.rows if is_wanted(row, case, options)]
     times = ["--seconds", str(options.seconds), "--warmup", str(options.warmup)]
     samples = {row.name: [] for row in wanted}
-    servers, holder = {}, None
-    try:
-        for row in wanted:
-            if row.server not in servers:
-                servers[row.server] = Server(case.servers[row.server], options)
-        if case.holder and case.holder[0] in servers:
-            say(f"  opening {case.holder[1]:,} idle connections")
-            holder = Holder(servers[case.holder[0]], case.holder[1], options)
-        for number in range(options.rounds):
+    servers = {}
+    failure = None
+    with ExitStack() as running:
+        try:
             for row in wanted:
-                sample = generate(row.generator + times, servers[row.server], options)
-                sample["at"] = time.time()
-                samples[row.name].append(sample)
-                cost, rate = cost_us(sample), per_second(sample)
-                place = f"  round {number + 1}/{options.rounds}"
-                say(f"{place}  {row.name:32} {cost:9.3f} µs/{case.unit} {rate:12,.0f}/s")
-    finally:
-        if holder:
-            holder.stop()
-        for server in servers.values():
-            server.stop()
-    return samples
+                if row.server not in servers:
+                    servers[row.server] = Server(case.servers[row.server], options)
+                    running.callback(servers[row.server].stop)
+            if case.holder and case.holder[0] in servers:
+                say(f"  opening {case.holder[1]:,} idle connections")
+                holder = Holder(servers[case.holder[0]], case.holder[1], options)
+                running.callback(holder.stop)
+            for number in range(options.rounds):
+                for row in wanted:
+                    sample = generate(row.generator + times, servers[row.server], options)
+                    samples[row.name].append({**sample, "at": time.time()})
+                    cost, rate = cost_us(sample), per_second(sample)
+                    place = f"  round {number + 1}/{options.rounds}"
+                    say(f"{place}  {row.name:32} {cost:9.3f} µs/{case.unit} {rate:12,.0f}/s")
+        except Exception as error:
+            failure = explain(error)
+    return samples, failure
+
+
+def explain(error):
+    text = str(error) if isinstance(error, Failure) else f"{type(error).__name__}: {error}"
+    say(f"  failed: {text}")
+    return text
 
 
 def is_wanted(row, case, options):
@@ -307,11 +379,9 @@ def measure(group, options):
         columns = ", ".join(f"{value} {name}" for name, value in case.columns.items())
         say(f"{group}: {columns}")
         entry = {"columns": case.columns, "unit": case.unit, "rows": []}
-        try:
-            samples = run_case(case, options)
-        except Failure as failure:
-            say(f"  failed: {failure}")
-            entry["failure"], failed, samples = str(failure), True, {}
+        samples, failure = run_case(case, options)
+        if failure:
+            entry["failure"], failed = failure, True
         for row in (row for row in case.rows if row.name in samples):
             plan = case.servers[row.server]
             commands = {"server": plan.argv, "cores": plan.cores, "generator": row.generator}
@@ -544,9 +614,13 @@ def main():
 
 
 if __name__ == "__main__":
+    for ending in ENDING:
+        signal.signal(ending, end)
     try:
         main()
     except Failure as failure:
         sys.exit(f"error: {failure}")
     except KeyboardInterrupt:
         sys.exit(130)
+    finally:
+        end_started()
