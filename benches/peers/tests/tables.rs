@@ -8,7 +8,7 @@ fn root() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."))
 }
 
-/// Runs the script without measuring; its stdout, or its stderr if it failed.
+/// Runs the script without measuring; its stdout, and its stderr if it failed.
 fn compare(results: &Path, args: &[&str]) -> Result<String, String> {
     let output = Command::new("python3")
         .arg(root().join("scripts/compare.py"))
@@ -18,7 +18,8 @@ fn compare(results: &Path, args: &[&str]) -> Result<String, String> {
         .output()
         .expect("python3 is installed");
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
+    let stdout = text(&output.stdout);
+    if output.status.success() { Ok(stdout) } else { Err(stdout + &text(&output.stderr)) }
 }
 
 /// A row whose server used so many microseconds for each of 1,000 messages, one round after another.
@@ -107,12 +108,15 @@ fn a_group_that_measures_nothing_shows_nothing_old() {
     let dir = tempfile::tempdir().unwrap();
     let case =
         json!({"columns": {"active": 1000}, "unit": "message", "rows": [row("old", &[1.0])]});
-    keep(dir.path(), "open", &[case]);
+    let quick = dir.path().join("quick");
+    fs::create_dir(&quick).unwrap();
+    keep(&quick, "open", &[case]);
     // There are no programs to start.
     let output = compare(dir.path(), &["--quick", "--only", "fanout,open,idle"]).unwrap_err();
     for group in ["fanout", "open", "idle"] {
         assert!(output.contains(&format!("{group}: nothing was measured")), "{output}");
     }
+    assert!(!output.contains("| old |"), "{output}");
 }
 
 #[test]
