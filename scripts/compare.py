@@ -8,14 +8,19 @@ import json
 import os
 import platform
 import re
+import resource
 import signal
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections import namedtuple
+from contextlib import ExitStack
 from pathlib import Path
+
+# Nothing is left beside the scripts.
+sys.dont_write_bytecode = True
+from compare_tables import cost_us, per_second, render  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs/PERFORMANCE.md"
@@ -34,6 +39,10 @@ POOL = TIDEGATE + ["--workers", "1", "--loops", "1"]
 PRIVATE = ["--fd-table", "private"]
 
 
+# Of the files of results: others are not read.
+FORMAT = 2
+
+
 class Failure(Exception):
     """A program did not do what it should; the message says which and why."""
 
@@ -42,19 +51,57 @@ def say(text, end="\n"):
     print(text, end=end, file=sys.stderr, flush=True)
 
 
+# What ends this script, and with it every process that it started.
+ENDING = [signal.SIGTERM, signal.SIGHUP]
+STARTED = set()
+
+
+def end(number, _frame):
+    """Unwinds the script; what it started is stopped on the way, whatever comes in meanwhile."""
+    for ending in ENDING:
+        signal.signal(ending, signal.SIG_IGN)
+    raise SystemExit(128 + number)
+
+
+def start(argv, cores, **files):
+    """Starts a process, which `end_started` knows of before any signal can end the script."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [*ENDING, signal.SIGINT])
+
+    def unblock():
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+    try:
+        argv = ["taskset", "-c", cores, *argv]
+        process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, preexec_fn=unblock, **files)
+        STARTED.add(process)
+    finally:
+        unblock()
+    return process
+
+
+def kill(process):
+    process.kill()
+    process.wait()
+    STARTED.discard(process)
+
+
+def end_started():
+    for process in list(STARTED):
+        kill(process)
+
+
 class Server:
     """A running server; `stop` ends it."""
 
     def __init__(self, plan, options):
         self.log = tempfile.TemporaryFile("w+")
         program = [str(options.bin / plan.argv[0]), "--listen", "127.0.0.1:0", *plan.argv[1:]]
-        self.process = subprocess.Popen(
-            ["taskset", "-c", plan.cores, *program],
-            stdin=subprocess.DEVNULL,
-            stdout=self.log,
-            stderr=self.log,
-        )
-        self.address = self.await_address(plan)
+        self.process = start(program, plan.cores, stdout=self.log, stderr=self.log)
+        try:
+            self.address = self.await_address(plan)
+        except BaseException:
+            kill(self.process)
+            raise
 
     def await_address(self, plan):
         deadline = time.monotonic() + 30
@@ -63,9 +110,7 @@ class Server:
             if found:
                 return found[1]
             time.sleep(0.02)
-        output = self.output()
-        self.stop()
-        raise Failure(f"{plan.argv[0]} did not say where it listens: {output}")
+        raise Failure(f"{plan.argv[0]} did not say where it listens: {self.output()}")
 
     def output(self):
         self.log.seek(0)
@@ -76,12 +121,13 @@ class Server:
         return int(re.search(r"VmRSS:\s+(\d+)", status)[1])
 
     def stop(self):
-        self.process.terminate()
         try:
+            self.process.terminate()
             self.process.wait(timeout=40)
         except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
+            pass
+        finally:
+            kill(self.process)
 
 
 class Holder:
@@ -89,18 +135,22 @@ class Holder:
 
     def __init__(self, server, connections, options):
         self.log = tempfile.TemporaryFile("w+")
-        stats = options.results / "held.json"
-        stats.unlink(missing_ok=True)
         argv = [str(options.bin / "loadtest"), "connect", "--url", f"ws://{server.address}/echo"]
         argv += ["--connections", str(connections), "--hold", "24h"]
-        self.process = subprocess.Popen(
-            ["taskset", "-c", "1", *argv], stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log
-        )
+        stats = options.results / "held.json"
+        stats.unlink(missing_ok=True)
+        self.process = start(argv, "1", stdout=self.log, stderr=self.log)
+        try:
+            self.await_open(server, connections, stats)
+        except BaseException:
+            self.stop()
+            raise
+
+    def await_open(self, server, connections, stats):
         deadline = time.monotonic() + 300
         opened = 0
         while opened < connections:
             if time.monotonic() > deadline or self.process.poll() is not None:
-                self.stop()
                 self.log.seek(0)
                 raise Failure(f"{opened} of {connections} connections are open: {self.log.read()}")
             server.process.send_signal(signal.SIGUSR1)
@@ -110,18 +160,41 @@ class Holder:
 
     def stop(self):
         # Its sockets go with it; there is nothing to say goodbye for.
-        self.process.kill()
-        self.process.wait()
+        kill(self.process)
 
 
 def generate(argv, server, options):
-    """One run of a generator; its line of JSON."""
+    """One run of a generator; its line of JSON, and how busy the machine was with other things."""
     argv = [str(options.bin / argv[0]), "--target", server.address, *argv[1:]]
     argv += ["--server-pid", str(server.process.pid)]
-    done = subprocess.run(["taskset", "-c", "1", *argv], capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        raise Failure(f"{' '.join(argv)}: {done.stderr.strip()}")
-    return json.loads(done.stdout)
+    before = Clock(server)
+    process = start(argv, "1", stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        stdout, stderr = process.communicate()
+    finally:
+        kill(process)
+    after = Clock(server)
+    if process.returncode != 0:
+        raise Failure(f"{' '.join(argv)}: {stderr.strip()}")
+    elsewhere = (after.busy - before.busy) - (after.ours - before.ours)
+    return {**json.loads(stdout), "elsewhere_cores": max(0, elsewhere / (after.now - before.now))}
+
+
+class Clock:
+    """CPU seconds so far: of all cores, and of the server and the generators together."""
+
+    def __init__(self, server):
+        self.now = time.monotonic()
+        # user nice system idle iowait irq softirq steal: what is neither idle nor waiting.
+        ticks = [int(field) for field in Path("/proc/stat").read_text().split("\n")[0].split()[1:9]]
+        self.busy = (sum(ticks) - ticks[3] - ticks[4]) / os.sysconf("SC_CLK_TCK")
+        generators = resource.getrusage(resource.RUSAGE_CHILDREN)
+        self.ours = generators.ru_utime + generators.ru_stime
+        for task in Path(f"/proc/{server.process.pid}/task").glob("*/schedstat"):
+            try:
+                self.ours += int(task.read_text().split()[0]) / 1e9
+            except (FileNotFoundError, ProcessLookupError):
+                pass  # A thread that ended between being listed and being read.
 
 
 # ---- what is measured
@@ -155,10 +228,21 @@ def against_floor(columns, floor, servers, generator, unit="message"):
     return Case(columns, {name: plan, **servers}, rows, unit)
 
 
+ECHO_SIZES = [20, 1024, 16384]
+
+
+def echo_connections(options):
+    return [10, 50] if options.quick else [100, 5000]
+
+
 def echo_cases(options):
     floor = ("raw TCP", ServerPlan(["raw-echo"]))
-    for connections in [10, 50] if options.quick else [100, 5000]:
-        for size in [20, 1024, 16384]:
+    for connections in echo_connections(options):
+        for size in ECHO_SIZES:
+            if connections not in (options.connections or [connections]):
+                continue
+            if size not in (options.sizes or [size]):
+                continue
             columns = {"connections": connections, "bytes": size}
             yield against_floor(
                 columns, floor, peers(), lambda raw: echo(connections, size, raw=raw)
@@ -209,25 +293,31 @@ def fanout_cases(options):
     for members, loops in sizes:
         gateway = TIDEGATE + ["--workers", "0", "--loops", str(loops)]
         bare = ["bare-fanout", "--loops", str(loops), "--frame-bytes", str(frame_bytes(options))]
+        servers = {}
         if loops > 1:
             gateway += PRIVATE + ["--max-connections", "53000"]
             bare += ["--private-tables"]
+        else:
+            # The bare writer is one thread, and so its table is its own anyway.
+            servers["tidegate, private table"] = ServerPlan(gateway + PRIVATE)
+        servers = {"bare fan-out": ServerPlan(bare), "tidegate": ServerPlan(gateway), **servers}
         drive = ["fanout-gen", "--members", str(members)]
-        both = [("bare fan-out", drive + ["--protocol", "bare"]), ("tidegate", drive)]
+        drives = [(n, drive + (["--protocol", "bare"] if n == "bare fan-out" else [])) for n in servers]
         rows = []
         for in_flight in [1, 16]:
-            for name, argv in both:
+            for name, argv in drives:
                 row = f"{name}, {in_flight} in flight"
                 baseline = "bare fan-out, 1 in flight" if in_flight == 1 else f"{name}, 1 in flight"
                 argv = argv + ["--in-flight", str(in_flight)]
                 rows.append(Row(row, name, argv, baseline))
-        servers = {"bare fan-out": ServerPlan(bare), "tidegate": ServerPlan(gateway)}
         columns = {"members": members, "loops": loops}
         yield Case(columns, servers, rows, "delivery")
 
 
 def frame_bytes(options):
     """How long the gateway's frame of a delivery is, so that the bare writer's is as long."""
+    if options.planning:
+        return 0
     server = Server(ServerPlan(INLINE), options)
     try:
         argv = ["fanout-gen", "--members", "1", "--warmup", "0", "--seconds", "0.05"]
@@ -263,32 +353,38 @@ CASES = {
 
 
 def run_case(case, options):
-    """All rounds of a case; the samples of each row by name."""
+    """The rounds of a case: the samples of each row by name, and what ended them before the last."""
     wanted = [row for row in case.rows if is_wanted(row, case, options)]
     times = ["--seconds", str(options.seconds), "--warmup", str(options.warmup)]
     samples = {row.name: [] for row in wanted}
-    servers, holder = {}, None
-    try:
-        for row in wanted:
-            if row.server not in servers:
-                servers[row.server] = Server(case.servers[row.server], options)
-        if case.holder and case.holder[0] in servers:
-            say(f"  opening {case.holder[1]:,} idle connections")
-            holder = Holder(servers[case.holder[0]], case.holder[1], options)
-        for number in range(options.rounds):
+    servers = {}
+    failure = None
+    with ExitStack() as running:
+        try:
             for row in wanted:
-                sample = generate(row.generator + times, servers[row.server], options)
-                sample["at"] = time.time()
-                samples[row.name].append(sample)
-                cost, rate = cost_us(sample), per_second(sample)
-                place = f"  round {number + 1}/{options.rounds}"
-                say(f"{place}  {row.name:32} {cost:9.3f} µs/{case.unit} {rate:12,.0f}/s")
-    finally:
-        if holder:
-            holder.stop()
-        for server in servers.values():
-            server.stop()
-    return samples
+                if row.server not in servers:
+                    servers[row.server] = Server(case.servers[row.server], options)
+                    running.callback(servers[row.server].stop)
+            if case.holder and case.holder[0] in servers:
+                say(f"  opening {case.holder[1]:,} idle connections")
+                holder = Holder(servers[case.holder[0]], case.holder[1], options)
+                running.callback(holder.stop)
+            for number in range(options.rounds):
+                for row in wanted:
+                    sample = generate(row.generator + times, servers[row.server], options)
+                    samples[row.name].append({**sample, "at": time.time()})
+                    cost, rate = cost_us(sample), per_second(sample)
+                    place = f"  round {number + 1}/{options.rounds}"
+                    say(f"{place}  {row.name:32} {cost:9.3f} µs/{case.unit} {rate:12,.0f}/s")
+        except Exception as error:
+            failure = explain(error)
+    return samples, failure
+
+
+def explain(error):
+    text = str(error) if isinstance(error, Failure) else f"{type(error).__name__}: {error}"
+    say(f"  failed: {text}")
+    return text
 
 
 def is_wanted(row, case, options):
@@ -300,49 +396,61 @@ def is_wanted(row, case, options):
 
 
 def measure(group, options):
-    """Runs a group, and keeps its samples in a file as they come."""
-    result = {"group": group, "machine": machine(), "options": shown(options), "cases": []}
+    """Runs a group, and keeps its samples in a file as they come; whether anything failed."""
+    result = Kept(group, options)
     failed = False
-    for case in CASES[group](options):
-        columns = ", ".join(f"{value} {name}" for name, value in case.columns.items())
-        say(f"{group}: {columns}")
-        entry = {"columns": case.columns, "unit": case.unit, "rows": []}
-        try:
-            samples = run_case(case, options)
-        except Failure as failure:
-            say(f"  failed: {failure}")
-            entry["failure"], failed, samples = str(failure), True, {}
-        for row in (row for row in case.rows if row.name in samples):
-            plan = case.servers[row.server]
-            commands = {"server": plan.argv, "cores": plan.cores, "generator": row.generator}
-            described = {"name": row.name, "baseline": row.baseline, "commands": commands}
-            entry["rows"].append({**described, "samples": samples[row.name]})
-        result["cases"].append(entry)
-        keep(group, result, options)
-    return failed
+    try:
+        for case in CASES[group](options):
+            columns = ", ".join(f"{value} {name}" for name, value in case.columns.items())
+            say(f"{group}: {columns}")
+            if not any(is_wanted(row, case, options) for row in case.rows):
+                continue
+            samples, failure = run_case(case, options)
+            rows = []
+            for row in (row for row in case.rows if row.name in samples):
+                plan = case.servers[row.server]
+                commands = {"server": plan.argv, "cores": plan.cores, "generator": row.generator}
+                described = {"name": row.name, "baseline": row.baseline, "commands": commands}
+                rows.append({**described, "samples": samples[row.name]})
+            order = [row.name for row in case.rows]
+            result.add(case.columns, case.unit, rows, order, failure)
+            failed |= failure is not None
+    except Exception as error:
+        # A case could not even be prepared. What was measured before it stays.
+        result.fail(explain(error))
+        failed = True
+    return result.measured, failed
 
 
 def measure_idle(options):
     """Memory of idle connections: a fresh server each time, as what was used once stays resident."""
+    result = Kept("idle", options)
+    failed = False
+    for name, plan, connections, method in idle_rows(options):
+        if options.servers and not any(part in name for part in options.servers):
+            continue
+        say(f"idle: {name}, {connections:,} connections")
+        samples, failure = idle_samples(plan, connections, method, options)
+        row = {"name": name, "baseline": name, "commands": {"server": plan.argv}, "samples": samples}
+        order = [row[0] for row in idle_rows(options)]
+        result.add({"connections": connections}, None, [row], order, failure)
+        failed |= failure is not None
+    return result.measured, failed
+
+
+def idle_rows(options):
     connections = 500 if options.quick else 15_000
     held = 5_000 if options.quick else 200_000
-    servers = peers()
-    del servers["tidegate, private table"]
-    result = {"group": "idle", "machine": machine(), "options": shown(options), "cases": []}
-    failed = False
-    for name, plan in servers.items():
-        failed |= idle_row(result, name, plan, connections, echo_idle, options)
+    for name, plan in peers().items():
+        if name != "tidegate, private table":
+            yield name, plan, connections, echo_idle
     loops = max(1, -(-held // 18_000))
     plan = TIDEGATE + ["--workers", "0", "--loops", str(loops), "--max-connections", str(held + 1000)]
     plan += ["--fd-table", "private", "--stats-out", str(options.results / "held.json")]
-    failed |= idle_row(result, "tidegate", ServerPlan(plan), held, hold_idle, options)
-    return failed
+    yield "tidegate", ServerPlan(plan), held, hold_idle
 
 
-def idle_row(result, name, plan, connections, method, options):
-    say(f"idle: {name}, {connections:,} connections")
-    if options.servers and not any(part in name for part in options.servers):
-        return False
+def idle_samples(plan, connections, method, options):
     samples = []
     try:
         for _ in range(min(options.rounds, 3)):
@@ -353,12 +461,9 @@ def idle_row(result, name, plan, connections, method, options):
                 server.stop()
             samples.append({"before_kib": before, "after_kib": after})
             say(f"  {(after - before) * 1024 / connections:,.0f} bytes each")
-    except Failure as failure:
-        say(f"  failed: {failure}")
-    row = {"name": name, "connections": connections, "command": plan.argv, "samples": samples}
-    result["cases"].append(row)
-    keep("idle", result, options)
-    return not samples
+    except Exception as error:
+        return samples, explain(error)
+    return samples, None
 
 
 def echo_idle(server, connections, options):
@@ -378,10 +483,81 @@ def hold_idle(server, connections, options):
         holder.stop()
 
 
-def keep(group, result, options):
-    options.results.mkdir(parents=True, exist_ok=True)
+class Kept:
+    """What is kept of a group. A part of it that is measured alone takes the place of what was kept
+    of that part before, and the rest stays; a group that is measured whole begins anew."""
+
+    def __init__(self, group, options):
+        self.path = options.results / f"{group}.json"
+        self.run = {"machine": machine(), "options": shown(options)}
+        self.by_row = bool(options.servers)
+        partial = self.by_row or group == "echo" and (options.sizes or options.connections)
+        self.cases = kept_cases(group, options) if partial else []
+        self.failure, self.measured = None, False
+
+    def add(self, columns, unit, rows, order, failure):
+        """A case that was measured; `order` is that of all its rows."""
+        rows = [{**row, **self.run, "failure": failure} for row in rows]
+        self.measured |= any(row["samples"] for row in rows)
+        found = next((case for case in self.cases if case["columns"] == columns), None)
+        if found is None:
+            found = {"columns": columns, "unit": unit, "rows": []}
+            self.cases.append(found)
+        elif self.by_row or unit is None:
+            rows = with_others(rows, found["rows"])
+        found["rows"] = sorted(rows, key=lambda row: order.index(row["name"]))
+        self.write()
+
+    def fail(self, text):
+        self.failure = text
+        self.write()
+
+    def write(self):
+        result = {"format": FORMAT, "cases": self.cases, "failure": self.failure}
+        self.path.write_text(json.dumps(result, indent=1) + "\n")
+
+
+def with_others(rows, others):
+    """New rows and the others kept before, which stay compared with what alternated with them."""
+    new = {row["name"] for row in rows}
+    kept = {row["name"]: row for row in others}
+    stay = [row for row in others if row["name"] not in new]
+    for row in stay:
+        if row["baseline"] in new and row["baseline"] in kept:
+            row.setdefault("baseline_samples", kept[row["baseline"]]["samples"])
+    return rows + stay
+
+
+def kept_cases(group, options):
     path = options.results / f"{group}.json"
-    path.write_text(json.dumps(result, indent=1, default=str) + "\n")
+    result = json.loads(path.read_text()) if path.exists() else {}
+    return result["cases"] if result.get("format") == FORMAT else []
+
+
+def missing_rows(group, options):
+    """Rows of the whole group that are neither kept nor about to be measured."""
+    plan = argparse.Namespace(**{**vars(options), "planning": True})
+    whole = argparse.Namespace(**{**vars(plan), "servers": [], "sizes": [], "connections": []})
+    kept = {
+        (str(case["columns"]), row["name"])
+        for case in kept_cases(group, options)
+        for row in case["rows"]
+        if row["samples"]
+    }
+    coming = set() if options.render else planned(group, plan)
+    return planned(group, whole) - coming - kept
+
+
+def planned(group, options):
+    if group == "idle":
+        rows = ((str({"connections": count}), name) for name, _, count, _ in idle_rows(options))
+        return {row for row in rows if not options.servers or any(p in row[1] for p in options.servers)}
+    return {
+        (str(case.columns), row.name)
+        for case in CASES[group](options)
+        for row in case.rows
+        if is_wanted(row, case, options)
+    }
 
 
 def machine():
@@ -395,93 +571,12 @@ def machine():
         "kernel": platform.release(),
         "cpu": model[1] if model else platform.machine(),
         "cores": os.cpu_count(),
-        "load": os.getloadavg()[0],
         "date": time.strftime("%Y-%m-%d"),
     }
 
 
 def shown(options):
     return {"rounds": options.rounds, "seconds": options.seconds, "warmup": options.warmup}
-
-
-# ---- tables
-
-
-def count_of(sample):
-    return next(sample[name] for name in ("messages", "upgrades", "deliveries") if name in sample)
-
-
-def cost_us(sample):
-    """Microseconds of the server's CPU for one of what is counted, or seconds for a million."""
-    count = count_of(sample)
-    return sample["server_cpu_seconds"] / count * 1e6 if count else float("nan")
-
-
-def per_second(sample):
-    return count_of(sample) / sample["seconds"]
-
-
-def render(group, options):
-    path = options.results / f"{group}.json"
-    if not path.exists():
-        return None
-    result = json.loads(path.read_text())
-    table = idle_table(result) if group == "idle" else cost_table(result)
-    return "\n".join([table, "", provenance(group, result)])
-
-
-def provenance(group, result):
-    of, options = result["machine"], result["options"]
-    dirty = " with changes" if of["dirty"] else ""
-    load = f"; **load of {of['load']:.1f} from elsewhere when it began**" if of["load"] > 0.5 else ""
-    rounds = "1 round" if options["rounds"] == 1 else f"{options['rounds']} rounds"
-    times = f"{rounds} of {options['seconds']:g} s" if group != "idle" else "medians"
-    return (
-        f"`scripts/compare.sh --only {group}`: {times}, {of['date']}, commit {of['commit']}{dirty}, "
-        f"{of['cores']} × {of['cpu']}, Linux {of['kernel']}{load}."
-    )
-
-
-def cost_table(result):
-    lines = []
-    for case in result["cases"]:
-        if not lines:
-            unit = case["unit"]
-            head = [*case["columns"], "server", f"CPU µs/{unit}", "least", f"{plural(unit)}/s"]
-            head += ["× by minima", "× by medians", "of"]
-            lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
-        columns = [thousands(value) for value in case["columns"].values()]
-        if "failure" in case:
-            lines.append("| " + " | ".join([*columns, "failed", *["–"] * 6]) + " |")
-        costs = {row["name"]: [cost_us(sample) for sample in row["samples"]] for row in case["rows"]}
-        for row in case["rows"]:
-            own, base = costs[row["name"]], costs[row["baseline"]]
-            rate = statistics.median(per_second(sample) for sample in row["samples"])
-            cells = [f"{statistics.median(own):.2f}", f"{min(own):.2f}", f"{rate:,.0f}"]
-            if row["baseline"] == row["name"]:
-                cells += ["1", "1", "itself"]
-            else:
-                medians = statistics.median(own) / statistics.median(base)
-                cells += [f"{min(own) / min(base):.2f}", f"{medians:.2f}", row["baseline"]]
-            lines.append("| " + " | ".join([*columns, row["name"], *cells]) + " |")
-    return "\n".join(lines)
-
-
-def idle_table(result):
-    lines = ["| server | connections | resident bytes each |", "|---|---|---|"]
-    for row in result["cases"]:
-        grown = [sample["after_kib"] - sample["before_kib"] for sample in row["samples"]]
-        each = f"{statistics.median(grown) * 1024 / row['connections']:,.0f}" if grown else "failed"
-        lines.append(f"| {row['name']} | {row['connections']:,} | {each} |")
-    return "\n".join(lines)
-
-
-def plural(unit):
-    return unit[:-1] + "ies" if unit.endswith("y") else unit + "s"
-
-
-def thousands(value):
-    return f"{value:,}" if isinstance(value, int) else str(value)
 
 
 def write_page(group, text):
@@ -505,6 +600,10 @@ def parse():
     parser.add_argument("--warmup", type=float, default=1, help="seconds before it [default: 1]")
     parser.add_argument("--only", default=",".join(groups), help=f"of {','.join(groups)}")
     parser.add_argument("--servers", help="parts of names, by commas: only these, and their floors")
+    for name in ["sizes", "connections"]:
+        parser.add_argument(
+            f"--{name}", type=numbers, default=[], help="by commas: only these cases of echo"
+        )
     parser.add_argument("--quick", action="store_true", help="seconds in all: shows that it works, no more")
     parser.add_argument("--write", action="store_true", help=f"put the tables into {PAGE.name}")
     parser.add_argument("--render", action="store_true", help="measure nothing: tables of what was kept")
@@ -514,39 +613,63 @@ def parse():
     options = parser.parse_args()
     options.only = options.only.split(",")
     options.servers = options.servers.split(",") if options.servers else []
+    options.planning = False
     unknown = set(options.only) - set(groups)
     if unknown:
         parser.error(f"no group {', '.join(sorted(unknown))}; there are {', '.join(groups)}")
+    for name, known in [("sizes", ECHO_SIZES), ("connections", echo_connections(options))]:
+        if set(getattr(options, name)) - set(known):
+            parser.error(f"--{name} are of {','.join(map(str, known))}")
     if options.quick:
         # Apart from results that mean something.
         options.results /= "quick"
         options.rounds, options.seconds, options.warmup = 1, 0.3, 0.1
         if options.write:
             parser.error("--quick measures nothing worth writing down")
+    for group in options.only if options.write else []:
+        missing = sorted(missing_rows(group, options))
+        if missing:
+            shown_missing = "; ".join(f"{columns} {name}" for columns, name in missing[:3])
+            parser.error(f"--write would leave {len(missing)} rows out of {group}: {shown_missing}")
     return options
+
+
+def numbers(text):
+    return [int(number) for number in text.split(",")]
 
 
 def main():
     options = parse()
     options.results.mkdir(parents=True, exist_ok=True)
-    failed = False
+    any_measured = any_failed = False
     for group in options.only:
         if not options.render:
-            failed |= measure_idle(options) if group == "idle" else measure(group, options)
-        table = render(group, options)
-        if table is None:
+            run = measure_idle if group == "idle" else lambda options: measure(group, options)
+            measured, failed = run(options)
+            any_measured |= measured
+            any_failed |= failed
+            if not measured:
+                say(f"{group}: nothing was measured")
+                continue
+        cases = kept_cases(group, options)
+        if not cases:
             say(f"{group}: nothing was kept in {options.results}")
             continue
+        table = render(group, cases)
         print(f"\n## {group}\n\n{table}\n", flush=True)
-        if options.write:
+        if options.write and (options.render or not failed):
             write_page(group, table)
-    sys.exit(1 if failed else 0)
+    sys.exit(1 if any_failed or not (any_measured or options.render) else 0)
 
 
 if __name__ == "__main__":
+    for ending in ENDING:
+        signal.signal(ending, end)
     try:
         main()
     except Failure as failure:
         sys.exit(f"error: {failure}")
     except KeyboardInterrupt:
         sys.exit(130)
+    finally:
+        end_started()

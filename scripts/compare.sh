@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Measures the gateway against floors and peers, in alternation on this machine. What it measures and how is in
-# docs/PERFORMANCE.md; the work is done by compare.py beside it.
+# docs/PERFORMANCE.md; the work is done by compare.py beside it, which stops all it started when it is ended.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 cd "$root"

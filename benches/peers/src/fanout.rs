@@ -95,6 +95,8 @@ struct Progress {
     complete: AtomicU64,
     /// Frames that they have got together.
     deliveries: AtomicU64,
+    /// Frames among them whose bytes were compared.
+    compared: AtomicU64,
 }
 
 impl Room {
@@ -131,6 +133,12 @@ impl Room {
         self.threads.iter().map(|thread| thread.deliveries.load(Relaxed)).sum()
     }
 
+    /// Frames after the first of each member whose bytes were compared.
+    #[must_use]
+    pub fn compared(&self) -> u64 {
+        self.threads.iter().map(|thread| thread.compared.load(Relaxed)).sum()
+    }
+
     /// The length of a delivery's frame with its header.
     #[must_use]
     pub fn frame_bytes(&self) -> Option<usize> {
@@ -161,6 +169,9 @@ pub struct Members {
     got: Vec<usize>,
     complete: u64,
     deliveries: u64,
+    /// The count of deliveries from which on the next read with a whole frame is compared.
+    sample_at: u64,
+    compared: u64,
     /// Whether the publisher's socket has something to read.
     publisher_ready: bool,
 }
@@ -202,6 +213,8 @@ impl Members {
             got,
             complete: 0,
             deliveries: 0,
+            sample_at: 0,
+            compared: 0,
             publisher_ready: false,
         };
         all.join()?;
@@ -283,15 +296,15 @@ impl Members {
             Brought::End => return Err("the server ended a member".into()),
         };
         let length = frame.len() as u64;
-        let sampled = self.deliveries / SAMPLE != (self.deliveries + 1) / SAMPLE;
-        if sampled
-            && member.bytes.is_multiple_of(length)
-            && count >= frame.len()
-            && self.buffer[..frame.len()] != frame[..]
-        {
-            return Err("a delivery is not the frame of the room".into());
+        let (from, to) = (member.bytes, member.bytes + count as u64);
+        if self.deliveries + to / length - from / length >= self.sample_at {
+            let compared = compare(&self.buffer[..count], from, frame)?;
+            self.compared += compared;
+            if compared > 0 {
+                self.sample_at = (self.deliveries / SAMPLE + 1) * SAMPLE;
+            }
         }
-        member.bytes += count as u64;
+        member.bytes = to;
         let frames = member.bytes / length;
         let before = std::mem::replace(&mut member.frames, frames);
         self.count(before, frames);
@@ -329,11 +342,25 @@ impl Members {
     fn report(&self) -> Result<(), Fatal> {
         let progress = &self.room.threads[self.thread];
         progress.deliveries.store(self.deliveries, Relaxed);
+        progress.compared.store(self.compared, Relaxed);
         if progress.complete.swap(self.complete, SeqCst) != self.complete && self.thread != 0 {
             self.room.waker.wake()?;
         }
         Ok(())
     }
+}
+
+/// Compares every whole frame of a read that begins at byte `from` of its member's deliveries; how
+/// many there were.
+fn compare(bytes: &[u8], from: u64, frame: &[u8]) -> Result<u64, Fatal> {
+    let begun = (from % frame.len() as u64) as usize;
+    let rest = (frame.len() - begun) % frame.len();
+    let whole = bytes.get(rest..).unwrap_or_default().chunks_exact(frame.len());
+    let count = whole.len() as u64;
+    if whole.into_iter().any(|bytes| bytes != frame) {
+        return Err("a delivery is not the frame of the room".into());
+    }
+    Ok(count)
 }
 
 impl Member {
@@ -442,5 +469,20 @@ impl Publisher {
         }
         self.sent += count as u64;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_whole_frame_of_a_read_is_compared() {
+        let bytes = b"cabcabcab";
+        assert_eq!(compare(bytes, 2, b"abc").unwrap(), 2);
+        assert_eq!(compare(&bytes[1..], 0, b"abc").unwrap(), 2);
+        assert_eq!(compare(b"a", 3, b"abc").unwrap(), 0);
+        assert_eq!(compare(b"x", 4, b"abc").unwrap(), 0);
+        assert!(compare(b"abcabx", 0, b"abc").is_err());
     }
 }

@@ -8,7 +8,7 @@
 //! Invariants:
 //! - a generator is one closed loop: it sends again when it has all it waits for, and not before;
 //! - what a server answers is counted by length, and compared in full for each connection's first
-//!   answer and for one in [`wire::SAMPLE`] after it;
+//!   answer and for one in [`wire::SAMPLE`] after it, or for the whole read that it came in;
 //! - CPU is the server's own, read off the kernel's scheduler in nanoseconds, in the measured window
 //!   only.
 

@@ -1,11 +1,14 @@
 //! Each server, driven by its generator for a moment: what is counted is right.
 
 use std::{
-    io::{BufRead as _, BufReader},
-    net::SocketAddr,
+    io::{BufRead as _, BufReader, Read as _, Write as _},
+    net::{SocketAddr, TcpListener, TcpStream},
     process::{Child, Command, Stdio},
+    sync::{Arc, Mutex},
+    thread,
 };
 
+use peers::wire::server_frame_of_length;
 use serde_json::Value;
 
 const RAW_ECHO: &str = env!("CARGO_BIN_EXE_raw-echo");
@@ -152,15 +155,79 @@ fn a_generator_tells_a_wrong_server() {
     let server = Server::start(BARE_ACCEPT, &[]);
     let error = drive(server.address, ECHO_GEN, &with(&[])).unwrap_err();
     assert!(error.contains("ended a connection"), "{error}");
-    // It sends the request back.
+    // It sends each request back, which no generator takes for an upgrade.
     let server = Server::start(RAW_ECHO, &[]);
     let error = drive(server.address, ECHO_GEN, &with(&[])).unwrap_err();
     assert!(error.contains("no upgrade"), "{error}");
     let error = drive(server.address, UPGRADE_GEN, &with(&[])).unwrap_err();
     assert!(error.contains("no upgrade"), "{error}");
-    // It sends the masked frames back, where unmasked ones are due.
     let error = drive(server.address, FANOUT_GEN, &with(&["--members", "3"])).unwrap_err();
     assert!(error.contains("no upgrade"), "{error}");
+}
+
+/// Long, as the first wrong answer that is compared ends it.
+const UNTIL_WRONG: [&str; 4] = ["--warmup", "0", "--seconds", "60"];
+
+/// Serves each connection in a thread of its own until it ends; returns where.
+fn serve(each: impl Fn(TcpStream) + Send + Sync + 'static) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("bound");
+    let each = Arc::new(each);
+    thread::spawn(move || {
+        for socket in listener.incoming().map_while(Result::ok) {
+            let each = Arc::clone(&each);
+            thread::spawn(move || each(socket));
+        }
+    });
+    address
+}
+
+#[test]
+fn an_echo_of_the_right_length_and_wrong_content_is_caught() {
+    // The first echo of each connection is right, and the others differ in their last byte.
+    let address = serve(|mut socket| {
+        let mut buffer = [0; 4096];
+        let mut right = true;
+        while let Ok(count @ 1..) = socket.read(&mut buffer) {
+            buffer[count - 1] ^= u8::from(!right);
+            right = false;
+            let _ = socket.write_all(&buffer[..count]);
+        }
+    });
+    for pipeline in ["1", "16"] {
+        let args = ["--protocol", "raw", "--connections", "4", "--pipeline", pipeline];
+        let error = drive(address, ECHO_GEN, &[&UNTIL_WRONG[..], &args].concat()).unwrap_err();
+        assert!(error.contains("not what was sent"), "{error}");
+    }
+}
+
+#[test]
+fn a_delivery_of_the_right_length_and_wrong_content_is_caught() {
+    // Right for the first publishes, whose deliveries are sampled too; then one byte is another.
+    for in_flight in ["1", "16"] {
+        let members = Mutex::new(Vec::<TcpStream>::new());
+        let address = serve(move |mut socket| {
+            let mut buffer = [0; 4096];
+            let (mut frame, mut published) = (server_frame_of_length(100), 0);
+            while let Ok(count @ 1..) = socket.read(&mut buffer) {
+                if buffer[0] == b'M' {
+                    let _ = socket.write_all(b"M");
+                    members.lock().unwrap().push(socket.try_clone().unwrap());
+                    continue;
+                }
+                if published > 100 {
+                    frame[99] = b'y';
+                }
+                published += count;
+                for member in members.lock().unwrap().iter_mut() {
+                    let _ = member.write_all(&frame.repeat(count));
+                }
+            }
+        });
+        let args = ["--protocol", "bare", "--members", "10", "--in-flight", in_flight];
+        let error = drive(address, FANOUT_GEN, &[&UNTIL_WRONG[..], &args].concat()).unwrap_err();
+        assert!(error.contains("not the frame of the room"), "{error}");
+    }
 }
 
 /// Each publish reached each member once, or the generator would have failed.
@@ -168,6 +235,9 @@ fn assert_fans_out(result: &Value, members: u64) {
     let deliveries = result["deliveries"].as_u64().unwrap();
     let publishes = result["publishes"].as_u64().unwrap();
     assert!(deliveries > 0 && deliveries <= publishes * members, "{result}");
+    // The window cuts through no publish.
+    assert!(deliveries.is_multiple_of(members), "{result}");
+    assert!(result["compared"].as_u64() > Some(0), "{result}");
 }
 
 #[test]

@@ -3,8 +3,9 @@
 //! So many publishes are in flight: the next one goes out when all members have got the oldest. Each
 //! thread holds its share of the members; with several each has a descriptor table of its own. The
 //! first publish travels alone and teaches the frame; all members must get the same one, and from then
-//! on deliveries are counted by its length, one in `SAMPLE` is compared, and at the end every member
-//! must have got every publish, no more and no less.
+//! on deliveries are counted by its length, once in `SAMPLE` of them all frames of a read are compared,
+//! and at the end every member must have got every publish, no more and no less. Nothing is in flight
+//! when the measured window begins and when it ends, so that its deliveries and its CPU belong together.
 
 use std::{
     net::SocketAddr,
@@ -125,17 +126,22 @@ fn lead(
     publisher.alone(&mut members)?;
     let server = args.server_pid.map(Process::new);
     publisher.run_for(&mut members, args.warmup)?;
+    publisher.finish(&mut members)?;
     let (before, cpu_before) = (room.deliveries(), server.map(Process::cpu).transpose()?);
     let began = Instant::now();
     publisher.run_for(&mut members, args.seconds)?;
+    publisher.finish(&mut members)?;
     let seconds = began.elapsed().as_secs_f64();
     let (after, cpu_after) = (room.deliveries(), server.map(Process::cpu).transpose()?);
-    publisher.finish(&mut members)?;
     members.check()?;
+    let compared = room.compared();
+    if compared == 0 {
+        return Err("no delivery was compared".into());
+    }
     let cpu = cpu_after.zip(cpu_before).map(|(after, before)| (after - before).as_secs_f64());
     Ok(json!({
         "members": args.members, "in_flight": args.in_flight, "frame_bytes": room.frame_bytes(),
-        "publishes": publisher.sent(), "deliveries": after - before, "seconds": seconds,
-        "server_cpu_seconds": cpu,
+        "publishes": publisher.sent(), "deliveries": after - before, "compared": compared,
+        "seconds": seconds, "server_cpu_seconds": cpu,
     }))
 }
