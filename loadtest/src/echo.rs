@@ -97,11 +97,16 @@ impl Echo {
         (to < self.keys.len()).then_some(0)
     }
 
+    /// When the next message of an open loop is due.
+    fn next_due(&self, rate: u64) -> Nanos {
+        let number = self.next as u64 * u64::from(self.threads) + u64::from(self.thread);
+        self.from + due(number, rate)
+    }
+
     /// Sends what is due by now.
     fn keep_pace(&mut self, rate: u64, table: &mut Table<Client>, now: Nanos) -> Option<Nanos> {
         for _ in 0..BATCH {
-            let number = self.next as u64 * u64::from(self.threads) + u64::from(self.thread);
-            let stamp = self.from + due(number, rate);
+            let stamp = self.next_due(rate);
             if stamp >= self.until || self.keys.is_empty() {
                 return None;
             }
@@ -160,6 +165,14 @@ impl Driver for Echo {
         match self.pace {
             Pace::Closed(pipeline) => self.start(pipeline, table),
             Pace::Open(rate) => self.keep_pace(rate, table, now),
+        }
+    }
+
+    /// What was due in time is sent however late that is: it is the worst of the latencies.
+    fn goes_on(&self) -> bool {
+        match self.pace {
+            Pace::Closed(_) => false,
+            Pace::Open(rate) => !self.keys.is_empty() && self.next_due(rate) < self.until,
         }
     }
 

@@ -26,6 +26,7 @@ use crate::{
     socket::Readiness,
     table::Table,
     tally::Tally,
+    trouble::{Trouble, Waiting},
 };
 
 /// The longest sleep, after which the loop looks whether the others are ready.
@@ -208,7 +209,13 @@ impl<D: Driver> EventLoop<D> {
 
     fn close(&mut self, from: usize) -> Option<Nanos> {
         // Each has its time to be answered in: no more are asked at once than can be connecting.
-        let at_once = self.setup.max_connecting.div_ceil(self.setup.plan.threads);
+        // Of a server that has let one's time pass the others need not be waited for in turn.
+        let timeout = Trouble::Timeout(Waiting::Close);
+        let hurries = self.shared.stopping() || self.table.tally.unclosed.contains_key(&timeout);
+        let at_once = match hurries {
+            true => u32::MAX,
+            false => self.setup.max_connecting.div_ceil(self.setup.plan.threads),
+        };
         let mut to = from;
         while to < (from + BATCH).min(self.table.keys_end()) {
             if self.table.tally.closing >= at_once.into() {

@@ -2,14 +2,14 @@
 
 use std::time::Instant;
 
-use super::event_loop::EventLoop;
+use super::event_loop::{EVENTS, EventLoop};
 use super::table::Marks;
 use crate::connection::{Due, Phase, Tick};
 use crate::telemetry::counters::{CloseCause, RefusalCause};
 
 /// Turns on end that deadlines may wait for events that were not seen: enough for every socket
 /// that one descriptor table holds.
-const UNSWEPT_TURNS_MAX: u32 = 32;
+const UNSWEPT_TURNS_MAX: u32 = 32_768 / EVENTS as u32;
 
 impl EventLoop {
     /// To be called after anything was done to a connection: queues what it owes, keeps its

@@ -33,7 +33,7 @@ pub(crate) struct ReportArgs {
 
     /// Fail the run, exit code 1, if this holds afterwards; may be given several times.
     ///
-    /// METRIC OPERATOR NUMBER[UNIT]. Metrics: p50 p90 p99 p99.9 max mean (of the main latency),
+    /// METRIC OPERATOR NUMBER, with its unit. Metrics: p50 p90 p99 p99.9 max mean (main latency),
     /// errors, rate, connect_rate, or the path of any number in the JSON report, like
     /// connect.handshake_us.p99 or server.rss_peak. Operators: > >= < <= ==. Units: ns us ms s, KiB
     /// MiB GiB, k M; and % for errors (of connections and messages begun) and for rate and

@@ -91,7 +91,7 @@ pub(crate) trait Summary: fmt::Debug {
     /// Whether the command got what it wanted from every one of `connections`.
     fn is_well(&self, tally: &Tally, connections: u64) -> bool;
 
-    /// Its lines of the text, each indented like [`line`] does.
+    /// Its lines of the text, each indented like [`line()`] does.
     fn show(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result;
 
     /// Its part of the JSON.
