@@ -160,8 +160,6 @@ fn publishes_are_dropped_whole(policy: OverflowPolicy, workers: usize) {
     // Both joins, and what the stalled member asked.
     let messages = 2 + asked as u64;
     wait_until("all answers are queued", || stage.count("worker_totals", "messages") == messages);
-    let dropped = stage.count("drops", "drop_oldest") + stage.count("drops", "keep_latest");
-    assert!(dropped > 0, "nothing had to be dropped");
     let (mut publishes, mut answers) = (Vec::new(), Vec::new());
     while publishes.last() != Some(&(PUBLISHES - 1)) || answers.len() < asked {
         let frame = stage.stalled.frame().expect("it is not closed");
@@ -173,7 +171,12 @@ fn publishes_are_dropped_whole(policy: OverflowPolicy, workers: usize) {
     let expected: Vec<_> = (0..asked).map(|n| format!("answer {n}")).collect();
     assert_eq!(answers, expected, "no answer is dropped, and they are in order");
     assert!(publishes.is_sorted(), "in order: {publishes:?}");
-    assert_eq!(dropped as usize, PUBLISHES - publishes.len(), "what is missing is what is counted");
+    let missing = (PUBLISHES - publishes.len()) as u64;
+    assert!(missing > 0, "nothing had to be dropped");
+    // The healthy member may have had the last publish before the stalled one's turn came.
+    wait_until("what is missing is counted", || {
+        stage.count("drops", "drop_oldest") + stage.count("drops", "keep_latest") == missing
+    });
     let newest: Vec<_> = publishes.iter().rev().take_while_adjacent().collect();
     match policy {
         // The limit's worth of the newest is there, not only the last.

