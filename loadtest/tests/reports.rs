@@ -243,8 +243,7 @@ fn a_refused_run_leaves_the_files_of_the_last() {
     let path = directory.path().join("out.json");
     fs::write(&path, "the last one").unwrap();
     let json = path.to_str().unwrap();
-    let words =
-        ["echo", "--url", "ws://127.0.0.1:9/", "--fail-if", "nonsense>5", "--json", json];
+    let words = ["echo", "--url", "ws://127.0.0.1:9/", "--fail-if", "nonsense>5", "--json", json];
     let (code, out, err) = loadtest(&words);
     assert_eq!(code, Some(2), "{out}{err}");
     assert_eq!(read(&directory, "out.json"), "the last one");

@@ -158,7 +158,9 @@ impl Files<'_> {
 fn cached_files(stat: &str, prefix: &str) -> u64 {
     let bytes = |line: &str| {
         let (name, bytes) = line.strip_prefix(prefix)?.split_once(' ')?;
-        ["inactive_file", "active_file"].contains(&name).then(|| bytes.trim().parse::<u64>().ok())?
+        ["inactive_file", "active_file"]
+            .contains(&name)
+            .then(|| bytes.trim().parse::<u64>().ok())?
     };
     stat.lines().filter_map(bytes).sum()
 }
