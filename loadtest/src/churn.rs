@@ -56,6 +56,8 @@ pub(crate) struct Counts {
     pub(crate) verified: u64,
     /// Replacements that were due and not begun when the time was over.
     pub(crate) missed: u64,
+    /// Of these, those for which a connection was ripe: too many others were opening or leaving.
+    pub(crate) missed_ripe: u64,
     /// Connections that left by a Close.
     pub(crate) closes: u64,
     /// Handshakes of the replacements.
@@ -85,6 +87,8 @@ pub(crate) struct Churn {
     vacant: Vec<u32>,
     leaving: usize,
     verifying: usize,
+    /// If a replacement was due at the last turn and could not be begun: whether anybody was ripe.
+    blocked: Option<bool>,
 }
 
 /// One connection.
@@ -104,6 +108,7 @@ impl Counts {
         self.begun += other.begun;
         self.verified += other.verified;
         self.missed += other.missed;
+        self.missed_ripe += other.missed_ripe;
         self.closes += other.closes;
         self.handshake.merge(&other.handshake);
         self.usable.merge(&other.usable);
@@ -126,6 +131,7 @@ impl Churn {
             vacant: Vec::new(),
             leaving: 0,
             verifying: 0,
+            blocked: None,
         }
     }
 
@@ -183,6 +189,17 @@ impl Churn {
         None
     }
 
+    /// Whether there is somebody to be replaced.
+    fn is_anybody_ripe(&self, now: Nanos) -> bool {
+        let ripens = self.young.front().is_some_and(|(ripe, ..)| *ripe <= now);
+        ripens || !self.ripe.is_empty() || !self.vacant.is_empty()
+    }
+
+    /// When the next connection is ripe. Those that are ripe already wait for something else.
+    fn next_ripe(&self, now: Nanos) -> Option<Nanos> {
+        self.young.front().map(|(ripe, ..)| *ripe).filter(|ripe| *ripe > now)
+    }
+
     fn pong(&mut self, link: &mut Link<'_, Client>, payload: &[u8]) -> Result<(), Trouble> {
         let seed = self.settings.seed;
         ping::take(
@@ -225,6 +242,7 @@ impl Driver for Churn {
     }
 
     fn turn(&mut self, table: &mut Table<Client>, now: Nanos) -> Option<Nanos> {
+        self.blocked = None;
         for _ in 0..BATCH {
             let (number, due) = self.upcoming();
             if due >= self.until {
@@ -235,10 +253,20 @@ impl Driver for Churn {
             }
             if !self.replace(table, number, due, now) {
                 // Until somebody has come, gone, or stayed long enough.
-                return self.young.front().map(|(ripe, ..)| (*ripe).max(now + 1));
+                self.blocked = Some(self.is_anybody_ripe(now));
+                return self.next_ripe(now);
             }
         }
         Some(0)
+    }
+
+    /// All that was due before the end is begun, however late it is, unless something is in its way.
+    fn goes_on(&self) -> bool {
+        self.until < Nanos::MAX && self.blocked.is_none() && self.upcoming().1 < self.until
+    }
+
+    fn reopens(&self) -> bool {
+        true
     }
 
     fn settle(&mut self, table: &mut Table<Client>) -> Settled {
@@ -250,6 +278,7 @@ impl Driver for Churn {
         while self.upcoming().1 < end {
             self.next += 1;
             table.tally.churn.missed += 1;
+            table.tally.churn.missed_ripe += u64::from(self.blocked == Some(true));
         }
         Settled::Yes
     }
@@ -274,5 +303,29 @@ impl Driver for Churn {
             self.vacant.push(ended.index);
             self.verifying -= usize::from(!ended.client.pings.is_empty());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_will_be_ripe_is_waited_for() {
+        let settings = Settings {
+            seed: 1,
+            rate: 10,
+            stay: 0,
+            resets_ppm: 0,
+            threads: 1,
+            connecting_max: 1,
+            leaving_max: 1,
+        };
+        let mut churn = Churn::new(settings, 0);
+        assert_eq!((churn.next_ripe(4), churn.is_anybody_ripe(4)), (None, false));
+        churn.young.push_back((5, 0, 1));
+        assert_eq!((churn.next_ripe(4), churn.is_anybody_ripe(4)), (Some(5), false));
+        // It is ripe and cannot leave: to look again at once would help nobody.
+        assert_eq!((churn.next_ripe(5), churn.is_anybody_ripe(5)), (None, true));
     }
 }

@@ -149,8 +149,10 @@ where
     let outcome = run(setup, report.watched(), driver)?;
     report.fill(&outcome);
     outputs.judge(&mut report)?;
+    // Before the text, whose reader may be gone.
+    let written = outputs.write(&report);
     write!(io::stdout().lock(), "{report}")
         .map_err(|error| format!("cannot write the summary: {error}"))?;
-    outputs.write(&report)?;
+    written?;
     Ok(report.ok)
 }

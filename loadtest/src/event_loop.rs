@@ -52,6 +52,10 @@ pub(crate) struct EventLoop<D: Driver> {
     table: Table<D::Client>,
     driver: D,
     stage: Stage,
+    /// Whether the others know when the work proper begins.
+    told: bool,
+    /// Whether no connection is left here, and none will come.
+    empty: bool,
     next_sweep: Nanos,
 }
 
@@ -90,6 +94,9 @@ impl<D: Driver> EventLoop<D> {
         let share = share(setup.connections, setup.plan.threads, thread) as usize;
         let table = Table::new(registry, Arc::clone(&setup), shared.clock, share);
         let stage = Stage::Ramp(0);
+        if driver.goes_on() {
+            shared.overrun();
+        }
         Ok(Self {
             poll,
             timer,
@@ -100,6 +107,8 @@ impl<D: Driver> EventLoop<D> {
             table,
             driver,
             stage,
+            told: false,
+            empty: false,
             next_sweep: SWEEP,
         })
     }
@@ -182,8 +191,9 @@ impl<D: Driver> EventLoop<D> {
     }
 
     fn work(&mut self, until: Nanos, now: Nanos) -> Option<Nanos> {
+        self.tell_begin();
         let over = now >= until && !self.driver.goes_on();
-        if over || self.driver.done() || self.shared.stopping() {
+        if over || self.driver.done() || self.shared.stopping() || self.deserted() {
             self.shared.worked(now);
             self.stage = Stage::Settle;
             return Some(now);
@@ -192,6 +202,26 @@ impl<D: Driver> EventLoop<D> {
         // A driver may go on beyond the time.
         let end = Some(until).filter(|until| *until > now);
         next.into_iter().chain(end).min()
+    }
+
+    /// Tells the others when the work proper begins, once, if the driver says so at all.
+    fn tell_begin(&mut self) {
+        if !self.told
+            && let Some(from) = self.driver.work_from()
+        {
+            self.shared.work_began(from);
+            self.told = true;
+        }
+    }
+
+    /// Whether there is nothing left to work on, here and on all other threads. One of them alone
+    /// goes on, as others may wait for what it says.
+    fn deserted(&mut self) -> bool {
+        if !self.empty && self.table.is_empty() && !self.driver.reopens() {
+            self.empty = true;
+            self.shared.emptied();
+        }
+        self.empty && self.shared.deserted()
     }
 
     fn settle(&mut self) -> Option<Nanos> {

@@ -63,6 +63,18 @@ pub(crate) trait Driver {
         false
     }
 
+    /// When the work proper begins, of a command that prepares something first; `None` as long as
+    /// that is not known, and where nothing is prepared.
+    fn work_from(&self) -> Option<Nanos> {
+        None
+    }
+
+    /// Whether the command begins connections in the course of the work, so that there may be some
+    /// again when none is left.
+    fn reopens(&self) -> bool {
+        false
+    }
+
     /// The receive buffer of a connection's socket in bytes, if not the system's choice.
     fn receive_buffer(&self, _index: u32) -> Option<usize> {
         None

@@ -122,6 +122,7 @@ impl Start {
         driver: impl Fn(u32) -> D,
         results: &Sender<Result<Tally, String>>,
     ) {
+        let _guard = Guard { thread, shared: Arc::clone(&self.shared), results };
         let parted = match self.setup.plan.private_tables {
             true => unshare_above(self.first),
             false => Ok(()),
@@ -142,6 +143,22 @@ impl Start {
     }
 }
 
+/// Ends the run if the loop of its thread panics: the others may wait for what that one never says.
+struct Guard<'a> {
+    thread: u32,
+    shared: Arc<Shared>,
+    results: &'a Sender<Result<Tally, String>>,
+}
+
+impl Drop for Guard<'_> {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.shared.stop.store(true, Relaxed);
+            let _ = self.results.send(Err(format!("event loop {} panicked", self.thread)));
+        }
+    }
+}
+
 /// Takes SIGINT and SIGTERM on a thread of its own; all threads started later inherit the mask.
 fn watch_signals(shared: Arc<Shared>) -> Result<(), String> {
     let mut signals = SigSet::empty();
@@ -157,4 +174,34 @@ fn watch_signals(shared: Arc<Shared>) -> Result<(), String> {
     };
     let started = thread::Builder::new().name("signals".to_owned()).spawn(wait);
     started.map(drop).map_err(|error| format!("cannot start the signal thread: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_loop_that_panics_ends_the_run() {
+        let shared = Arc::new(Shared::new(2, None));
+        let (results, gathered) = channel();
+        let (theirs, other) = (Arc::clone(&shared), results.clone());
+        let panicking = thread::spawn(move || {
+            let _guard = Guard { thread: 1, shared: theirs, results: &other };
+            panic!("as if a loop had a bug");
+        });
+        assert!(panicking.join().is_err());
+        // The other loop still has a sender, so without a word the receiver would wait.
+        let said = gathered.try_recv().expect("a word").unwrap_err();
+        assert!(said.contains("event loop 1"), "{said}");
+        assert!(shared.stopping());
+        drop(results);
+    }
+
+    #[test]
+    fn a_loop_that_ends_well_says_nothing_more() {
+        let shared = Arc::new(Shared::new(1, None));
+        let (results, gathered) = channel();
+        drop(Guard { thread: 0, shared: Arc::clone(&shared), results: &results });
+        assert!(gathered.try_recv().is_err() && !shared.stopping());
+    }
 }

@@ -71,7 +71,11 @@ pub(crate) struct Shared {
     pub(crate) stop: AtomicBool,
     ramping: AtomicU32,
     ramped_at: AtomicU64,
+    work_began: AtomicU64,
+    overruns: AtomicBool,
     worked_until: AtomicU64,
+    /// Threads that have connections, or may have some again.
+    inhabited: AtomicU32,
     /// The number of the watcher's latest request for latencies.
     request: AtomicU32,
     /// Which latency it wants.
@@ -131,7 +135,10 @@ impl Shared {
             stop: AtomicBool::new(false),
             ramping: AtomicU32::new(threads),
             ramped_at: AtomicU64::new(Nanos::MAX),
+            work_began: AtomicU64::new(Nanos::MAX),
+            overruns: AtomicBool::new(false),
             worked_until: AtomicU64::new(Nanos::MAX),
+            inhabited: AtomicU32::new(threads),
             request: AtomicU32::new(0),
             main,
             live: (0..threads).map(|_| Live::default()).collect(),
@@ -149,6 +156,37 @@ impl Shared {
     /// How many threads are still in their ramp, at least one.
     pub(crate) fn ramping(&self) -> u32 {
         self.ramping.load(Relaxed).max(1)
+    }
+
+    /// The work proper begins at `at`, for which the command has prepared something since
+    /// [`Self::work_from`].
+    pub(crate) fn work_began(&self, at: Nanos) {
+        self.work_began.fetch_min(at, Relaxed);
+    }
+
+    /// When the work proper begins, of a command that prepares something first; once that is known.
+    pub(crate) fn work_began_at(&self) -> Option<Nanos> {
+        Some(self.work_began.load(Relaxed)).filter(|at| *at != Nanos::MAX)
+    }
+
+    /// The work goes on beyond its time, until it is done.
+    pub(crate) fn overrun(&self) {
+        self.overruns.store(true, Relaxed);
+    }
+
+    /// Whether the work goes on beyond its time.
+    pub(crate) fn overruns(&self) -> bool {
+        self.overruns.load(Relaxed)
+    }
+
+    /// A thread has no connection left and will have none again; each says so once.
+    pub(crate) fn emptied(&self) {
+        self.inhabited.fetch_sub(1, AcqRel);
+    }
+
+    /// Whether no thread has a connection left.
+    pub(crate) fn deserted(&self) -> bool {
+        self.inhabited.load(Acquire) == 0
     }
 
     /// A thread has ended its work, at `now`.
@@ -260,6 +298,15 @@ mod tests {
         assert_eq!(shared.work_from(), None);
         shared.ramped();
         assert!(shared.work_from() > shared.ramped_at());
+    }
+
+    #[test]
+    fn a_run_is_deserted_when_all_threads_are_empty() {
+        let shared = Shared::new(2, None);
+        shared.emptied();
+        assert!(!shared.deserted());
+        shared.emptied();
+        assert!(shared.deserted());
     }
 
     #[test]

@@ -253,6 +253,15 @@ impl Driver for SlowHandshake {
         next_probe.into_iter().chain(next_drip).min()
     }
 
+    /// All probes that were due before the end are begun, however late, unless there are too many.
+    fn goes_on(&self) -> bool {
+        self.probes < self.settings.probes_max && self.probe_due() < self.until
+    }
+
+    fn reopens(&self) -> bool {
+        true
+    }
+
     fn settle(&mut self, table: &mut Table<Pings>) -> Settled {
         let to = (self.settled + BATCH).min(self.places.len());
         for place in self.settled..to {

@@ -21,7 +21,7 @@ use crate::{
     storm_counts::{Blow, Course},
     table::{Abort, Phase, Table},
     tally::Tally,
-    trouble::Trouble,
+    trouble::{Trouble, Waiting},
 };
 
 /// Connections dropped, begun or pinged in one turn, before answers are read again. Few, as a ping
@@ -214,8 +214,11 @@ impl Storm {
     }
 
     fn vanish(&mut self, table: &mut Table<Client>, from: usize, now: Nanos) -> Option<Nanos> {
-        let to = (from + BATCH).min(self.places.len());
-        for place in from..to {
+        let end = (from + BATCH).min(self.places.len());
+        let mut to = from;
+        while to < end && !self.too_many_closing(table) {
+            let place = to;
+            to += 1;
             match (self.places[place], self.settings.vanish) {
                 (None, _) => self.call_back(place, now),
                 (Some(key), Vanish::Abort(how)) => table.abort(key, how, self),
@@ -230,7 +233,16 @@ impl Storm {
         let all = to == self.places.len();
         self.stage = if all { Stage::Returning } else { Stage::Vanishing(to) };
         self.storm(&mut table.tally).vanished += (to - from) as u64;
-        Some(0)
+        (to == end).then_some(0)
+    }
+
+    /// Whether the answers to Closes are to be awaited before there are more: each has its time to
+    /// be answered in. A server that has let one run out is waited for no longer.
+    fn too_many_closing(&self, table: &Table<Client>) -> bool {
+        let at_once = self.settings.connecting_max.div_ceil(self.settings.threads);
+        self.settings.vanish == Vanish::Close
+            && table.tally.closing >= u64::from(at_once)
+            && !table.tally.unclosed.contains_key(&Trouble::Timeout(Waiting::Close))
     }
 
     /// Lets a place be taken again, when its time has come.
@@ -291,6 +303,7 @@ impl Storm {
                 }
                 let took = now.saturating_sub(stamp);
                 self.awaited -= 1;
+                link.tally.storm.stayed.record(took);
                 match self.course.stretch(stamp) {
                     (round, true) => link.tally.storm.blow(round).during.record(took),
                     (round, false) => link.tally.storm.calm(round).record(took),
@@ -344,6 +357,10 @@ impl Driver for Storm {
 
     fn done(&self) -> bool {
         self.finished
+    }
+
+    fn reopens(&self) -> bool {
+        true
     }
 
     fn settle(&mut self, table: &mut Table<Client>) -> Settled {

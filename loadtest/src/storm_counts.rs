@@ -17,6 +17,8 @@ pub(crate) struct Counts {
     pub(crate) pings: u64,
     /// From the start of the work to the end of the last pause.
     pub(crate) worked: Nanos,
+    /// All answered pings to those who stay.
+    pub(crate) stayed: Latency,
     calms: Vec<Latency>,
     blows: Vec<Blow>,
 }
@@ -63,6 +65,7 @@ impl Counts {
     pub(crate) fn merge(&mut self, other: &Self) {
         self.pings += other.pings;
         self.worked = self.worked.max(other.worked);
+        self.stayed.merge(&other.stayed);
         for (at, calm) in other.calms.iter().enumerate() {
             self.calm(at).merge(calm);
         }
@@ -209,9 +212,10 @@ mod tests {
         other.blow(0).back_after = 9;
         other.blow(0).back = 1;
         other.calm(2).record(5);
+        other.stayed.record(5);
         one.merge(&other);
         assert_eq!((one.blow(0).back, one.blow(0).back_after, one.blow(1).failed), (3, 9, 1));
-        assert_eq!(one.calms().len(), 3);
+        assert_eq!((one.calms().len(), one.stayed.count()), (3, 1));
         assert_eq!(one.calm(2).count(), 1);
     }
 }

@@ -387,6 +387,11 @@ impl<C: Default> Table<C> {
             Phase::Open => &mut self.tally.lost,
             Phase::Closing => &mut self.tally.unclosed,
             Phase::Dripping => return,
+            // Nothing may come behind a Close (RFC 6455, section 5.5.1).
+            Phase::Closed if matches!(trouble, Trouble::Protocol(_)) => {
+                self.tally.closed -= 1;
+                &mut self.tally.unclosed
+            }
             Phase::Closed => {
                 self.tally.left_open += u64::from(trouble == Trouble::Timeout(Waiting::End));
                 return;

@@ -64,7 +64,7 @@ pub(crate) struct Tally {
     pub(crate) foreseen: Kinds,
     /// Answers that differ from what was sent.
     pub(crate) wrong: Kinds,
-    /// Connections whose Close was not answered.
+    /// Connections whose Close was not answered, or with more than the end of the stream behind it.
     pub(crate) unclosed: Kinds,
     /// From connect (or when it was due) to the checked answer of the handshake.
     pub(crate) handshake: Latency,

@@ -94,7 +94,7 @@ impl<'a> Watch<'a> {
             server: !self.setup.server_pids.is_empty(),
         };
         self.progress.show(self.setup, self.shared, &view);
-        let from = self.shared.work_from();
+        let from = self.work_from();
         let until = from.map(|from| from + nanos(self.setup.duration));
         let next = [Some(self.sampler.next()), from, until];
         let next = next.into_iter().flatten().filter(|next| *next > now).min();
@@ -121,6 +121,14 @@ impl<'a> Watch<'a> {
         }
     }
 
+    /// When the work begins, once that is known: behind the ramp, or later if the command prepares
+    /// something first and is not interrupted meanwhile.
+    fn work_from(&self) -> Option<Nanos> {
+        let ended = self.shared.worked_until().unwrap_or(Nanos::MAX);
+        let began = self.shared.work_began_at().filter(|began| *began <= ended);
+        began.or_else(|| self.shared.work_from())
+    }
+
     /// Notes how things stand if a stage has just ended.
     fn mark(&mut self) {
         let now = self.shared.clock.now();
@@ -129,13 +137,14 @@ impl<'a> Watch<'a> {
             self.marks.server_ramped = self.sampler.server().usage().map(|usage| usage.rss);
             self.marks.kernel_ramped = self.sampler.kernel_growth();
         }
-        let Some(from) = self.shared.work_from().filter(|from| *from <= now) else { return };
-        if self.marks.work_from.is_none() {
+        let Some(from) = self.work_from().filter(|from| *from <= now) else { return };
+        if self.marks.work_from.is_none_or(|marked| marked < from) {
             self.marks.work_from = Some(from);
             self.marks.cpu_work_from = Some(self.sampler.server().cpu());
         }
         let until = from + nanos(self.setup.duration);
-        let ended = self.shared.worked_until().or((now >= until).then_some(until));
+        let in_time = (now >= until && !self.shared.overruns()).then_some(until);
+        let ended = self.shared.worked_until().or(in_time);
         if self.marks.work_until.is_none()
             && let Some(ended) = ended
         {
@@ -147,7 +156,7 @@ impl<'a> Watch<'a> {
     /// The stage, as far as it can be seen from here.
     fn stage(&self, now: Nanos) -> Stage {
         let [work, settle] = self.stages;
-        let Some(from) = self.shared.work_from() else {
+        let Some(from) = self.work_from() else {
             let ramp = due(self.setup.connections.into(), self.setup.connect_rate);
             return Stage { name: "ramp", left: ramp.checked_sub(now).filter(|_| ramp > 0) };
         };
@@ -169,5 +178,66 @@ impl<'a> Watch<'a> {
             self.progress.say(&format!("server process {pid} has ended"));
         }
         self.told = ended.len();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{plan::Plan, target::Target};
+
+    fn setup(duration: Duration) -> Setup {
+        Setup {
+            target: Target::resolve("ws://127.0.0.1:1/").unwrap(),
+            plan: Plan { threads: 1, private_tables: false, sources: Vec::new() },
+            connections: 1,
+            connect_rate: 0,
+            max_connecting: 1,
+            timeout: Duration::ZERO,
+            duration,
+            read_buffer: 0,
+            sample_interval: Duration::from_secs(1),
+            server_pids: Vec::new(),
+        }
+    }
+
+    /// A watch that has just marked the begin of the work behind the ramp.
+    fn begun<'a>(setup: &'a Setup, shared: &'a Shared) -> Watch<'a> {
+        let mut watch = Watch::new(setup, shared, ["work", "settle"], Processes::none());
+        shared.ramped();
+        while watch.marks.work_from.is_none() {
+            std::thread::yield_now();
+            watch.mark();
+        }
+        assert_eq!(watch.marks.work_from, shared.work_from());
+        watch
+    }
+
+    #[test]
+    fn work_goes_from_when_it_began_until_it_was_done() {
+        let (setup, shared) = (setup(Duration::ZERO), Shared::new(1, None));
+        shared.overrun();
+        let mut watch = begun(&setup, &shared);
+        assert_eq!(watch.marks.work_until, None);
+        let began = shared.clock.now();
+        shared.work_began(began);
+        watch.mark();
+        assert_eq!((watch.marks.work_from, watch.marks.work_until), (Some(began), None));
+        let ended = shared.clock.now();
+        shared.worked(ended);
+        watch.mark();
+        assert_eq!((watch.marks.work_from, watch.marks.work_until), (Some(began), Some(ended)));
+    }
+
+    #[test]
+    fn work_that_never_began_counts_from_the_end_of_the_ramp() {
+        let (setup, shared) = (setup(Duration::from_secs(3600)), Shared::new(1, None));
+        let mut watch = begun(&setup, &shared);
+        let ended = shared.clock.now();
+        shared.work_began(ended + SECOND);
+        shared.worked(ended);
+        watch.mark();
+        assert_eq!(watch.marks.work_from, shared.work_from());
+        assert_eq!(watch.marks.work_until, Some(ended));
     }
 }

@@ -117,6 +117,27 @@ fn changed_data_is_counted() {
     let found = twenty(Mood::Corrupting, "");
     assert_counts(&found, &[("corrupt", 1)]);
     assert_eq!(found.2["broadcast"]["deliveries"]["right"], 79);
+    // How long a wrong delivery took says nothing.
+    assert_eq!(found.2["broadcast"]["delivery_us"]["count"], 79, "{}", found.1);
+}
+
+#[test]
+fn a_rate_is_held_against_all_deliveries() {
+    let found = twenty(Mood::Good, "--publishers 3 --fail-if rate<1%");
+    assert_counts(&found, &[]);
+    // A hundred publishes a second, each to four members.
+    assert_eq!(found.2["main"]["target_per_second"], 400.0, "{}", found.1);
+    let main = &found.2["main"];
+    let percent = main["per_second"].as_f64().unwrap() / 4.0;
+    assert!((main["percent_of_target"].as_f64().unwrap() - percent).abs() < 1e-6, "{}", found.1);
+}
+
+#[test]
+fn deliveries_that_do_not_come_make_the_rate_fall_short() {
+    // One of twenty publishes comes to nobody.
+    let (code, text, json) = twenty(Mood::DroppingForAll, "--fail-if rate<97%");
+    assert_eq!(code, 1, "{text}");
+    assert_eq!(json["failed_if"][0]["metric"], "main.percent_of_target", "{text}");
 }
 
 #[test]

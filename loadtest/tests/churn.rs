@@ -69,6 +69,17 @@ fn what_is_refused_is_found() {
 }
 
 #[test]
+fn what_the_limits_keep_back_is_found() {
+    // The first replacement is never answered, and no other may open beside it.
+    let arguments =
+        "churn -c 5 --rate 50 --duration 300ms --max-connecting 1 --threads 1 --timeout 2s";
+    let run = loadtest(arguments, serve(Mood::Silent(5)));
+    assert_eq!(run.code, Some(1), "{}", run.text);
+    assert_eq!((run.count("/churn/begun"), run.count("/churn/missed_ripe")), (1, 14));
+    assert!(run.text.contains("14 of them as too many were opening"), "{}", run.text);
+}
+
+#[test]
 fn wrong_and_missing_pongs_are_found() {
     for (mood, kind) in
         [(Mood::Mispinging(5), "pong with another payload"), (Mood::Mute(5), "timeout: no pong")]

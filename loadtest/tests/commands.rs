@@ -46,6 +46,8 @@ enum Mood {
     Rude,
     /// Answers a Close and then keeps the stream open.
     Lingering,
+    /// Answers a Close and then sends a message.
+    Babbling,
 }
 
 /// Starts a server that lives as long as the test process.
@@ -148,9 +150,12 @@ fn read(socket: &mut WebSocket<TcpStream>, mood: Mood) -> tungstenite::Result<Op
     loop {
         match socket.read()? {
             Message::Close(_) if mood == Mood::Rude => return Ok(None),
-            Message::Close(_) if mood == Mood::Lingering => {
+            Message::Close(_) if [Mood::Lingering, Mood::Babbling].contains(&mood) => {
                 let mut stream = socket.get_ref().try_clone()?;
                 stream.write_all(b"\x88\x02\x03\xe8")?;
+                if mood == Mood::Babbling {
+                    stream.write_all(b"\x81\x01x")?;
+                }
                 stream.read_to_end(&mut Vec::new())?;
                 return Ok(None);
             }
@@ -374,6 +379,25 @@ fn streams_left_open_after_the_close_are_told() {
 }
 
 #[test]
+fn what_comes_behind_the_close_is_an_error() {
+    let arguments = "connect -c 3 --hold 0 --timeout 2s";
+    let (code, text, json) = loadtest(arguments, serve(Mood::Babbling));
+    assert_eq!(code, 1, "{text}");
+    assert_eq!(json["close"]["clean"], 0, "{text}");
+    let unclean = json["close"]["unclean"].as_object().unwrap();
+    assert_eq!(unclean.values().filter_map(Value::as_u64).sum::<u64>(), 3, "{text}");
+}
+
+#[test]
+fn a_run_without_connections_ends_at_once() {
+    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let (code, text, json) = loadtest("connect -c 4 --threads 2 --hold 40s", nobody);
+    assert_eq!(code, 1, "{text}");
+    assert_eq!(json["connect"]["refused"]["connection refused"], 4, "{text}");
+    assert!(json["hold"]["seconds"].as_f64() < Some(40.0), "{text}");
+}
+
+#[test]
 fn a_signal_ends_the_run_early_and_in_order() {
     let url = format!("ws://{}/", serve(Mood::Good));
     let mut child = Command::new(env!("CARGO_BIN_EXE_loadtest"))
@@ -390,6 +414,7 @@ fn a_signal_ends_the_run_early_and_in_order() {
     assert_eq!(output.status.code(), Some(1), "{text}");
     assert!(text.contains("closed       3 cleanly"), "{text}");
     assert!(text.contains("interrupted"), "{text}");
+    assert!(text.contains("held") && !text.contains("3600.0 s"), "{text}");
 }
 
 #[test]

@@ -238,6 +238,49 @@ fn what_cannot_be_done_is_said_before_the_run() {
 }
 
 #[test]
+fn a_refused_run_leaves_the_files_of_the_last() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("out.json");
+    fs::write(&path, "the last one").unwrap();
+    let json = path.to_str().unwrap();
+    let words = ["echo", "--url", "ws://127.0.0.1:9/", "--fail-if", "nonsense>5", "--json", json];
+    let (code, out, err) = loadtest(&words);
+    assert_eq!(code, Some(2), "{out}{err}");
+    assert_eq!(read(&directory, "out.json"), "the last one");
+}
+
+#[test]
+fn files_hold_nothing_of_the_last_run() {
+    let url = format!("ws://{}/", serve(Duration::ZERO));
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("out.json");
+    fs::write(&path, "x".repeat(1 << 20)).unwrap();
+    let json = path.to_str().unwrap();
+    let words = ["connect", "--url", &url, "-c", "2", "--hold", "0", "--json", json];
+    let (code, out, err) = loadtest(&words);
+    assert_eq!(code, Some(0), "{out}{err}");
+    let report: Value = serde_json::from_str(&read(&directory, "out.json")).unwrap();
+    assert_eq!(report["verify"]["verified"], 2);
+}
+
+#[test]
+fn files_are_written_when_nobody_reads_the_text() {
+    let url = format!("ws://{}/", serve(Duration::ZERO));
+    let directory = tempfile::tempdir().unwrap();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_loadtest"))
+        .args(["connect", "--url", &url, "-c", "2", "--hold", "100ms", "--json"])
+        .arg(directory.path().join("out.json"))
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    child.wait().unwrap();
+    let report: Value = serde_json::from_str(&read(&directory, "out.json")).unwrap();
+    assert_eq!(report["ok"], true);
+}
+
+#[test]
 fn progress_says_where_the_run_is() {
     let url = serve(Duration::ZERO);
     let arguments = format!(

@@ -31,11 +31,36 @@ fn all_come_back_however_they_vanished() {
             measured += count("during_us/count") + count("after_us/count");
         }
         assert_eq!(measured, pings, "{}", run.text);
+        assert_eq!(run.count("/main/latency_us/count"), pings, "the main latency is theirs");
         let stats = stopped(gateway);
         assert_eq!(stats["totals"]["opened"], 125);
         assert_eq!(sum(&stats["closes"]), 125);
         assert_eq!(stats["totals"]["pings_in"], 125 + pings);
     }
+}
+
+#[test]
+fn few_closes_at_once_are_enough() {
+    let gateway = gateway(PATIENT);
+    let arguments = "storm -c 40 --stay 2 --pause 200ms --vanish close --max-connecting 4 \
+                     --threads 2 --times 2";
+    let run = loadtest(arguments, gateway.addresses()[0]);
+    assert_eq!(run.code, Some(0), "{}", run.text);
+    assert_eq!(run.count("/storm/storms/1/vanished"), 40);
+    assert_eq!(run.count("/storm/storms/1/back"), 40);
+}
+
+#[test]
+fn each_storm_can_be_held_against_conditions() {
+    let gateway = gateway(PATIENT);
+    let common = "storm -c 6 --stay 2 --pause 200ms --times 2";
+    for (condition, code) in [("storm.storms.1.back<6", 0), ("storm.storms.1.back>5", 1)] {
+        let arguments = format!("{common} --fail-if {condition}");
+        let run = loadtest(&arguments, gateway.addresses()[0]);
+        assert_eq!(run.code, Some(code), "{}", run.text);
+    }
+    let none = format!("{common} --url ws://127.0.0.1:1/ --fail-if storm.storms.2.back<6");
+    assert!(refused(&none).contains("storm.storms.2.back"));
 }
 
 #[test]
@@ -91,6 +116,7 @@ fn bad_arguments_are_named() {
     assert!(help("storm").contains("Example"));
     for (arguments, flag) in [
         ("storm --url ws://127.0.0.1:1/ --times 0", "--times"),
+        ("storm --url ws://127.0.0.1:1/ --times 101", "--times"),
         ("storm --url ws://127.0.0.1:1/ --share 0%", "--share"),
         ("storm --url ws://127.0.0.1:1/ --vanish x", "--vanish"),
         ("storm --url ws://127.0.0.1:1/ --pause 0", "--pause"),

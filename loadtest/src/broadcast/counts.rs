@@ -12,13 +12,15 @@ pub(crate) struct Counts {
     pub(crate) joined: u64,
     /// Publishes sent.
     pub(crate) publishes: u64,
+    /// Of these, those that were sent in the time in which publishes are due.
+    pub(crate) sent_in_time: u64,
     /// Publishes that were due on connections lost before.
     pub(crate) unsent: u64,
     /// Publishes times members, over all rooms.
     pub(crate) expected: u64,
     /// Deliveries with every character right, for the first time.
     pub(crate) right: u64,
-    /// Of these, those that came while publishes were due.
+    /// Of these, those that came in the time in which publishes are due.
     pub(crate) in_time: u64,
     /// Deliveries that never came.
     pub(crate) missing: u64,
@@ -38,7 +40,7 @@ pub(crate) struct Counts {
     pub(crate) refused: u64,
     /// From a join to its answer.
     pub(crate) join: Latency,
-    /// From when a publish was due to each delivery.
+    /// From when a publish was due to each right delivery.
     pub(crate) delivery: Latency,
     /// From when a publish was due to when it was sent: the generator's own part.
     pub(crate) lag: Latency,
@@ -49,6 +51,7 @@ impl Counts {
     pub(crate) fn merge(&mut self, other: &Self) {
         self.joined += other.joined;
         self.publishes += other.publishes;
+        self.sent_in_time += other.sent_in_time;
         self.unsent += other.unsent;
         self.expected += other.expected;
         self.right += other.right;

@@ -29,6 +29,25 @@ pub(crate) struct Task {
     pub(crate) receive_buffer: usize,
 }
 
+impl Task {
+    /// Whether a connection stalls.
+    pub(crate) fn stalls(&self, index: u32) -> bool {
+        self.stalled.as_ref().is_some_and(|stalled| stalled.contains(index))
+    }
+
+    /// How many deliveries a publish makes to members that read, on average over the publishers.
+    pub(crate) fn mean_receivers(&self) -> f64 {
+        let layout = &self.layout;
+        let mut readers = vec![0_u64; layout.rooms as usize];
+        for index in 0..layout.members {
+            readers[layout.room(index) as usize] += u64::from(!self.stalls(index));
+        }
+        let receivers = |publisher| readers[layout.room(publisher) as usize];
+        let sum: u64 = (0..layout.publishers).map(receivers).sum();
+        sum as f64 / f64::from(layout.publishers) - f64::from(u8::from(self.not_self))
+    }
+}
+
 /// The task, and how far it is.
 #[derive(Debug)]
 pub(crate) struct Course {
@@ -82,7 +101,7 @@ impl Course {
 
     /// Whether a connection stalls.
     pub(crate) fn stalls(&self, index: u32) -> bool {
-        self.task.stalled.as_ref().is_some_and(|stalled| stalled.contains(index))
+        self.task.stalls(index)
     }
 
     /// A member has come into a room.

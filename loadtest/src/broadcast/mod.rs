@@ -206,9 +206,20 @@ impl Broadcast {
         self.course.enter(room);
     }
 
+    /// When publishing begins, once all members have joined.
+    fn begins(&self) -> Option<Nanos> {
+        self.course.joined.opened().map(|opened| opened + HEAD_START)
+    }
+
+    /// Whether what happens at `now` happens in the time in which publishes are due.
+    fn in_time(&self, now: Nanos) -> bool {
+        let until = self.begins().map(|from| from.saturating_add(self.course.task.duration));
+        !self.done() && until.is_some_and(|until| now <= until)
+    }
+
     /// Goes on once the other threads' members have joined.
     fn ready(&mut self, now: Nanos) -> Option<Nanos> {
-        let from = self.course.joined.opened()? + HEAD_START;
+        let from = self.begins()?;
         if now >= from {
             self.stage = Stage::Publish(from);
         }
@@ -275,8 +286,10 @@ impl Broadcast {
             counts.note_order(link.client.received.compare(self.course.log(room), id));
         }
         counts.right += u64::from(right);
-        counts.in_time += u64::from(right && matches!(self.stage, Stage::Publish(_)));
-        counts.delivery.record(now.saturating_sub(mark.due));
+        counts.in_time += u64::from(right && self.in_time(now));
+        if right {
+            counts.delivery.record(now.saturating_sub(mark.due));
+        }
         self.got += 1;
         self.last_delivery = now;
         self.course.note_seen(mark.publisher, mark.serial);
@@ -329,6 +342,11 @@ impl Driver for Broadcast {
         !matches!(self.stage, Stage::Join | Stage::Ready | Stage::Publish(_))
     }
 
+    fn work_from(&self) -> Option<Nanos> {
+        // The gate opens for interrupted joins, too, but then nothing is published.
+        self.begins().filter(|_| matches!(self.stage, Stage::Ready | Stage::Publish(_)))
+    }
+
     fn settle(&mut self, table: &mut Table<Member>) -> Settled {
         self.settle_step(table)
     }
@@ -372,5 +390,58 @@ impl Driver for Broadcast {
                 self.lost.push((member.index, member.received.count));
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        clock::SECOND,
+        echo::Pace,
+        rooms::{Given, Layout, Sample, Words},
+    };
+
+    fn task(layout: Layout) -> Task {
+        Task {
+            layout,
+            pace: Pace::Open(10),
+            duration: SECOND,
+            timeout: SECOND,
+            not_self: false,
+            words: Words::new(&Given::default(), layout.rooms).unwrap(),
+            stalled: None,
+            receive_buffer: 0,
+        }
+    }
+
+    #[test]
+    fn what_comes_behind_the_end_is_not_in_time() {
+        let layout = Layout { members: 2, rooms: 1, publishers: 1 };
+        let course = Arc::new(Course::new(task(layout), 1));
+        let mut broadcast = Broadcast::new(Arc::clone(&course), Marks::new(1, 64), 0, 1);
+        assert_eq!((broadcast.begins(), broadcast.in_time(0)), (None, false));
+        course.joined.arrive(SECOND);
+        let from = SECOND + HEAD_START;
+        for stage in [Stage::Ready, Stage::Publish(from)] {
+            broadcast.stage = stage;
+            assert_eq!(broadcast.work_from(), Some(from));
+            assert!(broadcast.in_time(from + SECOND) && !broadcast.in_time(from + SECOND + 1));
+        }
+        // Interrupted.
+        broadcast.stage = Stage::Await;
+        assert!(!broadcast.in_time(from + 1) && broadcast.work_from().is_none());
+    }
+
+    #[test]
+    fn receivers_are_those_that_read_in_the_rooms_of_the_publishers() {
+        // Rooms of 4, 3 and 3; the publishers are in those of 4, 3, 3 and 4.
+        let mut task = task(Layout { members: 10, rooms: 3, publishers: 4 });
+        assert_eq!(task.mean_receivers(), 3.5);
+        task.not_self = true;
+        assert_eq!(task.mean_receivers(), 2.5);
+        // Number 9 is in the first room, which two publish in.
+        task.stalled = Some(Sample::new(1, 1, 9, 10));
+        assert_eq!(task.mean_receivers(), 2.0);
     }
 }

@@ -141,6 +141,7 @@ impl Broadcast {
                 driver.note_sent(at, now);
                 link.tally.sent += 1;
                 link.tally.rooms.publishes += 1;
+                link.tally.rooms.sent_in_time += u64::from(driver.in_time(now));
                 link.tally.rooms.lag.record(now.saturating_sub(due));
                 link.send(driver.course.task.words.publish(room, &data))
             })

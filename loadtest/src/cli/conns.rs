@@ -13,7 +13,8 @@ ping, and left in peace. A handshake counts from when it was due, so what the se
 program) makes wait is measured.
 
 In the summary, 'replaced' says how many were begun and verified, of how many were due, and the rate
-that makes; 'handshake' is the replacements' alone; 'usable' goes on until the ping is answered;
+that makes. What was due while a connection was ripe and was not begun, as too many others were
+opening or leaving, fails the run. 'handshake' is the replacements' alone; 'usable' goes on until the ping is answered;
 'close' is from a Close to the server's; 'begun late' is this program's own part of the latencies.
 
 Example, 10,000 connections, of which 500 a second are replaced, one in ten after a reset:
@@ -37,7 +38,8 @@ Each dripping client sends a few bytes of its request at a time and never finish
 last header comes one more, without end. When the server ends such a connection, as it should after
 some time, it is replaced at the client's next drip, and that is no error. The probes are ordinary
 clients, --probe-rate a second: each connects (counted from when it was due), sends a ping and
-closes. If anything goes wrong for a probe, or the server accepts half a request, the run fails.
+closes. If anything goes wrong for a probe, one that was due could not be begun, fewer dripping
+clients than --connections could, or the server accepts half a request, the run fails.
 
 In the summary, 'drippers' says how many connections dripped, how many the server ended and how many
 were left at the end; below it, with which answers or how; 'ended after' is how long it let them
@@ -99,7 +101,7 @@ pub(crate) struct StormArgs {
     #[arg(long, value_name = "N", default_value = "500", value_parser = pace)]
     pub(crate) rate: u64,
 
-    /// How many storms.
+    /// How many storms, at most 100.
     #[arg(long, value_name = "N", default_value = "1", value_parser = storms)]
     pub(crate) times: u32,
 
@@ -186,8 +188,8 @@ fn pace(text: &str) -> Result<u64, String> {
 
 fn storms(text: &str) -> Result<u32, String> {
     count(text).and_then(|number| match number {
-        ..=10_000 => Ok(number),
-        _ => Err("must be at most 10,000".to_owned()),
+        ..=100 => Ok(number),
+        _ => Err("must be at most 100".to_owned()),
     })
 }
 
@@ -218,6 +220,6 @@ mod tests {
         assert_eq!(pace("1_000"), Ok(1_000));
         assert!(pace("0").is_err() && pace("1000001").is_err());
         assert!(chunk("0").is_err() && chunk("65KiB").is_err() && chunk("64KiB").is_ok());
-        assert!(storms("0").is_err() && storms("10001").is_err());
+        assert!(storms("0").is_err() && storms("101").is_err() && storms("100").is_ok());
     }
 }

@@ -17,7 +17,9 @@ their way, and sends the next when all members have the oldest.\n\n\
 Every member must get every publish of its room, once, each publisher's in their order, and all \
 publishes in the order in which the other members get them. What is not so is counted and fails the \
 run. \"In another order\" counts deliveries that came in another order than to the member that was \
-first.\n\n\
+first; if that one misses a publish, it may count once for each of the others, too. Rates count what \
+was sent, and came, within --duration; --fail-if rate<95% means deliveries, against --rate times the \
+members that should get a publish.\n\n\
 Examples:\n  \
 loadtest broadcast --url ws://127.0.0.1:8080/ws --connections 5000 --rooms 10 --publishers 20 \
 --rate 100 --duration 30s\n  \

@@ -120,17 +120,20 @@ impl Files<'_> {
     }
 
     /// Of the control group and all above it, the memory limit with the least left; of version 2
-    /// or 1.
+    /// or 1. Cached pages of files are not in use: the kernel gives them up when it must.
     fn cgroup_memory(&self) -> Option<Bounded> {
         let groups = self.text("proc/self/cgroup");
         let limits = groups.lines().flat_map(|line| {
             let mut parts = line.splitn(3, ':');
             let (controllers, group) = (parts.nth(1).unwrap_or(""), parts.next().unwrap_or("/"));
-            let (mount, limit, used) = match controllers {
-                "" => ("sys/fs/cgroup", "memory.max", "memory.current"),
-                "memory" => {
-                    ("sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes")
-                }
+            let (mount, limit, used, total) = match controllers {
+                "" => ("sys/fs/cgroup", "memory.max", "memory.current", ""),
+                "memory" => (
+                    "sys/fs/cgroup/memory",
+                    "memory.limit_in_bytes",
+                    "memory.usage_in_bytes",
+                    "total_",
+                ),
                 _ => return Vec::new(),
             };
             let group = PathBuf::from(group.trim_start_matches('/'));
@@ -139,13 +142,27 @@ impl Files<'_> {
                     let path = Path::new(mount).join(group).join(name);
                     self.numbers(&path.to_string_lossy()).first().copied()
                 };
-                Some(Bounded { limit: number(limit)?, used: number(used)? })
+                let stat = Path::new(mount).join(group).join("memory.stat");
+                let cached = cached_files(&self.text(&stat.to_string_lossy()), total);
+                let used = number(used)?.saturating_sub(cached);
+                Some(Bounded { limit: number(limit)?, used })
             });
             ancestors.flatten().collect::<Vec<_>>()
         });
         // Version 1 says "no limit" by a number near the largest.
         limits.filter(|bounded| bounded.limit < 1 << 60).min_by_key(|bounded| bounded.left())
     }
+}
+
+/// Bytes of cached pages of files, of a `memory.stat` in which what counts begins with `prefix`.
+fn cached_files(stat: &str, prefix: &str) -> u64 {
+    let bytes = |line: &str| {
+        let (name, bytes) = line.strip_prefix(prefix)?.split_once(' ')?;
+        ["inactive_file", "active_file"]
+            .contains(&name)
+            .then(|| bytes.trim().parse::<u64>().ok())?
+    };
+    stat.lines().filter_map(bytes).sum()
 }
 
 /// Whether `CAP_SYS_ADMIN`, bit 21, is in force.
@@ -193,6 +210,10 @@ mod tests {
             ("sys/fs/cgroup/app/test/memory.current", "5\n"),
             ("sys/fs/cgroup/app/memory.max", "1000\n"),
             ("sys/fs/cgroup/app/memory.current", "400\n"),
+            (
+                "sys/fs/cgroup/app/memory.stat",
+                "anon 200\nfile 190\ninactive_anon 7\nactive_file 50\ninactive_file 100\n",
+            ),
         ]);
         assert_eq!(facts.ports, Some(28_232));
         assert_eq!(facts.tcp_mem_high, Some(575_802));
@@ -200,7 +221,7 @@ mod tests {
         assert_eq!(facts.files.map(|files| files.used), Some(1_200));
         assert!(facts.exceeds_files && !is_admin("CapEff:\t00000000a80425fb\n"));
         assert_eq!(facts.memory_available, Some(20 << 30));
-        assert_eq!(facts.cgroup_memory, Some(Bounded { limit: 1_000, used: 400 }));
+        assert_eq!(facts.cgroup_memory, Some(Bounded { limit: 1_000, used: 250 }));
         assert_eq!((facts.conntrack, facts.somaxconn), (None, None));
     }
 
@@ -210,10 +231,14 @@ mod tests {
             ("proc/self/cgroup", "4:memory:/box\n3:cpuset:/\n0::/\n"),
             ("sys/fs/cgroup/memory/box/memory.limit_in_bytes", "5000\n"),
             ("sys/fs/cgroup/memory/box/memory.usage_in_bytes", "1000\n"),
+            (
+                "sys/fs/cgroup/memory/box/memory.stat",
+                "inactive_file 500\ntotal_inactive_file 100\ntotal_active_file 20\n",
+            ),
             ("sys/fs/cgroup/memory/memory.limit_in_bytes", "9223372036854771712\n"),
             ("sys/fs/cgroup/memory/memory.usage_in_bytes", "1000\n"),
         ]);
-        assert_eq!(facts.cgroup_memory, Some(Bounded { limit: 5_000, used: 1_000 }));
+        assert_eq!(facts.cgroup_memory, Some(Bounded { limit: 5_000, used: 880 }));
     }
 
     #[test]

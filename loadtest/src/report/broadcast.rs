@@ -22,6 +22,9 @@ pub(crate) struct Broadcasted {
     in_flight: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     target_per_second: Option<u64>,
+    /// Deliveries that a publish should make, on average.
+    #[serde(skip)]
+    receivers: f64,
     joined: u64,
     publishes: u64,
     deliveries: Deliveries,
@@ -64,6 +67,7 @@ impl Broadcasted {
             publishers: task.layout.publishers,
             in_flight,
             target_per_second: rate,
+            receivers: task.mean_receivers(),
             joined: 0,
             publishes: 0,
             deliveries: Deliveries::default(),
@@ -117,6 +121,12 @@ impl Summary for Broadcasted {
         Some(self.deliveries_per_second)
     }
 
+    /// In deliveries, as the rate is.
+    fn target_rate(&self) -> Option<f64> {
+        let target = self.target_per_second.map(|rate| rate as f64 * self.receivers);
+        target.filter(|target| *target > 0.0)
+    }
+
     fn stages(&self) -> [&'static str; 2] {
         ["publish", "settle"]
     }
@@ -126,7 +136,7 @@ impl Summary for Broadcasted {
         self.joined = counts.joined;
         self.publishes = counts.publishes;
         self.deliveries = Deliveries::new(counts);
-        self.publishes_per_second = counts.publishes as f64 / seconds;
+        self.publishes_per_second = counts.sent_in_time as f64 / seconds;
         self.deliveries_per_second = counts.in_time as f64 / seconds;
         self.delivery_us = Percentiles::new(&counts.delivery);
         self.join_us = Percentiles::new(&counts.join);

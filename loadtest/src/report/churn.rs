@@ -17,6 +17,8 @@ pub(crate) struct Churned {
     due: u64,
     begun: u64,
     missed: u64,
+    /// Of these, those for which a connection was ripe.
+    missed_ripe: u64,
     verified: u64,
     per_second: f64,
     closes: u64,
@@ -62,6 +64,7 @@ impl Summary for Churned {
         self.due = counts.begun + counts.missed;
         self.begun = counts.begun;
         self.missed = counts.missed;
+        self.missed_ripe = counts.missed_ripe;
         self.verified = counts.verified;
         self.per_second = counts.verified as f64 / seconds;
         self.closes = counts.closes;
@@ -80,7 +83,8 @@ impl Summary for Churned {
 
     fn is_well(&self, tally: &Tally, connections: u64) -> bool {
         let counts = &tally.churn;
-        counts.verified == counts.begun
+        counts.missed_ripe == 0
+            && counts.verified == counts.begun
             && counts.begun == counts.closes + tally.aborted
             && tally.verified == connections + counts.begun
     }
@@ -101,6 +105,10 @@ impl Summary for Churned {
             let missed = grouped(self.missed);
             writeln!(f, "               {missed} were due and not begun before the end")?;
         }
+        if self.missed_ripe > 0 {
+            let ripe = grouped(self.missed_ripe);
+            writeln!(f, "               {ripe} of them as too many were opening or leaving")?;
+        }
         line(
             f,
             "left",
@@ -114,5 +122,20 @@ impl Summary for Churned {
 
     fn json(&self) -> Value {
         json!(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_missed_though_somebody_was_ripe_fails() {
+        let work = Churned::new(10, 0.0, 0);
+        let mut tally = Tally { verified: 5, ..Tally::default() };
+        tally.churn.missed = 3;
+        assert!(work.is_well(&tally, 5));
+        tally.churn.missed_ripe = 1;
+        assert!(!work.is_well(&tally, 5));
     }
 }

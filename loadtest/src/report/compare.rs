@@ -4,7 +4,7 @@ use std::{fmt, fs, path::Path};
 
 use serde_json::{Value, json};
 
-use super::{grouped, micros};
+use super::{fail_if::KINDS, grouped, member, micros};
 
 /// What makes two runs different tests, by its path.
 const SETTINGS: &[&str] = &[
@@ -29,10 +29,21 @@ const OWN_SETTINGS: &[&str] = &[
     "connections",
     "rate",
     "duration_seconds",
+    "in_flight",
+    "times",
+    "vanishing",
+    "stayers",
+    "pings_per_second",
+    "backoff_seconds",
+    "stay_seconds",
+    "abort_percent",
+    "drip_seconds",
+    "chunk_bytes",
+    "receive_buffer_bytes",
 ];
 /// Parts of a report that are compared, besides the command's own. What is left out are settings and
 /// what says nothing by itself.
-const PARTS: &[&str] = &["connect", "close", "bytes", "memory", "server", "kernel"];
+const PARTS: &[&str] = &["connect", "hold.lost", "close", "bytes", "memory", "server", "kernel"];
 const LEFT_OUT: &[&str] = &["pids", "ended", "count", "attempted", "percent_of_target"];
 
 /// Two reports that can be compared.
@@ -62,7 +73,7 @@ impl Comparison {
         let mut parts = PARTS.to_vec();
         parts.splice(1..1, own_part(before));
         for part in parts {
-            gather(part, &before[part], &after[part], &mut figures);
+            gather(part, at(before, part), at(after, part), &mut figures);
         }
         figures.retain(|figure| figure.before != 0.0 || figure.after != 0.0);
         Self { warnings: warnings(before, after), figures }
@@ -133,18 +144,39 @@ fn own_part(report: &Value) -> Option<&str> {
     objects.find(|key| !COMMON.contains(key) && !PARTS.contains(key))
 }
 
-/// Adds every number that both have below `path`.
+/// Adds every number that both have below `path`. A kind of trouble that only one has seen was seen
+/// zero times by the other.
 fn gather(path: &str, before: &Value, after: &Value, figures: &mut Vec<Figure>) {
-    for (key, value) in before.as_object().into_iter().flatten() {
+    let counts_kinds = KINDS.contains(&path.rsplit('.').next().unwrap_or(path));
+    let number = |value: Option<&Value>| match value {
+        None if counts_kinds => Some(0.0),
+        value => value.and_then(Value::as_f64),
+    };
+    for key in keys(before, after) {
+        let (value, other) = (member(before, &key), member(after, &key));
         let path = format!("{path}.{key}");
-        let other = &after[key];
         let skipped = [LEFT_OUT, OWN_SETTINGS].concat().contains(&key.as_str());
-        match (value.as_f64(), other.as_f64()) {
+        match (number(value), number(other)) {
             _ if skipped => {}
             (Some(before), Some(after)) => figures.push(Figure { path, before, after }),
-            _ => gather(&path, value, other, figures),
+            _ => {
+                if let (Some(value), Some(other)) = (value, other) {
+                    gather(&path, value, other, figures);
+                }
+            }
         }
     }
+}
+
+/// The keys of the first and then those that only the second has; of arrays, their numbers.
+fn keys(before: &Value, after: &Value) -> Vec<String> {
+    let items = |value: &Value| value.as_array().map_or(0, Vec::len);
+    let own = |value: &Value| {
+        value.as_object().into_iter().flatten().map(|(key, _)| key.clone()).collect::<Vec<_>>()
+    };
+    let numbers = (0..items(before).max(items(after))).map(|number| number.to_string());
+    let only_after = own(after).into_iter().filter(|key| before.get(key).is_none());
+    own(before).into_iter().chain(only_after).chain(numbers).collect()
 }
 
 /// Adds the number at a path if both have it.
@@ -241,6 +273,40 @@ mod tests {
         assert!(told(|b| b["command"] = json!("connect")).contains("command"));
         assert!(told(|b| b["ok"] = json!(false)).contains("B failed"));
         assert_eq!(told(|b| b["hold"]["seconds"] = json!(5.0)), "");
+    }
+
+    #[test]
+    fn kinds_that_one_has_not_seen_are_zero_there() {
+        let (mut before, mut after) = (report(), report());
+        before["hold"]["lost"] = json!({});
+        after["hold"]["lost"] = json!({"connection reset": 4});
+        before["echo"]["wrong"] = json!({"answer a second time": 2});
+        let comparison = Comparison::new(&before, &after);
+        let figure = |path: &str| comparison.figures.iter().find(|figure| figure.path == path);
+        let lost = figure("hold.lost.connection reset").unwrap();
+        assert_eq!((lost.before, lost.after), (0.0, 4.0));
+        let wrong = figure("echo.wrong.answer a second time").unwrap();
+        assert_eq!((wrong.before, wrong.after), (2.0, 0.0));
+    }
+
+    #[test]
+    fn storms_are_compared_one_by_one() {
+        let report = |p99: f64| {
+            let mut report = report();
+            let storms = json!([{"back": 5}, {"back": 5, "during_us": {"count": 9, "p99": p99}}]);
+            report["command"] = json!("storm");
+            report["storm"] = json!({"times": 2, "vanish": "rst", "storms": storms});
+            report.as_object_mut().unwrap().remove("echo");
+            report
+        };
+        let mut after = report(30.0);
+        after["storm"]["times"] = json!(3);
+        let comparison = Comparison::new(&report(10.0), &after);
+        let during = "storm.storms.1.during_us.p99";
+        let figure = comparison.figures.iter().find(|figure| figure.path == during).unwrap();
+        assert_eq!(figure.ratio(), Some(3.0));
+        assert!(comparison.warnings.join("; ").contains("storm.times was 2, then 3"));
+        assert!(comparison.figures.iter().all(|figure| figure.path != "storm.times"));
     }
 
     #[test]

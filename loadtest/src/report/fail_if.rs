@@ -8,6 +8,10 @@ use std::{fmt, str::FromStr};
 use serde::Serialize;
 use serde_json::Value;
 
+use super::member;
+
+/// Objects that count kinds of trouble, or of ends: they have only those that were seen.
+pub(super) const KINDS: &[&str] = &["refused", "lost", "wrong", "unclean", "ends", "unopened"];
 /// Short names, and the paths they stand for.
 const NAMES: &[(&str, &str)] = &[
     ("p50", "main.latency_us.p50"),
@@ -203,7 +207,7 @@ fn find(report: &Value, path: &str) -> Option<f64> {
         Some((parent, leaf)) => (walk(report, parent)?, leaf),
         None => (report, path),
     };
-    match parent.get(leaf) {
+    match member(parent, leaf) {
         Some(number) => number.as_f64(),
         None if parent.as_object()?.values().all(Value::is_u64) && counts_kinds(path) => Some(0.0),
         None => None,
@@ -211,13 +215,13 @@ fn find(report: &Value, path: &str) -> Option<f64> {
 }
 
 fn walk<'a>(report: &'a Value, path: &str) -> Option<&'a Value> {
-    path.split('.').try_fold(report, |value, part| value.get(part))
+    path.split('.').try_fold(report, member)
 }
 
 /// Whether the path leads into an object that counts kinds of trouble.
 fn counts_kinds(path: &str) -> bool {
     let parent = path.rsplit('.').nth(1);
-    parent.is_some_and(|parent| ["refused", "lost", "wrong", "unclean"].contains(&parent))
+    parent.is_some_and(|parent| KINDS.contains(&parent))
 }
 
 /// Whether the number is one of a latency that was never measured.
@@ -243,6 +247,8 @@ mod tests {
             "connect": {"per_second": 100.0, "refused": {}, "seconds": 2.5,
                         "handshake_us": {"count": 0, "p99": 0.0}},
             "server": {"rss_peak": 1u64 << 30, "rss_end": null},
+            "storm": {"storms": [{"back": 1}, {"back": 2, "during_us": {"count": 3, "p99": 500.0}}]},
+            "slow_handshake": {"ends": {"HTTP 408": 2}, "unopened": {}},
         })
     }
 
@@ -267,10 +273,21 @@ mod tests {
             "connect.seconds>2s",
             "connect.seconds>2",
             "main.latency_us.p99>59999",
+            "storm.storms.1.during_us.p99>400us",
+            "slow_handshake.ends.HTTP 408>1",
         ] {
             assert!(judge(holds).is_some_and(|failed| failed.value.is_some()), "{holds}");
         }
-        for not in ["p99>60ms", "errors>3", "rate<900", "rate<90%", "connect.refused.HTTP 503>0"] {
+        for not in [
+            "p99>60ms",
+            "errors>3",
+            "rate<900",
+            "rate<90%",
+            "connect.refused.HTTP 503>0",
+            "storm.storms.0.back>1",
+            "slow_handshake.ends.HTTP 431>0",
+            "slow_handshake.unopened.x>0",
+        ] {
             assert!(judge(not).is_none(), "{not}");
         }
     }
@@ -289,7 +306,15 @@ mod tests {
         let check = |text: &str| text.parse::<Condition>().unwrap().check(&report());
         assert_eq!(check("p99>1ms"), Ok(()));
         assert_eq!(check("connect.refused.anything>0"), Ok(()));
-        for bad in ["p95>1", "connect>1", "server.x>1", "connect.handshake_us>1ms", "max>1s"] {
+        for bad in [
+            "p95>1",
+            "connect>1",
+            "server.x>1",
+            "connect.handshake_us>1ms",
+            "max>1s",
+            "storm.storms.2.back>1",
+            "storm.storms.back>1",
+        ] {
             let error = check(bad).unwrap_err();
             assert!(error.starts_with("--fail-if") && error.contains(bad), "{error}");
         }

@@ -95,9 +95,13 @@ fn latencies(report: &Value) -> String {
 
 /// Finds latencies: objects whose key ends in `_us`, with a count above zero.
 fn collect<'a>(path: &str, value: &'a Value, found: &mut Vec<(String, &'a Value)>) {
+    // Numbers of an array count from 1, as the text does.
+    for (item, number) in value.as_array().into_iter().flatten().zip(1..) {
+        collect(&format!("{path} {number}"), item, found);
+    }
     let members = value.as_object().into_iter().flatten();
-    // The main latency stands in the command's own part, too.
-    for (key, member) in members.filter(|(key, _)| *key != "main") {
+    // The main latency stands in the command's own part, too; the series has none.
+    for (key, member) in members.filter(|(key, _)| !["main", "series"].contains(&key.as_str())) {
         let name = [path, key.trim_end_matches("_us").replace('_', " ").trim()].join(" ");
         match key.strip_suffix("_us") {
             Some(_) if member["count"].as_u64() > Some(0) => {
@@ -171,6 +175,16 @@ mod tests {
             table.contains("<th>connect handshake</th>") && table.contains("1.50 ms"),
             "{table}"
         );
+    }
+
+    #[test]
+    fn latencies_of_each_storm_are_found() {
+        let storm = json!({"during_us": {"count": 2, "p50": 1_500.0}, "after_us": {"count": 0}});
+        let table = latencies(&json!({"storm": {"storms": [storm, storm]}}));
+        for name in ["storm storms 1 during", "storm storms 2 during"] {
+            assert!(table.contains(&format!("<th>{name}</th>")), "{table}");
+        }
+        assert!(!table.contains("after"), "{table}");
     }
 
     #[test]

@@ -42,6 +42,7 @@ use crate::{
     shared::Setup,
     tally::{Latency, Pick, Tally},
     trouble::Kinds,
+    watch::Marks,
 };
 
 /// What a command adds to the report: its own counts and latencies.
@@ -275,10 +276,11 @@ impl Report {
         let rate = self.connect.target_per_second.map_or(0, |rate| rate as u64);
         self.connect = Connecting::new(tally, outcome.ramp, expected.made, rate);
         self.hold.lost = labels(&tally.lost);
-        if let Some(seconds) = self.work.seconds(tally) {
-            self.hold.seconds = seconds;
-        }
-        self.work.fill(tally, self.hold.seconds);
+        let wanted = self.hold.seconds;
+        let worked = self.work.seconds(tally);
+        self.hold.seconds = worked.unwrap_or_else(|| worked_seconds(wanted, &outcome.marks));
+        // An interrupted run may have done nothing at all, which makes a rate of nothing.
+        self.work.fill(tally, self.hold.seconds.max(1e-9));
         self.main = Main::new(&*self.work, self.latency.as_ref());
         self.close = Closing {
             clean: tally.closed,
@@ -385,10 +387,43 @@ pub(crate) fn labels(kinds: &Kinds) -> BTreeMap<String, u64> {
     labels
 }
 
+/// How long the work went that was given `wanted` seconds. It may be less: the run was interrupted,
+/// or no connection was left.
+fn worked_seconds(wanted: f64, marks: &Marks) -> f64 {
+    let worked = marks.work_from.zip(marks.work_until);
+    let worked = worked.map(|(from, until)| seconds(until.saturating_sub(from)));
+    // What was given is exact, and the same in reports that are compared.
+    worked.filter(|worked| *worked < wanted - 1e-3).unwrap_or(wanted)
+}
+
+/// What stands under a key of an object, or at a number of an array.
+fn member<'a>(value: &'a Value, key: &str) -> Option<&'a Value> {
+    match value {
+        Value::Array(items) => items.get(key.parse::<usize>().ok()?),
+        other => other.get(key),
+    }
+}
+
 fn percent(is: Option<f64>, target: Option<f64>) -> Option<f64> {
     is.zip(target).map(|(is, target)| 100.0 * is / target)
 }
 
 fn seconds(nanos: Nanos) -> f64 {
     nanos as f64 / SECOND as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn work_that_ended_early_counts_as_long_as_it_went() {
+        let marks =
+            |until| Marks { work_from: Some(SECOND), work_until: until, ..Marks::default() };
+        assert_eq!(worked_seconds(5.0, &marks(Some(3 * SECOND))), 2.0);
+        assert_eq!(worked_seconds(5.0, &marks(Some(SECOND / 2))), 0.0);
+        // What went on a little longer, or is not known, went as long as it should.
+        assert_eq!(worked_seconds(5.0, &marks(Some(6 * SECOND + 7))), 5.0);
+        assert_eq!(worked_seconds(5.0, &marks(None)), 5.0);
+    }
 }

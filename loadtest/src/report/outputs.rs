@@ -1,5 +1,6 @@
 //! Where the results go beside the terminal, and the conditions they are held against. Files are
-//! made before the run, so that one that cannot be written stops it before it starts.
+//! made before the run, so that one that cannot be written stops it before it starts; what one held
+//! before is lost only once the run can begin.
 
 use std::{
     fs::{self, File},
@@ -23,9 +24,10 @@ pub(crate) struct Outputs {
 impl Outputs {
     /// Makes the files.
     pub(crate) fn create(args: &ReportArgs) -> Result<Self, String> {
+        let options = File::options().write(true).create(true).truncate(false).clone();
         let file = |flag: &str, path: &Option<PathBuf>| {
             let create =
-                |path: &PathBuf| File::create(path).map_err(|error| named(flag, path, &error));
+                |path: &PathBuf| options.open(path).map_err(|error| named(flag, path, &error));
             path.as_ref().map(create).transpose()
         };
         if let Some(directory) = &args.svg {
@@ -40,13 +42,19 @@ impl Outputs {
         })
     }
 
-    /// Whether `report`, which knows nothing of the run yet, will have what is asked for.
+    /// Whether `report`, which knows nothing of the run yet, will have what is asked for; if so, the
+    /// files are emptied.
     pub(crate) fn check(&self, report: &Report) -> Result<(), String> {
         if self.hgrm.is_some() && report.main_latency().is_none() {
             return Err(format!("--hgrm: {} measures no latency", report.command));
         }
         let json = report.to_json()?;
-        self.conditions.iter().try_for_each(|condition| condition.check(&json))
+        self.conditions.iter().try_for_each(|condition| condition.check(&json))?;
+        let files = [("--json", &self.json), ("--hgrm", &self.hgrm), ("--html", &self.html)];
+        files.into_iter().try_for_each(|(flag, file)| match file {
+            Some(file) => empty(file).map_err(|error| format!("{flag}: {error}")),
+            None => Ok(()),
+        })
     }
 
     /// Holds the conditions against `report`.
@@ -72,6 +80,14 @@ impl Outputs {
             file.write_all(page.as_bytes()).map_err(|error| format!("--html: {error}"))?;
         }
         self.svg.map_or(Ok(()), |directory| write_charts(&directory, report))
+    }
+}
+
+/// Empties a file; a pipe or a terminal holds nothing.
+fn empty(file: &File) -> io::Result<()> {
+    match file.metadata()?.is_file() {
+        true => file.set_len(0),
+        false => Ok(()),
     }
 }
 

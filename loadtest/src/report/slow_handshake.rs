@@ -82,10 +82,14 @@ impl Summary for Dripped {
         Expected { made: probes, closed: probes }
     }
 
-    fn is_well(&self, tally: &Tally, _: u64) -> bool {
+    fn is_well(&self, tally: &Tally, connections: u64) -> bool {
         let counts = &tally.slow_handshake;
         let ended = self.ended_by_server + self.still_open + total_of(&self.wrong);
-        tally.verified == counts.probes && counts.probes > 0 && counts.opened == ended
+        tally.verified == counts.probes
+            && counts.probes > 0
+            && counts.missed == 0
+            && counts.opened >= connections
+            && counts.opened == ended
     }
 
     fn show(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -128,4 +132,24 @@ impl Summary for Dripped {
 
 fn total_of(kinds: &BTreeMap<String, u64>) -> u64 {
     kinds.values().sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn missed_probes_and_too_few_drippers_fail() {
+        let is_well = |opened: u64, missed: u64| {
+            let mut tally = Tally { verified: 2, ..Tally::default() };
+            let counts = &mut tally.slow_handshake;
+            (counts.opened, counts.still_open) = (opened, opened);
+            (counts.probes, counts.missed) = (2, missed);
+            let mut work = Dripped::new(1.0, 1, 10);
+            work.fill(&tally, 1.0);
+            work.is_well(&tally, 5)
+        };
+        assert!(is_well(5, 0) && is_well(6, 0));
+        assert!(!is_well(4, 0) && !is_well(5, 1));
+    }
 }

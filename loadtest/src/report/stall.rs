@@ -46,6 +46,14 @@ impl Summary for Stalled {
         Some(|tally| &tally.rooms.delivery)
     }
 
+    fn main_rate(&self) -> Option<f64> {
+        self.healthy.main_rate()
+    }
+
+    fn target_rate(&self) -> Option<f64> {
+        self.healthy.target_rate()
+    }
+
     fn stages(&self) -> [&'static str; 2] {
         ["publish", "settle"]
     }

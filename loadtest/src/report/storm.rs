@@ -32,7 +32,7 @@ pub(crate) struct Stormed {
 }
 
 /// One storm.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Default, Serialize)]
 struct Storm {
     vanished: u64,
     back: u64,
@@ -64,7 +64,7 @@ impl Stormed {
             unanswered: 0,
             unsent: 0,
             sent_late_us: Percentiles::default(),
-            storms: Vec::new(),
+            storms: (0..settings.times).map(|_| Storm::default()).collect(),
         }
     }
 }
@@ -113,7 +113,7 @@ impl Summary for Stormed {
     }
 
     fn main_latency(&self) -> Option<Pick> {
-        Some(|tally| &tally.ping)
+        Some(|tally| &tally.storm.stayed)
     }
 
     fn stages(&self) -> [&'static str; 2] {

@@ -2,8 +2,14 @@
 //!
 //! A room keeps one [`Log`]: its publishes in the order in which they were first seen by anybody.
 //! Each member walks along it. What it meets there out of turn it has skipped: a skipped publish that
-//! comes later came in another order than to the member that was first; one that never comes is
-//! missing, and disturbs nothing behind it.
+//! comes later came in another order than to the member that was first; one that never comes to it
+//! is missing there, and disturbs nothing behind it.
+//!
+//! The log's order is that of whoever was first at a place. If a member that misses a publish is, the
+//! log has the next one there; to those who get both this one then comes behind what they take for
+//! later, and each of them counts one difference, although they agree with each other. So a publish
+//! that is missing somewhere may be counted as differences elsewhere; where nothing is missing, every
+//! difference is one.
 
 use std::{
     collections::BTreeSet,
@@ -245,6 +251,16 @@ mod tests {
         assert_eq!(count(&second, Order::Same), 2);
         let third = walk(&log, &[(0, 0), (0, 2), (0, 3), (1, 0)]);
         assert_eq!(count(&third, Order::Same), 4);
+    }
+
+    #[test]
+    fn what_the_first_member_misses_may_differ_for_others() {
+        let log = Log::default();
+        walk(&log, &[(0, 0), (1, 0)]);
+        let all = [(0, 0), (0, 1), (1, 0)];
+        for _ in 0..2 {
+            assert_eq!(count(&walk(&log, &all), Order::Differs), 1);
+        }
     }
 
     #[test]

@@ -147,9 +147,9 @@ impl Process {
     fn usage(&mut self) -> Option<Usage> {
         let stat = alive(&stat(self.pid)?).filter(|stat| stat.started == self.started)?;
         // Its tasks say nanoseconds, the process only ticks of 10 ms; but a thread that came and went
-        // between two looks is in the ticks alone.
+        // between two looks is in the ticks alone. Neither says too much.
         let tasks = self.tasks().unwrap_or(0);
-        self.cpu = self.cpu.max(if tasks > 0 { tasks } else { stat.cpu });
+        self.cpu = self.cpu.max(tasks).max(stat.cpu);
         let rss = resident_bytes(&self.pid.to_string())?;
         Some(Usage { rss, cpu: self.cpu, threads: stat.threads })
     }
@@ -223,6 +223,19 @@ mod tests {
         let usage = this.usage().unwrap();
         assert!(usage.rss > 100_000 && usage.cpu > 0 && usage.threads >= 1, "{usage:?}");
         assert!(this.peak() >= usage.rss);
+    }
+
+    #[test]
+    fn threads_that_came_and_went_between_two_looks_are_counted() {
+        let mut this = Processes::find(&[std::process::id()]).unwrap();
+        let before = this.usage().unwrap().cpu;
+        let busy = || {
+            let from = own_usage().unwrap().cpu;
+            while own_usage().unwrap().cpu < from + SECOND / 5 {}
+        };
+        std::thread::spawn(busy).join().unwrap();
+        let used = this.usage().unwrap().cpu - before;
+        assert!(used >= SECOND / 10, "{used}");
     }
 
     #[test]

@@ -108,6 +108,8 @@ pub(crate) enum Mood {
     Mispinging(usize),
     /// Never answers a ping, from number so much on.
     Mute(usize),
+    /// Never answers a handshake, from number so much on.
+    Silent(usize),
     /// Answers a request with 101 as soon as its first line is there.
     Hasty,
 }
@@ -135,6 +137,10 @@ fn client(mut stream: TcpStream, mood: Mood, number: usize) -> tungstenite::Resu
         Mood::Refusing(from) if third(from) => {
             read_until(&mut stream, b"\r\n\r\n")?;
             stream.write_all(b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n")?;
+            return Ok(());
+        }
+        Mood::Silent(from) if number >= from => {
+            stream.read_to_end(&mut Vec::new())?;
             return Ok(());
         }
         Mood::Hasty => {
