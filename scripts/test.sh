@@ -76,7 +76,7 @@ step_conformance() {
 }
 
 step_loadtest() {
-  local tidegate loadtest workers known='broadcast churn connect echo scale slow-handshake stall storm ' commands
+  local tidegate loadtest workers known='broadcast churn compare connect echo scale slow-handshake stall storm ' commands
   tidegate=$(release_binary tidegate)
   loadtest=$(release_binary loadtest)
   # A command that is added and not run here fails the step.
@@ -87,7 +87,8 @@ step_loadtest() {
     start_gateway "$tidegate" "$root/target/loadtest-gateway.log" --workers "$workers"
     local url=ws://$gateway_address/echo
     "$loadtest" connect --url "$url" --connections 2000 --rate 2000 --hold 2s
-    "$loadtest" echo --url "$url" --connections 100 --duration 3s
+    "$loadtest" echo --url "$url" --connections 100 --duration 3s --server-pid "$gateway" --fail-if 'p99>10s' \
+      --json "$root/target/echo-$workers.json" --html "$root/target/echo.html" --hgrm "$root/target/echo.hgrm"
     "$loadtest" echo --url "$url" --connections 20 --pipeline 16 --size 4KiB --text --duration 3s
     "$loadtest" echo --url "$url" --connections 50 --rate 2000 --duration 3s
     "$loadtest" churn --url "$url" --connections 1000 --rate 500 --duration 3s --abort 10%
@@ -100,6 +101,7 @@ step_loadtest() {
     "$loadtest" scale --url "$url" --connections 3000 --rate 3000 --hold 1s --threads 2 --room-members 1000
     stop_gateway || die "the gateway left with status $?; its log: target/loadtest-gateway.log"
   done
+  "$loadtest" compare "$root/target/echo-0.json" "$root/target/echo-2.json"
 }
 
 step_fuzz() {
