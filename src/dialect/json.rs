@@ -11,8 +11,41 @@ use std::io::Write as _;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::{Body, ErrorAnswer, Message, NotUnderstood, Push};
+use super::message::{Ask, Body, ErrorAnswer, Key, Message, NotUnderstood, Push};
 use crate::protocol::MessageKind;
+
+/// The gateway's own JSON, with its field names.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct JsonDialect {}
+
+impl JsonDialect {
+    pub(super) fn decode<'a>(
+        &self,
+        kind: MessageKind,
+        payload: &'a [u8],
+    ) -> Result<Message<'a>, NotUnderstood<'a>> {
+        decode(kind, payload)
+    }
+
+    pub(super) fn encode_answer(
+        &self,
+        out: &mut Vec<u8>,
+        correlation: Option<&[u8]>,
+        answer: Result<Body<'_>, &ErrorAnswer<'_>>,
+    ) -> MessageKind {
+        encode_answer(out, correlation, answer);
+        MessageKind::Text
+    }
+
+    pub(super) fn encode_push(&self, out: &mut Vec<u8>, push: &Push<'_>) -> MessageKind {
+        encode_push(out, push);
+        MessageKind::Text
+    }
+
+    pub(super) fn encode_ask(&self, _: &mut Vec<u8>, _: &Ask<'_>) -> MessageKind {
+        MessageKind::Text
+    }
+}
 
 #[derive(Deserialize)]
 struct Request<'a> {
@@ -48,7 +81,7 @@ impl fmt::Display for JsonError {
     }
 }
 
-pub(super) fn decode(kind: MessageKind, payload: &[u8]) -> Result<Message<'_>, NotUnderstood<'_>> {
+fn decode(kind: MessageKind, payload: &[u8]) -> Result<Message<'_>, NotUnderstood<'_>> {
     if matches!(kind, MessageKind::Binary) {
         return Err(bad_request(None, &JsonError::Binary));
     }
@@ -63,15 +96,15 @@ pub(super) fn decode(kind: MessageKind, payload: &[u8]) -> Result<Message<'_>, N
         return Err(bad_request(correlation, &JsonError::NoRoute));
     };
     let body = Body::Json(request.body.map_or("null", RawValue::get));
-    Ok(Message { key, correlation, body })
+    let correlation = Cow::Borrowed(correlation.unwrap_or(b"null"));
+    Ok(Message::request(Key::Name(key), correlation, body))
 }
 
 fn bad_request<'a>(correlation: Option<&'a [u8]>, error: &JsonError) -> NotUnderstood<'a> {
-    let message = Cow::Owned(error.to_string());
-    NotUnderstood { correlation, answer: ErrorAnswer { code: 400, message } }
+    NotUnderstood::bad_request(correlation.map(Cow::Borrowed), error.to_string())
 }
 
-pub(super) fn encode_answer(
+fn encode_answer(
     out: &mut Vec<u8>,
     correlation: Option<&[u8]>,
     answer: Result<Body<'_>, &ErrorAnswer<'_>>,
@@ -92,7 +125,7 @@ pub(super) fn encode_answer(
     out.push(b'}');
 }
 
-pub(super) fn encode_push(out: &mut Vec<u8>, push: &Push<'_>) {
+fn encode_push(out: &mut Vec<u8>, push: &Push<'_>) {
     match push.room {
         Some(room) => {
             out.extend_from_slice(b"{\"event\":\"publish\",\"room\":");
@@ -142,10 +175,10 @@ mod tests {
         let text = br#"{"id": 18446744073709551616.10, "body":{"b" : 1e2,"a":[ ]}, "route":"x"}"#;
         let message = decode(MessageKind::Text, text).unwrap();
         assert_eq!(message.key, "x");
-        assert_eq!(message.correlation, Some(&b"18446744073709551616.10"[..]));
+        assert_eq!(message.correlation.as_deref(), Some(&b"18446744073709551616.10"[..]));
         assert_eq!(message.body, Body::Json(r#"{"b" : 1e2,"a":[ ]}"#));
         assert_eq!(
-            answer(message.correlation, Ok(message.body)),
+            answer(message.correlation.as_deref(), Ok(message.body)),
             r#"{"id":18446744073709551616.10,"body":{"b" : 1e2,"a":[ ]}}"#
         );
     }
@@ -153,7 +186,8 @@ mod tests {
     #[test]
     fn escaped_routes_are_understood() {
         let message = decode(MessageKind::Text, br#"{"route":"e\u0063ho"}"#).unwrap();
-        assert_eq!((&*message.key, message.correlation), ("echo", Some(&b"null"[..])));
+        assert_eq!(message.key, "echo");
+        assert_eq!(message.correlation.as_deref(), Some(&b"null"[..]));
         assert_eq!(message.body, Body::Json("null"));
     }
 
@@ -166,8 +200,9 @@ mod tests {
             (br#"{"id":7,"route":"a""#, None, "EOF"),
         ] {
             let error = decode(MessageKind::Text, payload).unwrap_err();
-            assert_eq!((error.correlation, error.answer.code), (id, 400));
-            assert!(error.answer.message.contains(want), "{}", error.answer.message);
+            let NotUnderstood::Answer { correlation, answer } = error else { panic!("{error:?}") };
+            assert_eq!((correlation.as_deref(), answer.code), (id, 400));
+            assert!(answer.message.contains(want), "{}", answer.message);
         }
         assert!(decode(MessageKind::Binary, b"{}").is_err());
     }

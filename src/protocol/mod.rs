@@ -16,6 +16,7 @@
 mod close;
 mod decoder;
 mod frame;
+mod framing;
 pub mod handshake;
 mod mask;
 mod partial;
@@ -25,6 +26,7 @@ mod violation;
 pub use close::{CLOSE_REASON_MAX, CloseReason, is_sendable_code, put_close};
 pub use decoder::{Decoder, Event};
 pub use frame::{ControlPayload, MessageKind, OpCode, SERVER_HEADER_MAX, encode_header, put_frame};
+pub use framing::Framing;
 pub use mask::{apply_mask, rotated};
 pub use partial::{Partial, Spare};
 pub use utf8::{InvalidUtf8, Utf8Stream};

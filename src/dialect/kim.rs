@@ -1,0 +1,28 @@
+//! `kim`.
+
+use super::message::{Ask, Body, ErrorAnswer, Message, NotUnderstood, Push};
+use crate::protocol::MessageKind;
+
+pub(super) fn decode<'a>(_: MessageKind, _: &'a [u8]) -> Result<Message<'a>, NotUnderstood<'a>> {
+    Err(NotUnderstood::Close { code: 1003, reason: "not yet" })
+}
+
+pub(super) fn encode_answer(
+    _: &mut Vec<u8>,
+    _: Option<&[u8]>,
+    _: Result<Body<'_>, &ErrorAnswer<'_>>,
+) -> MessageKind {
+    MessageKind::Text
+}
+
+pub(super) fn encode_push(_: &mut Vec<u8>, _: &Push<'_>) -> MessageKind {
+    MessageKind::Text
+}
+
+pub(super) fn encode_ask(_: &mut Vec<u8>, _: &Ask<'_>) -> MessageKind {
+    MessageKind::Text
+}
+
+pub(super) fn field<'a>(_: &'a [u8], _: &str) -> Option<std::borrow::Cow<'a, str>> {
+    None
+}
