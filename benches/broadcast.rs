@@ -5,7 +5,8 @@ use std::{hint::black_box, sync::Arc};
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use tidegate::{
-    Body, Dialect, OverflowPolicy,
+    Body, Endpoint, OverflowPolicy,
+    app::Snapshot,
     channels::Publish,
     connection::{NO_KEY, Outbox, Room},
     telemetry::memory::MemoryGauge,
@@ -18,16 +19,24 @@ fn publish_of(size: usize, memory: &Arc<MemoryGauge>) -> Arc<Publish> {
     Publish::new(Some("tea".into()), None, Body::Text(&text).into(), memory)
 }
 
+fn json_endpoint() -> Endpoint {
+    let mut endpoints = [Endpoint::json("/ws")];
+    Snapshot::classify(&mut endpoints);
+    let [endpoint] = endpoints;
+    endpoint
+}
+
 fn encode(c: &mut Criterion) {
+    let endpoint = json_endpoint();
     let mut group = c.benchmark_group("broadcast, encode");
     let memory = MemoryGauge::new(u64::MAX);
     for size in [64, 1024] {
         group.bench_function(BenchmarkId::new("publish and its frame", size), |b| {
-            b.iter(|| publish_of(size, &memory).frame(black_box(&Dialect::Json)));
+            b.iter(|| publish_of(size, &memory).frame(black_box(&endpoint)));
         });
         let publish = publish_of(size, &memory);
         group.bench_function(BenchmarkId::new("frame made already", size), |b| {
-            b.iter(|| publish.frame(black_box(&Dialect::Json)));
+            b.iter(|| publish.frame(black_box(&endpoint)));
         });
     }
     group.finish();
@@ -55,7 +64,7 @@ fn expand(c: &mut Criterion) {
 
 /// Queues a publish for every member, and takes all of it as written.
 fn expand_once(publish: &Publish, outboxes: &mut [Outbox], room: Room) {
-    let frame = publish.frame(&Dialect::Json).expect("JSON can say it");
+    let frame = publish.frame(&json_endpoint()).expect("JSON can say it");
     for outbox in outboxes {
         outbox.push_shared(&frame, NO_KEY, room);
         outbox.enforce(room).expect("it fits");

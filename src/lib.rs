@@ -55,7 +55,10 @@ pub mod worker;
 pub use app::{GatewayBuilder, Running, StartError, Stopped};
 pub use config::{Config, FdTable};
 pub use connection::OverflowPolicy;
-pub use dialect::{Body, CustomDialect, Dialect, ErrorAnswer, Message, NotUnderstood, Push};
+pub use dialect::{
+    Ask, AskId, Body, CustomDialect, Dialect, ErrorAnswer, JsonDialect, Key, Kind, Message, Meta,
+    NotUnderstood, Push,
+};
 pub use id::ConnId;
 pub use protocol::MessageKind;
 pub use public_id::PublicId;

@@ -30,7 +30,7 @@ struct Bomb;
 
 impl CustomDialect for Bomb {
     fn decode<'a>(&self, _: MessageKind, p: &'a [u8]) -> Result<Message<'a>, NotUnderstood<'a>> {
-        Ok(Message { key: "".into(), correlation: None, body: Body::Binary(p) })
+        Ok(Message::push("".into(), Body::Binary(p)))
     }
     fn encode_answer(
         &self,

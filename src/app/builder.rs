@@ -106,6 +106,7 @@ impl GatewayBuilder {
         }
         let machine = Machine::read().map_err(StartError::Machine)?;
         let capacity = self.config.validate(&machine).map_err(StartError::Config)?;
+        Snapshot::classify(&mut endpoints);
         let endpoints = endpoints.into_iter().map(Arc::new).collect();
         start(Snapshot::new(self.config, endpoints), &capacity)
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::config::Config;
 use crate::connection::Timeouts;
+use crate::dialect::{Class, Dialect};
 use crate::limits::{REQUEST_HEADERS_MAX, TICK_MS};
 use crate::protocol::Decoder;
 use crate::protocol::handshake::HeadLimits;
@@ -50,6 +51,25 @@ impl Snapshot {
             max_headers: REQUEST_HEADERS_MAX,
         };
         Self { version: 0, config, timeouts, decoder, head_limits, endpoints }
+    }
+
+    /// Gives each endpoint its class: equal dialects in equal framing share one.
+    pub fn classify(endpoints: &mut [Endpoint]) {
+        let mut classes = 0;
+        for index in 0..endpoints.len() {
+            let (before, [endpoint, ..]) = endpoints.split_at_mut(index) else { return };
+            let same = before.iter().find(|other| {
+                other.framing == endpoint.framing && other.dialect.is_same_as(&endpoint.dialect)
+            });
+            endpoint.class = match same {
+                Some(other) => other.class,
+                None if matches!(endpoint.dialect, Dialect::Custom(_)) => None,
+                None => {
+                    classes += 1;
+                    Class::new(classes - 1)
+                }
+            };
+        }
     }
 
     /// The endpoint of an id that came from this table or an earlier one.

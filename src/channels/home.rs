@@ -251,11 +251,11 @@ fn put_answer(to: &ReplyTo, answer: &Answer, around: &Surroundings<'_>, out: &mu
     if to.correlation.is_none() {
         return;
     }
-    let dialect = &around.snapshot.endpoint(to.endpoint).dialect;
+    let endpoint = around.snapshot.endpoint(to.endpoint);
     let body = answer.as_ref().map(OwnedBody::as_body);
     let correlation = to.correlation.as_deref();
     out.post(to.conn.loop_index())
-        .reply(to.conn, 1, |bytes| dialect.put_answer(bytes, correlation, body));
+        .reply(to.conn, 1, |bytes| endpoint.put_answer(bytes, correlation, body));
 }
 
 fn settle(to: &ReplyTo, out: &mut Outgoing) {

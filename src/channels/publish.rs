@@ -3,8 +3,9 @@
 use std::sync::{Arc, OnceLock};
 
 use crate::connection::SharedFrame;
-use crate::dialect::{Body, Class, Dialect, Push};
+use crate::dialect::{Body, Class, Push};
 use crate::public_id::PublicId;
+use crate::routing::Endpoint;
 use crate::telemetry::memory::{Charge, Component, MemoryGauge};
 
 /// A [`Body`] that owns its bytes.
@@ -69,27 +70,28 @@ impl Publish {
         Arc::new(Self { room, from, body, memory, _charge: charge, frames })
     }
 
-    /// The frame for members of `dialect`: one per class. Two loops that come first at the same
+    /// The frame for members of `endpoint`: one per class. Two loops that come first at the same
     /// time may both make it; neither waits for the other, and one of the two is kept.
     ///
     /// `None` where a custom dialect failed.
     #[must_use]
-    pub fn frame(&self, dialect: &Dialect) -> Option<Arc<SharedFrame>> {
-        let Some(class) = dialect.class() else { return self.encode(dialect) };
-        let kept = &self.frames[class as usize];
+    pub fn frame(&self, endpoint: &Endpoint) -> Option<Arc<SharedFrame>> {
+        let Some(class) = endpoint.class else { return self.encode(endpoint) };
+        let kept = &self.frames[class.index()];
         if let Some(frame) = kept.get() {
             return Some(Arc::clone(frame));
         }
-        let frame = self.encode(dialect)?;
+        let frame = self.encode(endpoint)?;
         let _ = kept.set(Arc::clone(&frame));
         Some(frame)
     }
 
-    fn encode(&self, dialect: &Dialect) -> Option<Arc<SharedFrame>> {
+    fn encode(&self, endpoint: &Endpoint) -> Option<Arc<SharedFrame>> {
         let mut bytes = Vec::with_capacity(self.body.bytes.len() + 128);
         let from = self.from.as_ref().map(PublicId::as_str);
-        let push = Push { room: self.room.as_deref(), from, body: self.body.as_body() };
-        let made = dialect.put_push(&mut bytes, &push);
+        let room = self.room.as_deref();
+        let push = Push { room, from, key: None, body: self.body.as_body() };
+        let made = endpoint.dialect.put_push(endpoint.framing, &mut bytes, &push);
         made.then(|| Arc::new(SharedFrame::new(bytes.into_boxed_slice(), &self.memory)))
     }
 }

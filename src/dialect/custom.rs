@@ -60,9 +60,8 @@ pub(super) fn put_custom_answer(
     correlation: Option<&[u8]>,
     answer: Result<Body<'_>, &ErrorAnswer<'_>>,
 ) {
-    let encode = |payload: &mut Vec<u8>, answer| {
-        Some(dialect.encode_answer(payload, correlation, answer))
-    };
+    let encode =
+        |payload: &mut Vec<u8>, answer| Some(dialect.encode_answer(payload, correlation, answer));
     if !put_custom(framing, out, |payload| encode(payload, answer)) {
         let failed = failed("the answer could not be encoded");
         put_custom(framing, out, |payload| encode(payload, Err(&failed)));

@@ -18,4 +18,3 @@ pub(super) fn encode_answer(
 pub(super) fn encode_push(_: &mut Vec<u8>, _: &Push<'_>) -> MessageKind {
     MessageKind::Text
 }
-

@@ -28,9 +28,7 @@ use crate::protocol::{Framing, MessageKind, SERVER_HEADER_MAX};
 pub use class::Class;
 pub use custom::CustomDialect;
 pub use json::{JsonDialect, JsonError};
-pub use message::{
-    Ask, AskId, Body, ErrorAnswer, Key, Kind, Message, NotUnderstood, Push,
-};
+pub use message::{Ask, AskId, Body, ErrorAnswer, Key, Kind, Message, NotUnderstood, Push};
 pub use meta::Meta;
 pub use select::{Selector, SelectorError};
 pub use sniff::{Family, sniff};
@@ -179,7 +177,9 @@ impl Dialect {
         let encode = match self {
             Self::Raw | Self::Action | Self::Event => return false,
             Self::Custom(dialect) => {
-                return custom::put_custom(framing, out, |payload| dialect.encode_ask(payload, ask));
+                return custom::put_custom(framing, out, |payload| {
+                    dialect.encode_ask(payload, ask)
+                });
             }
             Self::Json(dialect) => {
                 put_encoded(framing, out, |payload| dialect.encode_ask(payload, ask));

@@ -106,7 +106,7 @@ impl EventLoop {
         let Some((index, slot)) = self.table.find(conn) else {
             return self.count_drop(DropCause::StaleConnection, 1);
         };
-        let frame = publish.frame(&self.kit.snapshot.endpoint(slot.endpoint).dialect);
+        let frame = publish.frame(self.kit.snapshot.endpoint(slot.endpoint));
         self.deliver_shared(index, frame.as_ref(), None);
     }
 
@@ -132,8 +132,8 @@ impl EventLoop {
             };
             let endpoint = slot.endpoint;
             if frame.as_ref().is_none_or(|(of, _)| *of != endpoint) {
-                let dialect = &self.kit.snapshot.endpoint(endpoint).dialect;
-                frame = Some((endpoint, publish.frame(dialect)));
+                let of = self.kit.snapshot.endpoint(endpoint);
+                frame = Some((endpoint, publish.frame(of)));
             }
             let frame = frame.as_ref().and_then(|(_, frame)| frame.as_ref());
             if let Some(frame) = frame

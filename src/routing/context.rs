@@ -272,10 +272,10 @@ impl Context<'_> {
 
     #[inline]
     fn put_answer(&mut self, answer: Result<Body<'_>, &ErrorAnswer<'_>>) {
-        let (conn, dialect, correlation) = (self.conn, &self.endpoint.dialect, self.correlation);
+        let (conn, endpoint, correlation) = (self.conn, self.endpoint, self.correlation);
         let post = self.parts.out.post(conn.loop_index());
         let before = post.bytes();
-        post.reply(conn, 1, |out| dialect.put_answer(out, correlation, answer));
+        post.reply(conn, 1, |out| endpoint.put_answer(out, correlation, answer));
         let wrote = post.bytes() - before;
         self.parts.out.wrote(wrote);
     }
@@ -341,7 +341,7 @@ impl Responder {
         let snapshot = self.gateway.shared.snapshot();
         let mut post = Post::new(None);
         post.reply(conn, 1, |out| {
-            snapshot.endpoint(endpoint).dialect.put_answer(out, Some(&correlation), answer);
+            snapshot.endpoint(endpoint).put_answer(out, Some(&correlation), answer);
         });
         self.gateway.post(conn.loop_index(), post)
     }

@@ -8,7 +8,8 @@ use super::admission::{Admission, ConnectRequest};
 use super::builtin;
 use super::context::Context;
 use crate::connection::OverflowPolicy;
-use crate::dialect::{CustomDialect, Dialect, Message};
+use crate::dialect::{Body, Class, CustomDialect, Dialect, ErrorAnswer, JsonDialect, Key, Message};
+use crate::protocol::Framing;
 
 /// Which endpoint of the snapshot's append-only table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -35,6 +36,10 @@ pub struct Endpoint {
     pub path: String,
     /// How its clients speak.
     pub dialect: Dialect,
+    /// How their messages stand in the stream.
+    pub framing: Framing,
+    /// Whose frames its members share; given to it by its snapshot.
+    pub(crate) class: Option<Class>,
     /// Subprotocols that it has. The first that a client asks for and the endpoint has is answered.
     pub subprotocols: Vec<String>,
     /// What happens when bytes owed to a connection pass the limit.
@@ -63,6 +68,8 @@ impl Endpoint {
         Self {
             path: path.to_owned(),
             dialect,
+            framing: Framing::WebSocket,
+            class: None,
             subprotocols: Vec::new(),
             overflow: OverflowPolicy::Close,
             on_connect: None,
@@ -81,7 +88,7 @@ impl Endpoint {
     /// `leave`, `publish` and `members`.
     #[must_use]
     pub fn json(path: &str) -> Self {
-        builtin::add_to(Self::new(path, Dialect::Json))
+        builtin::add_to(Self::new(path, Dialect::Json(JsonDialect::default())))
     }
 
     /// An endpoint in a dialect of one's own.
@@ -136,10 +143,22 @@ impl Endpoint {
         self
     }
 
+    /// Appends the frame of an answer in the endpoint's dialect and framing.
+    #[inline]
+    pub(crate) fn put_answer(
+        &self,
+        out: &mut Vec<u8>,
+        correlation: Option<&[u8]>,
+        answer: Result<Body<'_>, &ErrorAnswer<'_>>,
+    ) {
+        self.dialect.put_answer(self.framing, out, correlation, answer);
+    }
+
     /// The handler for a key.
     #[inline]
     #[must_use]
-    pub fn handler(&self, key: &str) -> Option<&Handler> {
-        if key.is_empty() { None } else { self.routes.get(key) }.or(self.fallback.as_ref())
+    pub fn handler(&self, key: &Key<'_>) -> Option<&Handler> {
+        if key.is_none() { None } else { self.routes.get(&*key.as_text()) }
+            .or(self.fallback.as_ref())
     }
 }

@@ -242,12 +242,20 @@ impl Shard {
     fn route_message(&mut self, run: &Run, kind: MessageKind, payload: &[u8]) {
         let endpoint = self.snapshot.endpoint(run.endpoint);
         self.effects.clear();
+        let decoded = endpoint.dialect.decode(kind, payload);
+        let correlation = match &decoded {
+            Ok(message) => message.correlation.as_deref(),
+            Err(NotUnderstood::Answer { correlation, .. }) => {
+                Some(correlation.as_deref().unwrap_or(b""))
+            }
+            Err(NotUnderstood::Close { .. }) => None,
+        };
         let mut ctx = Context {
             conn: run.conn,
             peer: run.peer,
             endpoint_id: run.endpoint,
             endpoint,
-            correlation: None,
+            correlation,
             parts: Parts {
                 out: &mut self.parts.out,
                 sessions: &mut self.sessions,
@@ -255,14 +263,14 @@ impl Shard {
                 gateway: &self.parts.gateway,
             },
         };
-        let failed = match endpoint.dialect.decode(kind, payload) {
-            Ok(message) => {
-                ctx.correlation = message.correlation;
-                handle(&mut ctx, &message, &self.parts.counters)
+        let failed = match &decoded {
+            Ok(message) => handle(&mut ctx, message, &self.parts.counters),
+            Err(NotUnderstood::Answer { answer, .. }) => {
+                ctx.answer(Err(answer));
+                true
             }
-            Err(NotUnderstood { correlation, answer }) => {
-                ctx.correlation = correlation.or(Some(b""));
-                ctx.answer(Err(&answer));
+            Err(NotUnderstood::Close { code, reason }) => {
+                ctx.close(*code, reason);
                 true
             }
         };

@@ -24,12 +24,14 @@ impl CustomDialect for Lines {
         let words = std::str::from_utf8(payload).ok().filter(|_| kind == MessageKind::Text);
         let parts = words.and_then(|words| words.split_once(' ')?.1.split_once(' '));
         let Some((id, rest)) = parts else {
-            let answer = ErrorAnswer { code: 400, message: "verb id words".into() };
-            return Err(NotUnderstood { correlation: None, answer });
+            return Err(NotUnderstood::bad_request(None, "verb id words"));
         };
         let verb = words.unwrap_or_default().split(' ').next().unwrap_or_default();
-        let correlation = (id != "-").then_some(id.as_bytes());
-        Ok(Message { key: Cow::Borrowed(verb), correlation, body: Body::Text(rest) })
+        let (key, body) = (verb.into(), Body::Text(rest));
+        Ok(match id {
+            "-" => Message::push(key, body),
+            id => Message::request(key, Cow::Borrowed(id.as_bytes()), body),
+        })
     }
 
     fn encode_answer(
