@@ -4,8 +4,8 @@ use std::borrow::Cow;
 
 use serde_json::json;
 use tidegate::{
-    Body, CustomDialect, Dialect, Endpoint, ErrorAnswer, Gateway, Message, MessageKind,
-    NotUnderstood, OverflowPolicy, Push, SelfDelivery,
+    Body, CustomDialect, Dialect, Endpoint, ErrorAnswer, Gateway, JsonDialect, Message,
+    MessageKind, NotUnderstood, OverflowPolicy, Push, SelfDelivery,
 };
 
 use crate::client::{BINARY, Client, Frame, request};
@@ -197,7 +197,10 @@ fn paths() {
 
 #[test]
 fn routes_go_to_the_endpoint_that_answers() {
-    let ws = || Endpoint::new("/ws", Dialect::Json).route("mine", |ctx, _| ctx.reply("mine"));
+    let ws = || {
+        Endpoint::new("/ws", Dialect::Json(JsonDialect::default()))
+            .route("mine", |ctx, _| ctx.reply("mine"))
+    };
     let builders = [
         Gateway::builder().endpoint(ws()).route("x", |ctx, _| ctx.reply("x")),
         Gateway::builder().endpoint(ws().route("x", |ctx, _| ctx.reply("x"))),
