@@ -56,13 +56,13 @@ pub use app::{GatewayBuilder, Running, StartError, Stopped};
 pub use config::{Config, FdTable};
 pub use connection::OverflowPolicy;
 pub use dialect::{
-    Ask, AskId, Body, CustomDialect, Dialect, ErrorAnswer, JsonDialect, Key, Kind, Message, Meta,
+    Ask, AskId, Body, Content, CustomDialect, Dialect, ErrorAnswer, JsonDialect, Key, Kind, Message, Meta,
     NotUnderstood, Push,
 };
 pub use id::ConnId;
 pub use protocol::MessageKind;
 pub use public_id::PublicId;
 pub use routing::{
-    Accept, Admission, ConnectRequest, Context, Endpoint, Gateway, Gone, Refuse, Responder,
-    SelfDelivery, Verdict,
+    Accept, Admission, AskError, ConnectRequest, Context, Ended, Endpoint, Flow, Gateway, Gone,
+    Origins, Params, Refuse, Responder, Route, RunOn, SelfDelivery, Store, Verdict,
 };

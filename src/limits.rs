@@ -23,6 +23,18 @@ pub const MEMBERS_LISTED_MAX: usize = 100;
 pub const ROOM_NAME_MAX: usize = 255;
 /// Most rooms one connection may be in.
 pub const ROOMS_PER_CONNECTION_MAX: usize = 1024;
+/// Most questions of the gateway that may be open on one connection.
+pub const ASKS_PER_CONNECTION_MAX: usize = 100;
+/// Most keys of one connection's store.
+pub const STORE_KEYS_MAX: usize = 1024;
+/// Longest key of a connection's store, bytes.
+pub const STORE_KEY_MAX: usize = 255;
+/// Longest text or byte string in a connection's store, bytes.
+pub const STORE_VALUE_MAX: usize = 64 * 1024;
+/// Most segments of an endpoint's path.
+pub const PATH_SEGMENTS_MAX: usize = 32;
+/// Work of threads that are not the gateway's own that may be on its way to shards at once.
+pub const WORK_ON_ITS_WAY_MAX: usize = 4096;
 
 /// Fewest event loops.
 pub const LOOPS_MIN: usize = 1;

@@ -5,13 +5,16 @@ use std::sync::atomic::{
     AtomicBool, AtomicU64, AtomicUsize,
     Ordering::{Acquire, Relaxed, Release, SeqCst},
 };
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::snapshot::Snapshot;
+use crate::connection::Tick;
+use crate::limits::{TICK_MS, WORK_ON_ITS_WAY_MAX};
 use crate::public_id::PublicIds;
+use crate::routing::Permits;
 use crate::telemetry::memory::MemoryGauge;
-use crate::worker::{Alarm, Lanes};
+use crate::worker::{Alarm, BlockingPool, Lanes};
 
 /// How many connections a loop has and may have, readable by the other loops.
 #[derive(Debug, Default)]
@@ -69,6 +72,9 @@ pub struct Shared {
     loops_busy: Mutex<usize>,
     loop_done: Condvar,
     released: AtomicBool,
+    /// Work of other threads that may be on its way to shards.
+    pub(crate) permits: Arc<Permits>,
+    blocking: OnceLock<BlockingPool>,
     workers_stop: AtomicBool,
 }
 
@@ -112,6 +118,8 @@ impl Shared {
             loops_busy: Mutex::new(loops),
             loop_done: Condvar::new(),
             released: AtomicBool::new(false),
+            permits: Permits::new(WORK_ON_ITS_WAY_MAX),
+            blocking: OnceLock::new(),
             workers_stop: AtomicBool::new(false),
         })
     }
@@ -126,6 +134,32 @@ impl Shared {
     #[must_use]
     pub fn home_of(&self, room: &str) -> usize {
         (self.hasher.hash_one(room) % self.lanes.rooms.len() as u64) as usize
+    }
+
+    /// The pool for handlers that block. Set before any loop runs; `None` where no route needs it.
+    #[must_use]
+    pub fn blocking(&self) -> Option<&BlockingPool> {
+        self.blocking.get()
+    }
+
+    /// Sets the pool for handlers that block, once.
+    pub(super) fn set_blocking(&self, pool: BlockingPool) {
+        let _ = self.blocking.set(pool);
+    }
+
+    /// The tick of an instant: 0 is never, as in a connection's stamps.
+    #[inline]
+    #[must_use]
+    pub fn tick_at(&self, now: Instant) -> Tick {
+        let since = now.saturating_duration_since(self.started_at);
+        (since.as_millis() as u64 / TICK_MS) as Tick + 1
+    }
+
+    /// How long it is from now until a tick has begun, and a little more.
+    #[must_use]
+    pub fn time_until(&self, tick: Tick) -> Duration {
+        let at = Duration::from_millis(u64::from(tick.saturating_sub(1)) * TICK_MS);
+        at.saturating_sub(self.started_at.elapsed()) + Duration::from_millis(1)
     }
 
     /// The configuration in force.

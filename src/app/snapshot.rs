@@ -4,6 +4,7 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::channels::RoomPolicies;
 use crate::config::Config;
 use crate::connection::Timeouts;
 use crate::dialect::{Class, Dialect};
@@ -25,6 +26,8 @@ pub struct Snapshot {
     pub decoder: Decoder,
     /// Request limits.
     pub head_limits: HeadLimits,
+    /// What holds for rooms, by name.
+    pub rooms: RoomPolicies,
     endpoints: Vec<Arc<Endpoint>>,
 }
 
@@ -50,7 +53,8 @@ impl Snapshot {
             max_header_bytes: config.max_header_bytes,
             max_headers: REQUEST_HEADERS_MAX,
         };
-        Self { version: 0, config, timeouts, decoder, head_limits, endpoints }
+        let rooms = RoomPolicies::default();
+        Self { version: 0, config, timeouts, decoder, head_limits, rooms, endpoints }
     }
 
     /// Gives each endpoint its class: equal dialects in equal framing share one.
@@ -85,10 +89,13 @@ impl Snapshot {
         &self.endpoints
     }
 
-    /// The endpoint at a path. Later ones of the same path replace earlier ones.
+    /// The endpoint for requests of a path: of those that match, the one with the most of it spelt
+    /// out; of equal ones the last.
     #[must_use]
     pub fn find(&self, path: &str) -> Option<EndpointId> {
-        let index = self.endpoints.iter().rposition(|endpoint| endpoint.path == path)?;
+        let all = self.endpoints.iter().enumerate();
+        let fit = all.filter(|(_, endpoint)| endpoint.is_at(path));
+        let (index, _) = fit.max_by_key(|(_, endpoint)| endpoint.path.rank())?;
         Some(EndpointId(index as u16))
     }
 

@@ -9,10 +9,11 @@ use super::RoomId;
 use super::publish::{OwnedBody, Publish};
 use super::work::{Answer, Done, ReplyTo, RoomWork, Settles, Then};
 use crate::app::Snapshot;
-use crate::dialect::Body;
+use crate::dialect::{Body, ErrorAnswer};
 use crate::id::ConnId;
 use crate::limits::MEMBERS_LISTED_MAX;
 use crate::public_id::PublicIds;
+use crate::routing::Refuse;
 use crate::telemetry::counters::WorkerCounters;
 use crate::telemetry::memory::{Component, LocalMemory};
 use crate::worker::{Outgoing, PostItem};
@@ -69,8 +70,10 @@ impl Home {
         around.counters.room_work.add(1);
         let (then, report) = match work {
             RoomWork::Join { room, conn, then } => {
-                let members = self.join(&room, conn, out, around);
-                (then, Report::Membership { room, members })
+                let joined = self.join(&room, conn, out, around);
+                (then, joined.map_or_else(Report::Refused, |members| {
+                    Report::Membership { room, members }
+                }))
             }
             RoomWork::Leave { room, conn, then } => {
                 let members = self.leave(&room, conn, out, around);
@@ -79,6 +82,10 @@ impl Home {
             RoomWork::Publish { room, publish, except, then } => {
                 let (serial, members) = self.publish(&room, &publish, except, out);
                 (then, Report::Published { room, serial, members })
+            }
+            RoomWork::Close { room, code, reason, then } => {
+                let members = self.close(&room, code, &reason, out);
+                (then, Report::Membership { room, members })
             }
             RoomWork::Members { room, then } => (then, self.members(room, around.ids)),
         };
@@ -91,7 +98,11 @@ impl Home {
         conn: ConnId,
         out: &mut Outgoing,
         around: &mut Surroundings<'_>,
-    ) -> usize {
+    ) -> Result<usize, ErrorAnswer<'static>> {
+        let limit = around.snapshot.rooms.find(name).and_then(|policy| policy.max_members);
+        if limit.is_some_and(|limit| !self.has_place(name, conn, limit)) {
+            return Err(ErrorAnswer::new(429, format!("the room `{name}` is full")));
+        }
         if !self.rooms.contains_key(name) {
             let id = RoomId::new(self.shard, self.next_serial);
             self.next_serial += 1;
@@ -105,7 +116,13 @@ impl Home {
             around.memory.add(Component::Rooms, MEMBERSHIP_BYTES);
             out.post(conn.loop_index()).push(PostItem::Subscribe { room: room.id, conn });
         }
-        room.members.len()
+        Ok(room.members.len())
+    }
+
+    /// Whether `conn` is a member or can become one where there may be `limit`.
+    fn has_place(&self, name: &str, conn: ConnId, limit: usize) -> bool {
+        let members = self.rooms.get(name).map(|room| &room.members);
+        members.map_or(limit > 0, |m| m.len() < limit || m.contains(&conn))
     }
 
     fn leave(
@@ -150,6 +167,16 @@ impl Home {
         }
         let spared = except.is_some_and(|conn| room.members.contains(&conn));
         (room.serial, room.members.len() - usize::from(spared))
+    }
+
+    /// Closes all members' connections. They leave by their ends, as anybody does.
+    fn close(&self, name: &str, code: u16, reason: &str, out: &mut Outgoing) -> usize {
+        let Some(room) = self.rooms.get(name) else { return 0 };
+        for (loop_index, _) in &room.per_loop {
+            let reason = reason.into();
+            out.post(*loop_index as usize).push(PostItem::CloseRoom { room: room.id, code, reason });
+        }
+        room.members.len()
     }
 
     fn members(&self, room: Box<str>, ids: &PublicIds) -> Report {
@@ -198,15 +225,29 @@ enum Report {
     Membership { room: Box<str>, members: usize },
     Published { room: Box<str>, serial: u64, members: usize },
     Members { room: Box<str>, members: usize, ids: Vec<String> },
+    Refused(ErrorAnswer<'static>),
 }
 
 impl Report {
-    fn to_json(&self) -> String {
-        let (Self::Membership { room, .. }
-        | Self::Published { room, .. }
-        | Self::Members { room, .. }) = self;
+    /// Why the work was not done, if it was not.
+    fn refusal(self) -> Option<ErrorAnswer<'static>> {
+        match self {
+            Self::Refused(error) => Some(error),
+            _ => None,
+        }
+    }
+
+    /// The answer to the asker.
+    fn into_answer(self) -> Answer {
+        let room = match &self {
+            Self::Refused(error) => return Err(error.clone()),
+            Self::Membership { room, .. }
+            | Self::Published { room, .. }
+            | Self::Members { room, .. } => room,
+        };
         let mut text = format!("{{\"room\":{}", serde_json::Value::from(&**room));
-        let _ = match self {
+        let _ = match &self {
+            Self::Refused(_) => Ok(()),
             Self::Membership { members, .. } => write!(text, ",\"members\":{members}}}"),
             Self::Published { serial, members, .. } => {
                 write!(text, ",\"serial\":{serial},\"receivers\":{members}}}")
@@ -216,7 +257,7 @@ impl Report {
                 write!(text, ",\"members\":{members},\"ids\":{ids}}}")
             }
         };
-        text
+        Ok(Body::Json(&text).into())
     }
 }
 
@@ -225,25 +266,46 @@ fn finish(then: Then, report: Report, around: &Surroundings<'_>, out: &mut Outgo
         Then::Nothing => {}
         Then::Report(to) => {
             if to.correlation.is_some() {
-                let text = report.to_json();
-                put_answer(&to, &Ok(Body::Json(&text).into()), around, out);
+                put_answer(&to, &report.into_answer(), around, out);
             }
             settle(&to, out);
         }
         Then::Reply(to, answer) => {
+            let answer = report.refusal().map_or(answer, Err);
             put_answer(&to, &answer, around, out);
             settle(&to, out);
         }
-        Then::Last(countdown) => match countdown.count() {
-            None => {}
-            Some(Done::Reply(to, answer)) => {
-                put_answer(&to, &answer, around, out);
-                settle(&to, out);
+        Then::Last(countdown) => {
+            if let Some(error) = report.refusal() {
+                countdown.fail(error);
             }
-            Some(Done::Accept(conn, accept)) => {
-                out.post(conn.loop_index()).push(PostItem::Accept { conn, accept });
+            if let Some(done) = countdown.count() {
+                finish_last(done, countdown.failure(), around, out);
             }
-        },
+        }
+    }
+}
+
+/// What the last of several pieces of work sets off; `failure` is what one of them came to.
+fn finish_last(
+    done: Done,
+    failure: Option<&ErrorAnswer<'static>>,
+    around: &Surroundings<'_>,
+    out: &mut Outgoing,
+) {
+    match (done, failure) {
+        (Done::Reply(to, answer), failure) => {
+            let answer = failure.map_or(answer, |error| Err(error.clone()));
+            put_answer(&to, &answer, around, out);
+            settle(&to, out);
+        }
+        (Done::Accept(conn, accept), None) => {
+            out.post(conn.loop_index()).push(PostItem::Open { conn, accept });
+        }
+        (Done::Accept(conn, _), Some(error)) => {
+            let refuse = Box::new(Refuse::new(503, &format!("{}\n", error.message)));
+            out.post(conn.loop_index()).push(PostItem::Refuse { conn, refuse });
+        }
     }
 }
 

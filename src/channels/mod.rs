@@ -9,10 +9,12 @@
 //! - room work posts to mailboxes only, never to other room or message lanes.
 
 mod home;
+mod policy;
 mod publish;
 mod work;
 
 pub use home::{Home, Surroundings};
+pub use policy::{RoomPolicies, RoomPolicy};
 pub use publish::{OwnedBody, Publish};
 pub use work::{Answer, Countdown, Done, ReplyTo, RoomBatch, RoomWork, Settles, Then};
 

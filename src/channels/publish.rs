@@ -3,7 +3,7 @@
 use std::sync::{Arc, OnceLock};
 
 use crate::connection::SharedFrame;
-use crate::dialect::{Body, Class, Push};
+use crate::dialect::{Body, Class, Content, Push};
 use crate::public_id::PublicId;
 use crate::routing::Endpoint;
 use crate::telemetry::memory::{Charge, Component, MemoryGauge};
@@ -50,6 +50,7 @@ impl OwnedBody {
 pub struct Publish {
     room: Option<Box<str>>,
     from: Option<PublicId>,
+    key: Option<Box<str>>,
     body: OwnedBody,
     memory: Arc<MemoryGauge>,
     _charge: Charge,
@@ -62,12 +63,13 @@ impl Publish {
     pub fn new(
         room: Option<Box<str>>,
         from: Option<PublicId>,
-        body: OwnedBody,
+        content: Content<'_>,
         memory: &Arc<MemoryGauge>,
     ) -> Arc<Self> {
+        let (key, body) = (content.key.map(Into::into), OwnedBody::from(content.body));
         let charge = Charge::new(memory, Component::Frames, body.bytes.len());
         let (memory, frames) = (Arc::clone(memory), Default::default());
-        Arc::new(Self { room, from, body, memory, _charge: charge, frames })
+        Arc::new(Self { room, from, key, body, memory, _charge: charge, frames })
     }
 
     /// The frame for members of `endpoint`: one per class. Two loops that come first at the same
@@ -90,7 +92,7 @@ impl Publish {
         let mut bytes = Vec::with_capacity(self.body.bytes.len() + 128);
         let from = self.from.as_ref().map(PublicId::as_str);
         let room = self.room.as_deref();
-        let push = Push { room, from, key: None, body: self.body.as_body() };
+        let push = Push { room, from, key: self.key.as_deref(), body: self.body.as_body() };
         let made = endpoint.dialect.put_push(endpoint.framing, &mut bytes, &push);
         made.then(|| Arc::new(SharedFrame::new(bytes.into_boxed_slice(), &self.memory)))
     }

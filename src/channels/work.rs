@@ -1,9 +1,10 @@
 //! Level-1 work: what shards ask of a room's home.
 
 use std::sync::atomic::{AtomicUsize, Ordering::AcqRel};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use super::publish::{OwnedBody, Publish};
+use crate::dialect::ErrorAnswer;
 use crate::id::ConnId;
 use crate::routing::{Accept, EndpointId};
 
@@ -17,6 +18,8 @@ pub enum RoomWork {
     Leave { room: Box<str>, conn: ConnId, then: Then },
     /// All members get it, but for `except`.
     Publish { room: Box<str>, publish: Arc<Publish>, except: Option<ConnId>, then: Then },
+    /// All members' connections are closed.
+    Close { room: Box<str>, code: u16, reason: Box<str>, then: Then },
     /// Who is in it.
     Members { room: Box<str>, then: Then },
 }
@@ -29,6 +32,7 @@ impl RoomWork {
             Self::Join { room, .. }
             | Self::Leave { room, .. }
             | Self::Publish { room, .. }
+            | Self::Close { room, .. }
             | Self::Members { room, .. } => room,
         }
     }
@@ -39,6 +43,7 @@ impl RoomWork {
             Self::Join { then, .. }
             | Self::Leave { then, .. }
             | Self::Publish { then, .. }
+            | Self::Close { then, .. }
             | Self::Members { then, .. } => *then = new,
         }
     }
@@ -58,7 +63,7 @@ pub enum Then {
 }
 
 /// An answer that waits for room work.
-pub type Answer = Result<OwnedBody, crate::dialect::ErrorAnswer<'static>>;
+pub type Answer = Result<OwnedBody, ErrorAnswer<'static>>;
 
 /// Whether an answer settles the message that it answers (the handler has returned by then).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,6 +92,7 @@ pub struct ReplyTo {
 pub struct Countdown {
     left: AtomicUsize,
     done: Mutex<Option<Done>>,
+    failed: OnceLock<ErrorAnswer<'static>>,
 }
 
 /// What the last piece of work sets off.
@@ -103,7 +109,19 @@ impl Countdown {
     #[must_use]
     pub fn new(pieces: usize, done: Done) -> Arc<Self> {
         assert!(pieces > 0);
-        Arc::new(Self { left: AtomicUsize::new(pieces), done: Mutex::new(Some(done)) })
+        let (left, done) = (AtomicUsize::new(pieces), Mutex::new(Some(done)));
+        Arc::new(Self { left, done, failed: OnceLock::new() })
+    }
+
+    /// One piece could not be done: the last one then tells of this instead, the first that failed.
+    pub fn fail(&self, error: ErrorAnswer<'static>) {
+        let _ = self.failed.set(error);
+    }
+
+    /// What went wrong, if anything has.
+    #[must_use]
+    pub fn failure(&self) -> Option<&ErrorAnswer<'static>> {
+        self.failed.get()
     }
 
     /// One piece is done; the last one gets what is to be done then.

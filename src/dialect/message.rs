@@ -184,6 +184,29 @@ impl<'a> From<&'a [u8]> for Body<'a> {
     }
 }
 
+/// What is sent without being asked for: a body, and what it is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Content<'a> {
+    /// What it is about, in the receivers' terms; `None` leaves it to each dialect.
+    pub key: Option<&'a str>,
+    /// What it says.
+    pub body: Body<'a>,
+}
+
+impl<'a> Content<'a> {
+    /// A body about something that clients know by name or, in dialects that number, by a decimal.
+    #[must_use]
+    pub fn named(key: &'a str, body: impl Into<Body<'a>>) -> Self {
+        Self { key: Some(key), body: body.into() }
+    }
+}
+
+impl<'a, B: Into<Body<'a>>> From<B> for Content<'a> {
+    fn from(body: B) -> Self {
+        Self { key: None, body: body.into() }
+    }
+}
+
 /// An error answer: a code of the project's and a sentence for people.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ErrorAnswer<'a> {

@@ -22,18 +22,20 @@ mod select;
 mod sniff;
 
 use std::fmt;
+use std::sync::Arc;
 
 use crate::protocol::{Framing, MessageKind, SERVER_HEADER_MAX};
 
 pub use class::Class;
 pub use custom::CustomDialect;
 pub use json::{JsonDialect, JsonError};
-pub use message::{Ask, AskId, Body, ErrorAnswer, Key, Kind, Message, NotUnderstood, Push};
+pub use message::{Ask, AskId, Body, Content, ErrorAnswer, Key, Kind, Message, NotUnderstood, Push};
 pub use meta::Meta;
 pub use select::{Selector, SelectorError};
 pub use sniff::{Family, sniff};
 
 /// A way of speaking, chosen per endpoint.
+#[derive(Clone)]
 pub enum Dialect {
     /// Messages as they are: no key, no correlation; an answer is a message of the same kind.
     Raw,
@@ -50,7 +52,7 @@ pub enum Dialect {
     /// System E: binary packets with a protocol number and a serial number.
     Hub,
     /// A library user's own.
-    Custom(Box<dyn CustomDialect>),
+    Custom(Arc<dyn CustomDialect>),
 }
 
 impl fmt::Debug for Dialect {

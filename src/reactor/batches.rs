@@ -9,6 +9,7 @@ impl EventLoop {
     /// Does what rooms whose home is this loop have to do (inline routing only).
     pub(super) fn serve_rooms(&mut self) {
         let Routing::Inline(shard) = &mut self.routing else { return };
+        shard.sweep_due(self.now);
         let _ = shard.room_turn(self.now);
         self.apply_local();
     }

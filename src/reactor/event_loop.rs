@@ -15,7 +15,7 @@ use super::topics::Topics;
 use crate::app::{Shared, Snapshot};
 use crate::config::Config;
 use crate::connection::{Env, OutboxPool, Room, Tick};
-use crate::limits::TICK_MS;
+use crate::id::ConnId;
 use crate::protocol::{Decoder, Spare};
 use crate::routing::{EndpointId, adopt_executor};
 use crate::telemetry::counters::{DropCause, LoopCounters};
@@ -286,9 +286,7 @@ impl EventLoop {
 
     fn begin_turn(&mut self) -> Instant {
         self.now = Instant::now();
-        let since = self.now.saturating_duration_since(self.shared.started_at);
-        // Tick 0 is "not running" in a connection's stamps.
-        self.kit.tick = (since.as_millis() as u64 / TICK_MS) as Tick + 1;
+        self.kit.tick = self.shared.tick_at(self.now);
         self.counters.turns.add(1);
         self.handshakes_left = self.kit.snapshot.config.tuning.handshakes_per_turn;
         if let Some(newer) = self.shared.newer_snapshot(&self.kit.snapshot) {
@@ -364,10 +362,10 @@ impl EventLoop {
         if self.shared.memory.over_limit() {
             next = next.min(self.kit.tick + 1);
         }
-        (next != Tick::MAX).then(|| {
-            let at = Duration::from_millis(u64::from(next.saturating_sub(1)) * TICK_MS);
-            at.saturating_sub(self.shared.started_at.elapsed()) + Duration::from_millis(1)
-        })
+        if let Routing::Inline(shard) = &self.routing {
+            next = next.min(shard.next_due().unwrap_or(Tick::MAX));
+        }
+        (next != Tick::MAX).then(|| self.shared.time_until(next))
     }
 
     #[inline]
@@ -428,10 +426,14 @@ impl EventLoop {
     /// The gate of a slot's shard.
     #[inline]
     pub(super) fn gate_of(&self, index: usize) -> usize {
+        self.gate_of_id(self.table.id(index))
+    }
+
+    /// The gate of a connection's shard, whether it still is there or not.
+    #[inline]
+    pub(super) fn gate_of_id(&self, conn: ConnId) -> usize {
         match &self.routing {
-            Routing::Pool(lanes) => {
-                self.table.id(index).shard(lanes.len(), self.shared.loads.len())
-            }
+            Routing::Pool(lanes) => conn.shard(lanes.len(), self.shared.loads.len()),
             Routing::Inline(_) => 0,
         }
     }

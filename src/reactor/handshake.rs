@@ -263,7 +263,7 @@ fn decide_on(
         (Some(id), _) => {
             let endpoint = snapshot.endpoint(id);
             request.upgrade()?;
-            if endpoint.on_connect.is_some() {
+            if endpoint.asks_shard() {
                 return Ok(Decision::Ask(id, consumed));
             }
             Ok(Decision::Open(id, upgrade_response(request, endpoint, None)?, consumed))

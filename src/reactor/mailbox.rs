@@ -7,7 +7,7 @@ use super::table::Marks;
 use crate::channels::{Publish, RoomId};
 use crate::connection::{NO_KEY, Phase, SharedFrame};
 use crate::id::ConnId;
-use crate::routing::{Accept, EndpointId, Refuse};
+use crate::routing::{Accept, EndpointId, Refuse, Work};
 use crate::telemetry::counters::{CloseCause, DropCause, RefusalCause};
 use crate::telemetry::memory::Component;
 use crate::worker::{Post, PostItem, bytes_at};
@@ -16,6 +16,33 @@ use crate::worker::{Post, PostItem, bytes_at};
 const DIRECT_WRITES: usize = 4096;
 /// More than the outbox counts for an entry beside its bytes.
 const ENTRY_BYTES: usize = 64;
+
+/// The frames of one publish, by endpoint: classes are shared anyway, and frames of dialects that
+/// have none are at least shared among the members of a loop.
+#[derive(Default)]
+struct Frames {
+    made: Vec<(EndpointId, Option<Arc<SharedFrame>>)>,
+    last: usize,
+}
+
+impl Frames {
+    /// The frame for members of an endpoint. Mostly it is that of the member before.
+    #[inline]
+    fn of(
+        &mut self,
+        endpoint: EndpointId,
+        make: impl FnOnce() -> Option<Arc<SharedFrame>>,
+    ) -> Option<&Arc<SharedFrame>> {
+        if self.made.get(self.last).is_none_or(|(of, _)| *of != endpoint) {
+            let known = self.made.iter().position(|(of, _)| *of == endpoint);
+            self.last = known.unwrap_or_else(|| {
+                self.made.push((endpoint, make()));
+                self.made.len() - 1
+            });
+        }
+        self.made[self.last].1.as_ref()
+    }
+}
 
 impl EventLoop {
     /// Applies what is in the mailbox now; what comes meanwhile is for the next turn.
@@ -60,12 +87,16 @@ impl EventLoop {
                     self.close(conn, code, reason);
                 }
                 PostItem::Accept { conn, accept } => self.accepted(conn, accept),
+                PostItem::Open { conn, accept } => self.ready_to_open(conn, &accept),
                 PostItem::Refuse { conn, refuse } => self.refused(conn, &refuse),
                 PostItem::Subscribe { room, conn } => self.subscribe(room, conn),
                 PostItem::Unsubscribe { room, conn } => self.topics.unsubscribe(room, conn),
                 PostItem::Publish { room, publish, except } => {
                     self.publish(room, &publish, except, &mut direct);
                 }
+                PostItem::Everyone { publish, except } => self.push_to_all(&publish, except),
+                PostItem::CloseRoom { room, code, reason } => self.close_room(room, code, &reason),
+                PostItem::Work { conn, work } => self.pass_on(conn, work),
                 PostItem::Socket { socket } => self.adopt_passed(socket),
             }
         }
@@ -110,6 +141,54 @@ impl EventLoop {
         self.deliver_shared(index, frame.as_ref(), None);
     }
 
+    fn push_to_all(&mut self, publish: &Publish, except: Option<ConnId>) {
+        let mut frames = Frames::default();
+        let all: Vec<usize> = self.table.indices().collect();
+        for index in all {
+            let Some((slot, conn)) = self.table.get_with_id(index) else { continue };
+            if Some(conn) == except || slot.conn.phase() != Phase::Open {
+                continue;
+            }
+            let endpoint = slot.endpoint;
+            let frame = frames.of(endpoint, || publish.frame(self.kit.snapshot.endpoint(endpoint)));
+            let frame = frame.cloned();
+            self.deliver_shared(index, frame.as_ref(), None);
+        }
+    }
+
+    fn close_room(&mut self, room: RoomId, code: u16, reason: &str) {
+        let members = self.topics.take_members(room);
+        for conn in &members {
+            self.close(*conn, code, reason);
+        }
+        self.topics.put_members(room, members);
+    }
+
+    /// Passes on to a connection's shard what another thread wants done there, in the connection's
+    /// order; or that the connection is gone, so that who waits is told.
+    fn pass_on(&mut self, conn: ConnId, work: Box<Work>) {
+        let found = self.table.find(conn).map(|(index, slot)| {
+            let is_gone = slot.marks.has(Marks::BURIED) || slot.conn.phase() == Phase::Dead;
+            if !is_gone {
+                slot.marks.set(Marks::KNOWN);
+            }
+            (index, slot.endpoint, slot.peer, is_gone)
+        });
+        let gate = self.gate_of_id(conn);
+        let batch = self.gates[gate].batch(self.index, self.now, &self.spare_batches);
+        match found {
+            Some((_, endpoint, peer, false)) => {
+                batch.begin_run(conn, endpoint, peer);
+                batch.push_work(work, false);
+            }
+            _ => {
+                // Behind its end there is no run of the connection's own any more.
+                batch.begin_run_apart(conn);
+                batch.push_work(work, true);
+            }
+        }
+    }
+
     /// Delivers to the room's members here, to up to `direct` of them at once.
     fn publish(
         &mut self,
@@ -122,20 +201,14 @@ impl EventLoop {
         // Taken out for the while, so that deliveries can borrow the loop; nothing subscribes
         // in between.
         let members = self.topics.take_members(room);
-        // Members of one endpoint mostly come together; classes are shared anyway, and frames of
-        // custom dialects are at least shared along such a run.
-        let mut frame: Option<(EndpointId, Option<Arc<SharedFrame>>)> = None;
+        let mut frames = Frames::default();
         for conn in members.iter().filter(|conn| Some(**conn) != except) {
             let Some((index, slot)) = self.table.find(*conn) else {
                 self.count_drop(DropCause::StaleConnection, 1);
                 continue;
             };
             let endpoint = slot.endpoint;
-            if frame.as_ref().is_none_or(|(of, _)| *of != endpoint) {
-                let of = self.kit.snapshot.endpoint(endpoint);
-                frame = Some((endpoint, publish.frame(of)));
-            }
-            let frame = frame.as_ref().and_then(|(_, frame)| frame.as_ref());
+            let frame = frames.of(endpoint, || publish.frame(self.kit.snapshot.endpoint(endpoint)));
             if let Some(frame) = frame
                 && *direct > 0
                 // Alone in an outbox it fits, so it can't be dropped with bytes of it written.
@@ -191,8 +264,9 @@ impl EventLoop {
         if slot.conn.phase() != Phase::Admitting {
             return self.count_drop(DropCause::AfterClose, 1);
         }
-        if accept.needs_shard() {
-            let (endpoint, peer) = (slot.endpoint, slot.peer);
+        let (endpoint, peer) = (slot.endpoint, slot.peer);
+        let joins = self.kit.snapshot.endpoint(endpoint).joins_or_params();
+        if accept.needs_shard() || joins {
             let gate = self.gate_of(index);
             let batch = self.gates[gate].batch(self.index, self.now, &self.spare_batches);
             batch.begin_run(conn, endpoint, peer);
@@ -200,6 +274,16 @@ impl EventLoop {
             return;
         }
         self.open_admitted(index, &accept);
+    }
+
+    fn ready_to_open(&mut self, conn: ConnId, accept: &Accept) {
+        match self.table.find(conn) {
+            None => self.count_drop(DropCause::StaleConnection, 1),
+            Some((index, slot)) if slot.conn.phase() == Phase::Admitting => {
+                self.open_admitted(index, accept);
+            }
+            Some(_) => self.count_drop(DropCause::AfterClose, 1),
+        }
     }
 
     fn refused(&mut self, conn: ConnId, refuse: &Refuse) {

@@ -13,6 +13,8 @@ pub struct ConnectRequest<'a> {
     pub path: &'a str,
     /// What stands behind the `?`.
     pub query: Option<&'a str>,
+    /// The parameters of the path.
+    pub params: &'a super::path::Params,
     /// The other end of the socket.
     pub peer: SocketAddr,
     /// The id that the connection will have.
@@ -43,6 +45,8 @@ pub struct Accept {
     pub headers: Vec<(String, String)>,
     /// Who this is, as handlers will see it.
     pub identity: Option<String>,
+    /// What it may do beyond what its endpoint grants to everyone.
+    pub permissions: Vec<String>,
     /// Rooms that the connection is in before the upgrade is answered.
     pub rooms: Vec<String>,
 }
@@ -51,7 +55,7 @@ impl Accept {
     /// Whether the shard has something to do before the upgrade is answered.
     #[must_use]
     pub fn needs_shard(&self) -> bool {
-        self.identity.is_some() || !self.rooms.is_empty()
+        self.identity.is_some() || !self.rooms.is_empty() || !self.permissions.is_empty()
     }
 }
 
@@ -109,6 +113,11 @@ impl Admission {
     /// Answers either way.
     pub fn answer(mut self, verdict: Verdict) {
         self.send(verdict);
+    }
+
+    /// There was nothing to decide: whoever let the request in answers it.
+    pub(crate) fn decided(mut self) {
+        self.answered = true;
     }
 
     fn send(&mut self, verdict: Verdict) {

@@ -1,5 +1,6 @@
-//! The routes that every JSON endpoint has from the start.
+//! Handlers that come with the gateway, and the routes that endpoints have from the start.
 
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::Deserialize;
@@ -7,17 +8,198 @@ use serde_json::value::RawValue;
 
 use super::context::{Context, SelfDelivery};
 use super::endpoint::Endpoint;
-use crate::dialect::{Body, ErrorAnswer, Message};
+use super::route::{Handler, Route};
+use crate::dialect::{Body, Content, Dialect, ErrorAnswer, Message};
 
+/// A handler that comes with the gateway, and the name that configuration knows it by.
+type Named = (&'static str, fn(&mut Context<'_>, &Message<'_>));
+
+/// The handlers that come with the gateway, by name. What each does: `docs/DIALECTS.md`.
+const NAMED: &[Named] = &[
+    ("echo", echo),
+    ("whoami", whoami),
+    ("time", time),
+    ("join", join),
+    ("leave", leave),
+    ("members", members),
+    ("publish", publish),
+    ("discard", discard),
+    ("heart_beat", heart_beat),
+    ("helloworld", helloworld),
+    ("close", close),
+    ("push", push),
+    ("broadcast", broadcast),
+    ("room_message", room_message),
+    ("room_publish", room_publish),
+    ("room_publish_no_self", room_publish_no_self),
+    ("room_leave", room_leave),
+    ("room_close", room_close),
+];
+
+/// Routes that every endpoint of a dialect has from the start: key, handler.
+const JSON: &[(&str, &str)] = &[
+    ("echo", "echo"),
+    ("whoami", "whoami"),
+    ("time", "time"),
+    ("join", "join"),
+    ("leave", "leave"),
+    ("members", "members"),
+    ("publish", "publish"),
+];
+const MEF: &[(&str, &str)] = &[
+    ("echo:echo", "echo"),
+    ("join:room", "join"),
+    ("leave:room", "leave"),
+    ("members:room", "members"),
+    ("publish:room", "publish"),
+];
+const HUB: &[(&str, &str)] =
+    &[("2", "echo"), ("3", "join"), ("4", "publish"), ("5", "leave"), ("6", "members")];
+const ACTION: &[(&str, &str)] = &[("heart_beat", "heart_beat")];
+const EVENT: &[(&str, &str)] = &[("helloworld", "helloworld"), ("close", "close")];
+/// What takes the permission of the same name.
+const TARGETING: &[(&str, &str)] = &[("push", "push"), ("broadcast", "broadcast")];
+/// Routes of an endpoint whose connections are in the room of their path, as system C has it.
+const ROOM: &[(&str, &str)] = &[
+    ("message", "room_message"),
+    ("publish", "room_publish"),
+    ("publish_no_self", "room_publish_no_self"),
+    ("leave", "room_leave"),
+    ("close", "room_close"),
+];
+
+/// The names of the handlers that come with the gateway.
+pub fn handler_names() -> impl Iterator<Item = &'static str> {
+    NAMED.iter().map(|(name, _)| *name)
+}
+
+/// The handler of that name, if one comes with the gateway.
+#[must_use]
+pub fn handler(name: &str) -> Option<Handler> {
+    let (_, handler) = NAMED.iter().find(|(known, _)| *known == name)?;
+    Some(Arc::new(handler))
+}
+
+/// Adds the routes that endpoints of its dialect have from the start.
 pub(super) fn add_to(endpoint: Endpoint) -> Endpoint {
-    endpoint
-        .route("echo", |ctx, message| ctx.reply(message.body))
-        .route("whoami", whoami)
-        .route("time", time)
-        .route("join", |ctx, message| room_work(ctx, message, |ctx, room| ctx.join(room)))
-        .route("leave", |ctx, message| room_work(ctx, message, |ctx, room| ctx.leave(room)))
-        .route("members", |ctx, message| room_work(ctx, message, |ctx, room| ctx.members(room)))
-        .route("publish", publish)
+    let sets: &[&[(&str, &str)]] = match &endpoint.dialect {
+        Dialect::Raw | Dialect::Custom(_) => &[],
+        Dialect::Json(_) | Dialect::Kim => &[JSON],
+        Dialect::Mef => &[MEF],
+        Dialect::Hub => &[HUB],
+        Dialect::Action => {
+            let endpoint = add(endpoint, &[JSON, ACTION]);
+            return TARGETING.iter().fold(endpoint, |endpoint, (key, name)| {
+                endpoint.route_with(key, named(name).permission(name))
+            });
+        }
+        Dialect::Event => &[JSON, EVENT],
+    };
+    add(endpoint, sets)
+}
+
+/// Adds the routes of an endpoint whose connections are in the room of their path.
+pub(super) fn add_room_to(endpoint: Endpoint) -> Endpoint {
+    add(endpoint, &[EVENT, ROOM])
+}
+
+fn add(endpoint: Endpoint, sets: &[&[(&str, &str)]]) -> Endpoint {
+    let routes = sets.iter().copied().flatten();
+    routes.fold(endpoint, |endpoint, (key, name)| endpoint.route_with(key, named(name)))
+}
+
+fn named(name: &str) -> Route {
+    Route::of(handler(name).expect("the tables above name only what there is"))
+}
+
+fn echo(ctx: &mut Context<'_>, message: &Message<'_>) {
+    ctx.reply(message.body);
+}
+
+fn discard(_: &mut Context<'_>, _: &Message<'_>) {}
+
+fn heart_beat(ctx: &mut Context<'_>, _: &Message<'_>) {
+    ctx.reply(Body::Json("null"));
+}
+
+fn helloworld(ctx: &mut Context<'_>, _: &Message<'_>) {
+    ctx.reply("Hello World");
+}
+
+fn close(ctx: &mut Context<'_>, _: &Message<'_>) {
+    ctx.close(1000, "");
+}
+
+/// Sends the body to the connections that the message lists as `client_ids`, by their public ids;
+/// or to everyone if it says `is_broadcast`.
+fn push(ctx: &mut Context<'_>, message: &Message<'_>) {
+    if message.meta.get("is_broadcast").as_deref() == Some("true") {
+        return broadcast(ctx, message);
+    }
+    let listed = message.meta.get("client_ids");
+    let ids: Vec<String> = match listed.as_deref().map_or(Ok(Vec::new()), serde_json::from_str) {
+        Ok(ids) => ids,
+        Err(e) => return ctx.reply_error(400, &format!("`client_ids`: {e}")),
+    };
+    let conns: Vec<_> = ids.iter().filter_map(|id| ctx.gateway().conn_of(id)).collect();
+    ctx.push_to(&conns, message.body);
+    ctx.reply_json(&serde_json::json!({ "receivers": conns.len() }));
+}
+
+/// Sends the body to everyone.
+fn broadcast(ctx: &mut Context<'_>, message: &Message<'_>) {
+    if !ctx.may("broadcast") {
+        return ctx.reply_error(403, "to broadcast takes the permission `broadcast`");
+    }
+    ctx.push_to_all(message.body, SelfDelivery::Include);
+    ctx.reply(Body::Json("null"));
+}
+
+/// The room of the connection's path.
+fn own_room(ctx: &Context<'_>) -> Result<String, ErrorAnswer<'static>> {
+    let room = ctx.rooms().first().map(|room| (*room).to_owned());
+    room.ok_or_else(|| ErrorAnswer::new(404, "this connection is in no room"))
+}
+
+fn in_own_room(
+    ctx: &mut Context<'_>,
+    work: impl FnOnce(&mut Context<'_>, &str) -> Result<(), ErrorAnswer<'static>>,
+) {
+    if let Err(error) = own_room(ctx).and_then(|room| work(ctx, &room)) {
+        ctx.reply_error(error.code, &error.message);
+    }
+}
+
+fn room_message(ctx: &mut Context<'_>, message: &Message<'_>) {
+    ctx.push(ctx.conn(), Content::named("message", message.body));
+}
+
+fn room_publish(ctx: &mut Context<'_>, message: &Message<'_>) {
+    in_own_room(ctx, |ctx, room| ctx.publish(room, message.body, SelfDelivery::Include));
+}
+
+fn room_publish_no_self(ctx: &mut Context<'_>, message: &Message<'_>) {
+    in_own_room(ctx, |ctx, room| ctx.publish(room, message.body, SelfDelivery::Exclude));
+}
+
+/// Tells the others, and goes.
+fn room_leave(ctx: &mut Context<'_>, message: &Message<'_>) {
+    in_own_room(ctx, |ctx, room| {
+        let content = Content::named("leave", message.body);
+        ctx.publish(room, content, SelfDelivery::Exclude)?;
+        ctx.leave(room)?;
+        ctx.close(1000, "left the room");
+        Ok(())
+    });
+}
+
+/// Tells all, and everyone goes.
+fn room_close(ctx: &mut Context<'_>, message: &Message<'_>) {
+    in_own_room(ctx, |ctx, room| {
+        let content = Content::named("close", message.body);
+        ctx.publish(room, content, SelfDelivery::Include)?;
+        ctx.close_room(room, 1000, "the room is closed")
+    });
 }
 
 #[derive(Deserialize)]
@@ -40,7 +222,7 @@ fn whoami(ctx: &mut Context<'_>, _: &Message<'_>) {
     let answer = serde_json::json!({
         "id": id.as_str(),
         "peer": peer.to_string(),
-        "endpoint": ctx.endpoint.path,
+        "endpoint": ctx.endpoint.path.as_str(),
         "identity": ctx.identity(),
     });
     ctx.reply_json(&answer);
@@ -49,6 +231,18 @@ fn whoami(ctx: &mut Context<'_>, _: &Message<'_>) {
 fn time(ctx: &mut Context<'_>, _: &Message<'_>) {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     ctx.reply_json(&serde_json::json!({ "unix_ms": since.as_millis() as u64 }));
+}
+
+fn join(ctx: &mut Context<'_>, message: &Message<'_>) {
+    room_work(ctx, message, |ctx, room| ctx.join(room));
+}
+
+fn leave(ctx: &mut Context<'_>, message: &Message<'_>) {
+    room_work(ctx, message, |ctx, room| ctx.leave(room));
+}
+
+fn members(ctx: &mut Context<'_>, message: &Message<'_>) {
+    room_work(ctx, message, |ctx, room| ctx.members(room));
 }
 
 fn room_work(

@@ -7,16 +7,20 @@ use std::sync::Arc;
 use super::admission::{Admission, ConnectRequest};
 use super::builtin;
 use super::context::Context;
+use super::hooks::{Ended, Hooks, Notices};
+use super::origin::Origins;
+use super::path::{PathPattern, PatternError, Template};
+use super::route::{Flow, Route};
+use super::table::RouteTable;
 use crate::connection::OverflowPolicy;
-use crate::dialect::{Body, Class, CustomDialect, Dialect, ErrorAnswer, JsonDialect, Key, Message};
+use crate::dialect::{
+    Body, Class, CustomDialect, Dialect, ErrorAnswer, Family, JsonDialect, Key, Message,
+};
 use crate::protocol::Framing;
 
 /// Which endpoint of the snapshot's append-only table.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct EndpointId(pub u16);
-
-/// What answers messages of one route. Runs on the connection's shard; must not block.
-pub type Handler = Arc<dyn Fn(&mut Context<'_>, &Message<'_>) + Send + Sync>;
 
 /// What decides on a connection before its upgrade is answered. May answer later.
 pub type OnConnect = Arc<dyn Fn(&ConnectRequest<'_>, Admission) + Send + Sync>;
@@ -30,52 +34,101 @@ impl fmt::Debug for OnConnectDebug {
     }
 }
 
+/// What fetches what is new on a pull channel.
+pub type Runner = Arc<dyn Fn(&mut Context<'_>) + Send + Sync>;
+
 /// A URL path with a way of speaking and a route table.
+#[derive(Clone)]
 pub struct Endpoint {
-    /// The path, exactly, without the query.
-    pub path: String,
+    /// The path, without the query. No request finds an endpoint over plain TCP by it.
+    pub path: PathPattern,
     /// How its clients speak.
     pub dialect: Dialect,
     /// How their messages stand in the stream.
     pub framing: Framing,
-    /// Whose frames its members share; given to it by its snapshot.
-    pub(crate) class: Option<Class>,
     /// Subprotocols that it has. The first that a client asks for and the endpoint has is answered.
     pub subprotocols: Vec<String>,
     /// What happens when bytes owed to a connection pass the limit.
     pub overflow: OverflowPolicy,
+    /// From which pages browsers may connect.
+    pub origins: Origins,
+    /// Whose frames its members share; given to it by its snapshot.
+    pub(crate) class: Option<Class>,
     pub(crate) on_connect: Option<OnConnect>,
-    routes: HashMap<String, Handler>,
-    fallback: Option<Handler>,
+    pub(crate) hooks: Hooks,
+    /// What every connection may do.
+    pub(crate) grants: Vec<Box<str>>,
+    /// Rooms that every connection is in from the start.
+    pub(crate) joins: Vec<Template>,
+    pub(crate) pulls: HashMap<Box<str>, Runner>,
+    /// Other dialects at the same path.
+    pub(crate) also: Vec<Dialect>,
+    /// The endpoints that they became, by the snapshot's table.
+    pub(crate) twins: Vec<(Twin, EndpointId)>,
+    /// It is another endpoint's, in another dialect or framing, and not found by its path.
+    is_twin: bool,
+    routes: RouteTable<Route>,
+}
+
+/// How a connection comes to speak another of its endpoint's dialects.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Twin {
+    /// The subprotocol that asks for it.
+    pub(crate) subprotocol: String,
+    /// What its first message begins with, if that tells.
+    pub(crate) family: Option<Family>,
 }
 
 impl fmt::Debug for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut routes: Vec<_> = self.routes.keys().collect();
-        routes.sort();
+        routes.sort_unstable();
         f.debug_struct("Endpoint")
             .field("path", &self.path)
             .field("dialect", &self.dialect)
+            .field("framing", &self.framing)
             .field("routes", &routes)
             .finish_non_exhaustive()
     }
 }
 
 impl Endpoint {
-    /// An endpoint without routes.
+    /// An endpoint without routes. In `path`, `{name}` stands for any one segment:
+    /// [`Context::param`] says which it was.
+    ///
+    /// # Panics
+    /// If `path` is none; [`try_new`](Self::try_new) says so instead.
     #[must_use]
     pub fn new(path: &str, dialect: Dialect) -> Self {
-        Self {
-            path: path.to_owned(),
+        match Self::try_new(path, dialect) {
+            Ok(endpoint) => endpoint,
+            Err(e) => panic!("`{path}` is no path of an endpoint: {e}"),
+        }
+    }
+
+    /// An endpoint without routes.
+    ///
+    /// # Errors
+    /// What was expected instead of `path`.
+    pub fn try_new(path: &str, dialect: Dialect) -> Result<Self, PatternError> {
+        Ok(Self {
+            path: PathPattern::parse(path)?,
             dialect,
             framing: Framing::WebSocket,
-            class: None,
             subprotocols: Vec::new(),
             overflow: OverflowPolicy::Close,
+            origins: Origins::default(),
+            class: None,
             on_connect: None,
-            routes: HashMap::new(),
-            fallback: None,
-        }
+            hooks: Hooks::default(),
+            grants: Vec::new(),
+            joins: Vec::new(),
+            pulls: HashMap::new(),
+            also: Vec::new(),
+            twins: Vec::new(),
+            is_twin: false,
+            routes: RouteTable::new(),
+        })
     }
 
     /// The built-in echo: every message comes back as it came.
@@ -88,33 +141,77 @@ impl Endpoint {
     /// `leave`, `publish` and `members`.
     #[must_use]
     pub fn json(path: &str) -> Self {
-        builtin::add_to(Self::new(path, Dialect::Json(JsonDialect::default())))
+        Self::new(path, Dialect::Json(JsonDialect::default())).builtin()
     }
 
     /// An endpoint in a dialect of one's own.
     #[must_use]
     pub fn custom(path: &str, dialect: impl CustomDialect + 'static) -> Self {
-        Self::new(path, Dialect::Custom(Box::new(dialect)))
+        Self::new(path, Dialect::Custom(Arc::new(dialect)))
     }
 
-    /// Adds a route, or replaces the one of that name.
+    /// System C's rooms: connections are in the room that their path, `/room/{name}`, names, and
+    /// speak to it by events.
+    ///
+    /// # Errors
+    /// What was expected instead of `path` and `room`.
+    pub fn room(path: &str, room: &str) -> Result<Self, PatternError> {
+        Ok(builtin::add_room_to(Self::try_new(path, Dialect::Event)?.join(room)?))
+    }
+
+    /// Adds the built-in routes of its dialect: `docs/DIALECTS.md`.
+    #[must_use]
+    pub fn builtin(self) -> Self {
+        builtin::add_to(self)
+    }
+
+    /// Adds a route, or replaces the one of that key: a name; `chat.*` for all that begin with
+    /// `chat.`; `*` for what no other route is for; or, in dialects that number what they can do, a
+    /// decimal.
     #[must_use]
     pub fn route(
-        mut self,
+        self,
         key: &str,
         handler: impl Fn(&mut Context<'_>, &Message<'_>) + Send + Sync + 'static,
     ) -> Self {
-        self.routes.insert(key.to_owned(), Arc::new(handler));
+        self.route_with(key, Route::new(handler))
+    }
+
+    /// Adds a route with a permission, a timeout or a place to run, or replaces the one of that key.
+    #[must_use]
+    pub fn route_with(mut self, key: &str, route: Route) -> Self {
+        self.routes.insert(key, route);
         self
     }
 
     /// What answers messages that no route is for; without it they get error 404.
     #[must_use]
     pub fn fallback(
-        mut self,
+        self,
         handler: impl Fn(&mut Context<'_>, &Message<'_>) + Send + Sync + 'static,
     ) -> Self {
-        self.fallback = Some(Arc::new(handler));
+        self.route("*", handler)
+    }
+
+    /// Runs `before` ahead of every handler, in the order in which these are added. It runs on the
+    /// connection's shard, wherever the handler does.
+    #[must_use]
+    pub fn before(
+        mut self,
+        before: impl Fn(&mut Context<'_>, &Message<'_>) -> Flow + Send + Sync + 'static,
+    ) -> Self {
+        self.hooks.before.push(Arc::new(before));
+        self
+    }
+
+    /// Runs `after` when a handler has returned, where the handler ran, in the order in which these
+    /// are added. Not after one that panicked.
+    #[must_use]
+    pub fn after(
+        mut self,
+        after: impl Fn(&mut Context<'_>, &Message<'_>) + Send + Sync + 'static,
+    ) -> Self {
+        self.hooks.after.push(Arc::new(after));
         self
     }
 
@@ -125,11 +222,46 @@ impl Endpoint {
         self
     }
 
+    /// Serves another dialect at the same path with the same routes: to clients that ask for its
+    /// name as their subprotocol or, for `kim` and `hub`, whose first message has its magic bytes.
+    /// Until that message, what is sent to them is in the endpoint's own dialect.
+    #[must_use]
+    pub fn also(mut self, dialect: Dialect) -> Self {
+        self.also.push(dialect);
+        self
+    }
+
     /// What happens when a connection is too slow for what is sent to it.
     #[must_use]
     pub fn overflow(mut self, policy: OverflowPolicy) -> Self {
         self.overflow = policy;
         self
+    }
+
+    /// From which pages browsers may connect; by default those of the same host.
+    #[must_use]
+    pub fn origins(mut self, origins: Origins) -> Self {
+        self.origins = origins;
+        self
+    }
+
+    /// Gives every connection a permission.
+    #[must_use]
+    pub fn grant(mut self, permission: &str) -> Self {
+        self.grants.push(permission.into());
+        self
+    }
+
+    /// Makes every connection a member of a room before its upgrade is answered; `{name}` in it
+    /// stands for a parameter of the path.
+    ///
+    /// # Errors
+    /// What was expected instead of `room`, or which parameter the path does not have.
+    pub fn join(mut self, room: &str) -> Result<Self, PatternError> {
+        let template = Template::parse(room)?;
+        template.check(&self.path)?;
+        self.joins.push(template);
+        Ok(self)
     }
 
     /// Asks `hook` before a connection is upgraded. The hook answers through the [`Admission`], at
@@ -143,6 +275,111 @@ impl Endpoint {
         self
     }
 
+    /// Runs `hook` when a connection is open, ahead of its first message.
+    #[must_use]
+    pub fn on_established(
+        mut self,
+        hook: impl Fn(&mut Context<'_>) + Send + Sync + 'static,
+    ) -> Self {
+        self.hooks.established = Some(Arc::new(hook));
+        self.with_notice(Notices::OPENED)
+    }
+
+    /// Runs `hook` when a connection begins to end, behind its last message. Nothing can be sent to
+    /// it any more, or hardly ever.
+    #[must_use]
+    pub fn on_closing(
+        mut self,
+        hook: impl Fn(&mut Context<'_>, crate::telemetry::counters::CloseCause) + Send + Sync + 'static,
+    ) -> Self {
+        self.hooks.closing = Some(Arc::new(hook));
+        self.with_notice(Notices::CLOSING)
+    }
+
+    /// Runs `hook` once a connection has ended and why, last of all.
+    #[must_use]
+    pub fn on_closed(mut self, hook: impl Fn(&Ended<'_>) + Send + Sync + 'static) -> Self {
+        self.hooks.closed = Some(Arc::new(hook));
+        self.with_notice(Notices::CLOSED)
+    }
+
+    /// Runs `hook` when a ping has come in, which is answered without it.
+    #[must_use]
+    pub fn on_ping(
+        mut self,
+        hook: impl Fn(&mut Context<'_>, &[u8]) + Send + Sync + 'static,
+    ) -> Self {
+        self.hooks.ping = Some(Arc::new(hook));
+        self.with_notice(Notices::PING)
+    }
+
+    /// Runs `hook` when a pong has come in.
+    #[must_use]
+    pub fn on_pong(
+        mut self,
+        hook: impl Fn(&mut Context<'_>, &[u8]) + Send + Sync + 'static,
+    ) -> Self {
+        self.hooks.pong = Some(Arc::new(hook));
+        self.with_notice(Notices::PONG)
+    }
+
+    /// Adds a pull channel. `runner` fetches and sends what is new for a connection when it was
+    /// [signalled](Context::signal): on the pool apart, one at a time for each connection and
+    /// channel, once for all signals that came before it began.
+    #[must_use]
+    pub fn pull(
+        mut self,
+        channel: &str,
+        runner: impl Fn(&mut Context<'_>) + Send + Sync + 'static,
+    ) -> Self {
+        self.pulls.insert(channel.into(), Arc::new(runner));
+        self
+    }
+
+    /// The route for a key.
+    #[inline]
+    #[must_use]
+    pub fn find(&self, key: &Key<'_>) -> Option<&Route> {
+        self.routes.find(key)
+    }
+
+    /// Whether requests for a path may be for it: it is no other endpoint's twin.
+    pub(crate) fn is_at(&self, path: &str) -> bool {
+        !self.is_twin && self.path.matches(path).is_some()
+    }
+
+    /// Whether some of its handlers run on the pool apart.
+    pub(crate) fn needs_pool(&self, inline: bool) -> bool {
+        use super::route::RunOn::{Blocking, Inline, Pooled};
+        !self.pulls.is_empty()
+            || self.routes.values().any(|route| match route.run_on {
+                Inline => false,
+                Pooled => inline,
+                Blocking => true,
+            })
+    }
+
+    /// Whether its shard has something to do before a request for it is answered.
+    #[must_use]
+    pub(crate) fn asks_shard(&self) -> bool {
+        self.on_connect.is_some() || self.joins_or_params()
+    }
+
+    /// Whether its connections have rooms or parameters from the start.
+    pub(crate) fn joins_or_params(&self) -> bool {
+        !self.joins.is_empty() || !self.path.is_plain()
+    }
+
+    /// The same endpoint for connections over plain TCP.
+    pub(crate) fn over_tcp(&self) -> Self {
+        Self { framing: Framing::Tcp, is_twin: true, twins: Vec::new(), ..self.clone() }
+    }
+
+    /// The same endpoint in another dialect, without further ones.
+    pub(crate) fn speaking(&self, dialect: Dialect) -> Self {
+        Self { dialect, is_twin: true, also: Vec::new(), twins: Vec::new(), ..self.clone() }
+    }
+
     /// Appends the frame of an answer in the endpoint's dialect and framing.
     #[inline]
     pub(crate) fn put_answer(
@@ -154,11 +391,8 @@ impl Endpoint {
         self.dialect.put_answer(self.framing, out, correlation, answer);
     }
 
-    /// The handler for a key.
-    #[inline]
-    #[must_use]
-    pub fn handler(&self, key: &Key<'_>) -> Option<&Handler> {
-        if key.is_none() { None } else { self.routes.get(&*key.as_text()) }
-            .or(self.fallback.as_ref())
+    fn with_notice(mut self, notice: Notices) -> Self {
+        self.hooks.notices = self.hooks.notices.with(notice);
+        self
     }
 }

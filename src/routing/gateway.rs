@@ -2,11 +2,15 @@
 
 use std::cell::RefCell;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::Duration;
 
+use super::context::{AskError, Context};
+use super::session::room_of_user;
+use super::work::{AskWork, What, Work};
 use crate::app::Shared;
-use crate::channels::{Publish, RoomBatch, RoomWork, Then};
-use crate::dialect::Body;
+use crate::channels::{OwnedBody, Publish, RoomBatch, RoomWork, Then};
+use crate::dialect::{Body, Content};
 use crate::id::ConnId;
 use crate::public_id::PublicId;
 use crate::worker::{Post, PostItem};
@@ -62,6 +66,11 @@ pub(crate) fn take_deferred(mut each: impl FnMut(Deferred)) {
     });
 }
 
+/// Whether the calling thread is one that lanes wait for.
+fn is_executor() -> bool {
+    DEFERRED.with_borrow(Option::is_some)
+}
+
 /// Defers `work` if this thread must not wait; gives it back otherwise.
 fn defer(work: Deferred) -> Option<Deferred> {
     DEFERRED.with_borrow_mut(|deferred| match deferred {
@@ -73,26 +82,148 @@ fn defer(work: Deferred) -> Option<Deferred> {
     })
 }
 
+/// How much work of other threads may be on its way to shards.
+#[derive(Debug)]
+pub(crate) struct Permits {
+    left: Mutex<usize>,
+    returned: Condvar,
+}
+
+impl Permits {
+    pub(crate) fn new(count: usize) -> Arc<Self> {
+        Arc::new(Self { left: Mutex::new(count), returned: Condvar::new() })
+    }
+}
+
+/// One place among the work on its way; given back when dropped.
+#[derive(Debug)]
+pub(crate) struct Permit(Arc<Permits>);
+
+impl Permit {
+    fn wait(permits: &Arc<Permits>) -> Self {
+        let left = permits.left.lock().unwrap_or_else(PoisonError::into_inner);
+        let left = permits.returned.wait_while(left, |left| *left == 0);
+        *left.unwrap_or_else(PoisonError::into_inner) -= 1;
+        Self(Arc::clone(permits))
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        *self.0.left.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+        self.0.returned.notify_one();
+    }
+}
+
 impl Gateway {
-    /// Sends `body` to one connection. That it is gone by the time is no error but counted.
+    /// Sends to one connection, in its own dialect. That it is gone by the time is no error but
+    /// counted.
     ///
     /// # Errors
     /// [`Gone`] when the gateway has stopped.
-    pub fn push<'a>(&self, conn: ConnId, body: impl Into<Body<'a>>) -> Result<(), Gone> {
-        let publish = Publish::new(None, None, body.into().into(), &self.shared.memory);
-        self.post(conn.loop_index(), Post::of(PostItem::Push { conn, publish }))
+    pub fn push<'a>(&self, conn: ConnId, content: impl Into<Content<'a>>) -> Result<(), Gone> {
+        self.push_to(&[conn], content)
     }
 
-    /// Publishes `body` to all members of `room`.
+    /// Sends to a list of connections, each in its own dialect.
     ///
     /// # Errors
     /// [`Gone`] when the gateway has stopped.
-    pub fn publish<'a>(&self, room: &str, body: impl Into<Body<'a>>) -> Result<(), Gone> {
+    pub fn push_to<'a>(
+        &self,
+        conns: &[ConnId],
+        content: impl Into<Content<'a>>,
+    ) -> Result<(), Gone> {
+        let publish = Publish::new(None, None, content.into(), &self.shared.memory);
+        for conn in conns {
+            let (conn, publish) = (*conn, Arc::clone(&publish));
+            self.post(conn.loop_index(), Post::of(PostItem::Push { conn, publish }))?;
+        }
+        Ok(())
+    }
+
+    /// Sends to all connections of a user, as `on_connect` named it.
+    ///
+    /// # Errors
+    /// [`Gone`] when the gateway has stopped.
+    pub fn push_to_user<'a>(
+        &self,
+        user: &str,
+        content: impl Into<Content<'a>>,
+    ) -> Result<(), Gone> {
+        let publish = Publish::new(None, None, content.into(), &self.shared.memory);
+        let (room, except, then) = (room_of_user(user), None, Then::Nothing);
+        self.room(RoomWork::Publish { room, publish, except, then })
+    }
+
+    /// Sends to every open connection, in its own dialect.
+    ///
+    /// # Errors
+    /// [`Gone`] when the gateway has stopped.
+    pub fn push_to_all<'a>(&self, content: impl Into<Content<'a>>) -> Result<(), Gone> {
+        let publish = Publish::new(None, None, content.into(), &self.shared.memory);
+        self.post_to_all(&publish, None)
+    }
+
+    /// Publishes to all members of `room`.
+    ///
+    /// # Errors
+    /// [`Gone`] when the gateway has stopped.
+    pub fn publish<'a>(&self, room: &str, content: impl Into<Content<'a>>) -> Result<(), Gone> {
         let memory = &self.shared.memory;
-        let publish = Publish::new(Some(room.into()), None, body.into().into(), memory);
+        let publish = Publish::new(Some(room.into()), None, content.into(), memory);
         let work =
             RoomWork::Publish { room: room.into(), publish, except: None, then: Then::Nothing };
         self.room(work)
+    }
+
+    /// Asks a client and hands its answer to `callback`, or why there is none: exactly once, on a
+    /// thread that must not block. `key` is what clients of its dialect know the question by.
+    ///
+    /// # Errors
+    /// [`Gone`] when the gateway has stopped; `callback` has been told so or is dropped.
+    pub fn ask<'a>(
+        &self,
+        conn: ConnId,
+        key: &str,
+        body: impl Into<Body<'a>>,
+        timeout: Duration,
+        callback: impl FnOnce(Result<Body<'_>, AskError>) + Send + 'static,
+    ) -> Result<(), Gone> {
+        let body = OwnedBody::from(body.into());
+        let ask = AskWork { key: key.into(), body, timeout, callback: Box::new(callback) };
+        self.work(conn, What::Ask(Box::new(ask)))
+    }
+
+    /// Says that there is something new on a pull channel of a connection: its endpoint's
+    /// [runner](crate::Endpoint::pull) will fetch it. Signals that come before it begins are one.
+    ///
+    /// # Errors
+    /// [`Gone`] when the gateway has stopped.
+    pub fn signal(&self, conn: ConnId, channel: &str) -> Result<(), Gone> {
+        self.work(conn, What::Signal(channel.into()))
+    }
+
+    /// Runs `action` on the connection's shard, behind what has come from it so far: to join rooms,
+    /// say, once it has logged in elsewhere. Not if the connection is gone.
+    ///
+    /// # Errors
+    /// [`Gone`] when the gateway has stopped.
+    pub fn run_on(
+        &self,
+        conn: ConnId,
+        action: impl FnOnce(&mut Context<'_>) + Send + 'static,
+    ) -> Result<(), Gone> {
+        self.work(conn, What::Call(Box::new(action)))
+    }
+
+    /// Closes the connections of all members of a room.
+    ///
+    /// # Errors
+    /// [`Gone`] when the gateway has stopped.
+    pub fn close_room(&self, room: &str, code: u16, reason: &str) -> Result<(), Gone> {
+        let (room, reason, then) = (room.into(), reason.into(), Then::Nothing);
+        self.room(RoomWork::Close { room, code, reason, then })
     }
 
     /// Closes a connection with a code (1000, 1001, 1008, 1011–1014, 3000–4999) and a reason of at
@@ -130,6 +261,30 @@ impl Gateway {
             }
             _ => Ok(()),
         }
+    }
+
+    pub(crate) fn post_to_all(
+        &self,
+        publish: &Arc<Publish>,
+        except: Option<ConnId>,
+    ) -> Result<(), Gone> {
+        for index in 0..self.shared.loads.len() {
+            let publish = Arc::clone(publish);
+            self.post(index, Post::of(PostItem::Everyone { publish, except }))?;
+        }
+        Ok(())
+    }
+
+    /// Has something done on a connection's shard. Threads that may wait do so while as much as
+    /// may be is on its way already.
+    pub(crate) fn work(&self, conn: ConnId, what: What) -> Result<(), Gone> {
+        if conn.loop_index() >= self.shared.loads.len() {
+            self.shared.count_late_answer();
+            return Work::new(what, None).take(true).map_or(Ok(()), |_| Ok(()));
+        }
+        let permit = if is_executor() { None } else { Some(Permit::wait(&self.shared.permits)) };
+        let work = Box::new(Work::new(what, permit));
+        self.post(conn.loop_index(), Post::of(PostItem::Work { conn, work }))
     }
 
     pub(crate) fn room(&self, work: RoomWork) -> Result<(), Gone> {

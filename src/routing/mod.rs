@@ -6,16 +6,42 @@
 //! - nothing a handler does blocks its thread on another lane.
 
 mod admission;
+mod asks;
 mod builtin;
 mod context;
 mod endpoint;
 mod gateway;
+mod hooks;
+mod origin;
+mod path;
+mod route;
+mod session;
+mod store;
+mod table;
+mod timeouts;
+mod work;
 
 pub use admission::{Accept, Admission, ConnectRequest, Refuse, Verdict};
-pub use context::{Context, Responder, SelfDelivery};
-pub use endpoint::{Endpoint, EndpointId, Handler, OnConnect};
+pub use builtin::{handler, handler_names};
+pub use context::{AskError, Context, Responder, SelfDelivery};
+pub use endpoint::{Endpoint, EndpointId, OnConnect, Runner};
 pub use gateway::{Gateway, Gone};
+pub use hooks::Ended;
+pub use origin::{OriginError, OriginPattern, Origins};
+pub use path::{Params, PathPattern, PatternError, Template};
+pub use route::{After, Before, Flow, Handler, Route, RunOn};
+pub use store::{Store, StoreError, Value};
+pub use work::{Work, WorkCell};
 
-pub(crate) use context::{Effects, Parts, Sessions, is_room_name};
+pub(crate) use asks::Asks;
+pub(crate) use context::{
+    Away, Effects, Parts, Pending, Place,
+    is_room_name, ticks,
+};
 pub(crate) use endpoint::OnConnectDebug;
-pub(crate) use gateway::{Deferred, adopt_executor, take_deferred};
+pub(crate) use gateway::{Deferred, Permits, adopt_executor, take_deferred};
+pub(crate) use hooks::Notices;
+pub(crate) use session::{Facts, Pull, Sessions, room_of_user};
+pub(crate) use table::RouteTable;
+pub(crate) use timeouts::Timeouts;
+pub(crate) use work::{Finish, What, run_actions};

@@ -211,6 +211,10 @@ pub struct WorkerCounters {
     pub room_work: Counter,
     /// Handlers that panicked.
     pub panics: Counter,
+    /// Messages handed to the pool for handlers that block.
+    pub blocking: Counter,
+    /// Messages answered with an error because that pool was full.
+    pub blocking_refused: Counter,
     /// Messages answered with an error by the router itself.
     pub errors: Counter,
     /// Sends refused by a full lane.

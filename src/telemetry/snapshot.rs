@@ -202,6 +202,8 @@ fn worker_counts(counters: &WorkerCounters) -> Vec<Count> {
             messages,
             room_work,
             panics,
+            blocking,
+            blocking_refused,
             errors,
             refused_sends,
             sleeps,

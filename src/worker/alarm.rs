@@ -1,6 +1,7 @@
 //! Waking a thread that may be asleep, without a system call when it is not.
 
 use std::sync::OnceLock;
+use std::time::Duration;
 #[cfg(not(loom))]
 use std::{
     sync::atomic::{AtomicBool, Ordering::SeqCst, fence},
@@ -110,9 +111,17 @@ impl Alarm {
 
     /// Parks the calling thread unless `anything_to_do` says otherwise at the last look.
     pub fn park_unless(&self, anything_to_do: impl FnOnce() -> bool) {
+        self.park_for(None, anything_to_do);
+    }
+
+    /// The same, for so long at most.
+    pub fn park_for(&self, timeout: Option<Duration>, anything_to_do: impl FnOnce() -> bool) {
         self.flag.announce_sleep();
         if !anything_to_do() {
-            thread::park();
+            match timeout {
+                Some(timeout) => thread::park_timeout(timeout),
+                None => thread::park(),
+            }
         }
         self.flag.awake();
     }

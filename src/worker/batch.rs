@@ -6,7 +6,7 @@ use std::time::Instant;
 use crate::id::ConnId;
 use crate::peer::Peer;
 use crate::protocol::MessageKind;
-use crate::routing::{Accept, EndpointId};
+use crate::routing::{Accept, EndpointId, Work, WorkCell};
 use crate::telemetry::counters::CloseCause;
 
 /// Runs and items that a batch has room for from the start. Batches go round: each would grow by
@@ -27,6 +27,7 @@ pub struct Batch {
     arena: Vec<u8>,
     big: Vec<Vec<u8>>,
     accepts: Vec<Accept>,
+    works: Vec<(WorkCell, bool)>,
     messages: u32,
     big_bytes: usize,
 }
@@ -51,7 +52,19 @@ enum Item {
     Big { kind: MessageKind, index: u32 },
     Admit { start: u32, len: u32 },
     JoinThenAccept { index: u32 },
+    Work { index: u32 },
+    Notice(Notice),
+    Control { pong: bool, start: u32, len: u32 },
     Closed { cause: Option<CloseCause> },
+}
+
+/// What an endpoint's hooks are told of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Notice {
+    /// It is open.
+    Opened,
+    /// It has begun to end, for this cause.
+    Closing(CloseCause),
 }
 
 /// An item as the shard sees it, borrowing from the batch.
@@ -64,6 +77,12 @@ pub enum Taken<'a> {
     Admit { head: &'a [u8] },
     /// Accepted by `on_connect`, into rooms that have to be joined before the upgrade is answered.
     JoinThenAccept(&'a Accept),
+    /// Something to be done for other threads; `None` once it is taken. The connection may be gone.
+    Work { work: &'a WorkCell, is_gone: bool },
+    /// The endpoint's hooks are to be told.
+    Notice(Notice),
+    /// A ping or pong came in, and the endpoint has a hook for it.
+    Control { pong: bool, payload: &'a [u8] },
     /// The connection has ended; `None` where it was never open.
     Closed { cause: Option<CloseCause> },
 }
@@ -80,6 +99,7 @@ impl Batch {
             arena: Vec::with_capacity(FIRST_BYTES),
             big: Vec::new(),
             accepts: Vec::new(),
+            works: Vec::new(),
             messages: 0,
             big_bytes: 0,
         })
@@ -91,6 +111,7 @@ impl Batch {
         self.items.clear();
         self.big.clear();
         self.accepts.clear();
+        self.works.clear();
         self.messages = 0;
         self.big_bytes = 0;
         empty_arena(&mut self.arena, keep_bytes);
@@ -135,6 +156,12 @@ impl Batch {
         self.runs.push(Run { conn, endpoint, peer, first: self.items.len() as u32, count: 0 });
     }
 
+    /// Begins a run of `conn`, which is gone, whatever the last one is.
+    pub fn begin_run_apart(&mut self, conn: ConnId) {
+        let (endpoint, peer) = (EndpointId::default(), Peer::default());
+        self.runs.push(Run { conn, endpoint, peer, first: self.items.len() as u32, count: 0 });
+    }
+
     /// Adds a message of the run's connection: the one copy on the data's way.
     #[inline]
     pub fn push_message(&mut self, kind: MessageKind, payload: &[u8]) {
@@ -165,6 +192,25 @@ impl Batch {
         let index = self.accepts.len() as u32;
         self.accepts.push(accept);
         self.push(Item::JoinThenAccept { index });
+    }
+
+    /// Adds something to be done for other threads, in this place of the connection's order.
+    pub fn push_work(&mut self, work: Box<Work>, is_gone: bool) {
+        let index = self.works.len() as u32;
+        self.works.push((WorkCell::new(work), is_gone));
+        self.push(Item::Work { index });
+    }
+
+    /// Adds something for the endpoint's hooks.
+    pub fn push_notice(&mut self, notice: Notice) {
+        self.push(Item::Notice(notice));
+    }
+
+    /// Adds a ping or pong for the endpoint's hooks.
+    pub fn push_control(&mut self, pong: bool, payload: &[u8]) {
+        let start = self.arena.len() as u32;
+        self.arena.extend_from_slice(payload);
+        self.push(Item::Control { pong, start, len: payload.len() as u32 });
     }
 
     /// Adds the end of the run's connection.
@@ -200,6 +246,14 @@ impl Batch {
             }
             Item::Admit { start, len } => Taken::Admit { head: range(*start, *len) },
             Item::JoinThenAccept { index } => Taken::JoinThenAccept(&self.accepts[*index as usize]),
+            Item::Work { index } => {
+                let (work, is_gone) = &self.works[*index as usize];
+                Taken::Work { work, is_gone: *is_gone }
+            }
+            Item::Notice(notice) => Taken::Notice(*notice),
+            Item::Control { pong, start, len } => {
+                Taken::Control { pong: *pong, payload: range(*start, *len) }
+            }
             Item::Closed { cause } => Taken::Closed { cause: *cause },
         }
     }

@@ -9,18 +9,24 @@
 //! - the same shard code runs on a worker thread and, with `--workers 0`, inline on a loop;
 //! - every message handed over is settled exactly once, whatever its handler does.
 
+mod admit;
 mod alarm;
+mod away;
 mod batch;
+mod blocking;
 mod lane;
 #[cfg(loom)]
 mod loom_model;
 mod outgoing;
 mod pool;
 mod post;
+mod route;
 mod shard;
+mod state;
 
 pub use alarm::{Alarm, WakeFlag};
-pub use batch::{Batch, Run, Taken};
+pub use batch::{Batch, Notice, Run, Taken};
+pub use blocking::{BlockingPool, Busy, Job, PoolStopped, Strand};
 pub use lane::{LaneReceiver, LaneSender, Refused, lane};
 pub use outgoing::{Flush, Lanes, Outgoing};
 pub use pool::run_worker;

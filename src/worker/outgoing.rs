@@ -89,6 +89,12 @@ impl Outgoing {
         self.shard
     }
 
+    /// Whether the shard runs on a loop.
+    #[must_use]
+    pub fn is_local(&self) -> bool {
+        self.local_loop.is_some()
+    }
+
     /// Says which batch is at work, for the stamps of its answers.
     #[inline]
     pub fn answering(&mut self, read_at: Option<Instant>) {

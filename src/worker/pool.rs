@@ -34,7 +34,8 @@ pub fn run_worker(
         shard.settle_memory();
         shard.counters().sleeps.add(1);
         shard.stages().publish_before_sleep();
-        alarm.park_unless(|| {
+        let timeout = shard.next_due().map(|tick| shared.time_until(tick));
+        alarm.park_for(timeout, || {
             shard.last_look(Instant::now())
                 || shard.is_ready() && !messages.is_empty()
                 || shared.workers_stop()
@@ -46,6 +47,7 @@ pub fn run_worker(
 /// One round over the levels, lowest first. Says whether anything was done.
 fn turn(shard: &mut Shard, messages: &LaneReceiver<Box<Batch>>) -> bool {
     let now = Instant::now();
+    shard.sweep_due(now);
     let before = shard.counters().room_work.get();
     if shard.room_turn(now) == Flush::Blocked || shard.message_turn(now) == Turn::Blocked {
         return shard.counters().room_work.get() != before;

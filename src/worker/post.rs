@@ -7,7 +7,7 @@ use std::time::Instant;
 use super::batch::empty_arena;
 use crate::channels::{Publish, RoomId};
 use crate::id::ConnId;
-use crate::routing::{Accept, Refuse};
+use crate::routing::{Accept, Refuse, Work};
 
 /// Work of level 0: a loop takes it, whatever else it waits for, and posts nothing in turn.
 #[derive(Debug)]
@@ -36,6 +36,8 @@ pub enum PostItem {
     Close { conn: ConnId, code: u16, start: u32, len: u32 },
     /// `on_connect` said yes.
     Accept { conn: ConnId, accept: Box<Accept> },
+    /// Accepted, and in all rooms that it is to be in from the start.
+    Open { conn: ConnId, accept: Box<Accept> },
     /// `on_connect` said no.
     Refuse { conn: ConnId, refuse: Box<Refuse> },
     /// The connection is a member from here on.
@@ -44,6 +46,12 @@ pub enum PostItem {
     Unsubscribe { room: RoomId, conn: ConnId },
     /// One publish for all members that the loop has, but one.
     Publish { room: RoomId, publish: Arc<Publish>, except: Option<ConnId> },
+    /// One message for all open connections that the loop has, but one.
+    Everyone { publish: Arc<Publish>, except: Option<ConnId> },
+    /// Close the connections of all members of a room that the loop has.
+    CloseRoom { room: RoomId, code: u16, reason: Box<str> },
+    /// Something that the connection's shard is to do, in the connection's order.
+    Work { conn: ConnId, work: Box<Work> },
     /// A socket accepted by a loop that has more connections than this one (shared tables only).
     Socket { socket: socket2::Socket },
 }

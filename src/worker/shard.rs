@@ -1,6 +1,5 @@
 //! One shard: the connections that are its own, and the rooms whose home it is.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -9,18 +8,12 @@ use crossbeam_channel::Sender;
 use super::batch::{Batch, Run, Taken};
 use super::lane::LaneReceiver;
 use super::outgoing::{Flush, Outgoing};
-use super::post::{Post, PostItem};
+use super::post::Post;
+use super::state::State;
 use crate::app::Snapshot;
-use crate::channels::{Countdown, Done, Home, RoomBatch, RoomWork, Settles, Surroundings, Then};
-use crate::dialect::{Body, Message, NotUnderstood};
-use crate::id::ConnId;
-use crate::limits::{REQUEST_HEADERS_MAX, ROOMS_PER_CONNECTION_MAX};
-use crate::protocol::MessageKind;
-use crate::protocol::handshake::{HeadLimits, parse_request};
-use crate::routing::{
-    Accept, Admission, ConnectRequest, Context, Deferred, Effects, Gateway, Parts, Refuse,
-    Sessions, is_room_name, take_deferred,
-};
+use crate::channels::{Home, RoomBatch, RoomWork, Surroundings};
+use crate::connection::Tick;
+use crate::routing::{Deferred, Gateway, take_deferred};
 use crate::telemetry::counters::WorkerCounters;
 use crate::telemetry::memory::{Component, LocalMemory};
 use crate::telemetry::stages::{Stage, StageCell, StageRecorder};
@@ -60,11 +53,10 @@ pub enum Turn {
 /// Routes what its connections send, and orders what is said in its rooms.
 #[derive(Debug)]
 pub struct Shard {
-    parts: ShardParts,
-    snapshot: Arc<Snapshot>,
+    pub(super) parts: ShardParts,
+    pub(super) snapshot: Arc<Snapshot>,
     home: Home,
-    sessions: Sessions,
-    effects: Effects,
+    pub(super) state: State,
     /// The batch at work, and how far it is done: a run, and an item of it.
     current: Option<(Box<Batch>, usize, usize)>,
 }
@@ -75,8 +67,13 @@ impl Shard {
     pub fn new(parts: ShardParts) -> Self {
         let snapshot = parts.gateway.shared.snapshot();
         let home = Home::new(parts.index);
-        let (sessions, effects) = (Sessions::new(), Effects::default());
-        Self { parts, snapshot, home, sessions, effects, current: None }
+        Self {
+            parts,
+            snapshot,
+            home,
+            state: State::new(),
+            current: None,
+        }
     }
 
     /// Does what level 1 has to do now. `Blocked` if a post is kept: neither level may go on.
@@ -110,6 +107,7 @@ impl Shard {
     /// Begins a batch. To be called when [`is_ready`](Self::is_ready) only.
     pub fn begin(&mut self, batch: Box<Batch>, now: Instant) {
         debug_assert!(self.current.is_none());
+        self.state.tick = self.parts.gateway.shared.tick_at(now);
         self.refresh_snapshot();
         let waited = now.saturating_duration_since(batch.read_at);
         self.parts.stages.record(Stage::ReadToRouted, waited, u64::from(batch.messages()));
@@ -145,6 +143,18 @@ impl Shard {
         out.pending() < before
             || out.posts_are_empty() && !self.parts.rooms.is_empty()
             || out.is_sent() && self.current.is_some()
+    }
+
+    /// The tick before which nothing here has a deadline, if anything has one.
+    #[must_use]
+    pub fn next_due(&self) -> Option<Tick> {
+        let (asks, timeouts) = (self.state.asks.next_due(), self.state.timeouts.next_due());
+        asks.into_iter().chain(timeouts).min()
+    }
+
+    /// Whether it runs on a loop.
+    pub(super) fn is_inline(&self) -> bool {
+        self.parts.out.is_local()
     }
 
     /// Takes the post for the loop that this shard runs on.
@@ -226,56 +236,27 @@ impl Shard {
         match item {
             Taken::Message { kind, payload } => self.route_message(run, kind, payload),
             Taken::Admit { head } => self.admit(run, head),
-            Taken::JoinThenAccept(accept) => self.join_then_accept(run.conn, accept.clone()),
-            Taken::Closed { .. } => self.closed(run.conn),
+            Taken::JoinThenAccept(accept) => self.join_then_accept(run, accept.clone()),
+            Taken::Work { work, is_gone } => self.work(run, work.take(), is_gone),
+            Taken::Notice(notice) => self.notice(run, notice),
+            Taken::Control { pong, payload } => self.control(run, pong, payload),
+            Taken::Closed { cause } => self.closed(run, cause),
         }
+        self.send_deferred();
+    }
+
+    /// Sends on what handlers left behind for lanes, and does the room work that is its own.
+    #[inline]
+    pub(super) fn send_deferred(&mut self) {
+        let out = &mut self.parts.out;
         take_deferred(|deferred| match deferred {
             Deferred::Post(index, mut post) => {
                 let (items, arena) = post.parts();
-                self.parts.out.post(index).append(items, arena);
+                out.post(index).append(items, arena);
             }
-            Deferred::Room(home, work) => self.parts.out.room_batch(home).work.push(work),
+            Deferred::Room(home, work) => out.room_batch(home).work.push(work),
         });
         self.run_local_rooms();
-    }
-
-    fn route_message(&mut self, run: &Run, kind: MessageKind, payload: &[u8]) {
-        let endpoint = self.snapshot.endpoint(run.endpoint);
-        self.effects.clear();
-        let decoded = endpoint.dialect.decode(kind, payload);
-        let correlation = match &decoded {
-            Ok(message) => message.correlation.as_deref(),
-            Err(NotUnderstood::Answer { correlation, .. }) => {
-                Some(correlation.as_deref().unwrap_or(b""))
-            }
-            Err(NotUnderstood::Close { .. }) => None,
-        };
-        let mut ctx = Context {
-            conn: run.conn,
-            peer: run.peer,
-            endpoint_id: run.endpoint,
-            endpoint,
-            correlation,
-            parts: Parts {
-                out: &mut self.parts.out,
-                sessions: &mut self.sessions,
-                effects: &mut self.effects,
-                gateway: &self.parts.gateway,
-            },
-        };
-        let failed = match &decoded {
-            Ok(message) => handle(&mut ctx, message, &self.parts.counters),
-            Err(NotUnderstood::Answer { answer, .. }) => {
-                ctx.answer(Err(answer));
-                true
-            }
-            Err(NotUnderstood::Close { code, reason }) => {
-                ctx.close(*code, reason);
-                true
-            }
-        };
-        self.parts.counters.errors.add(u64::from(failed));
-        finish_message(ctx, &self.parts.gateway);
     }
 
     /// Room work of which this shard is the home needs no lane: it is done in place, in order.
@@ -292,117 +273,5 @@ impl Shard {
         let mut around =
             Surroundings { snapshot: &self.snapshot, ids: &gateway.shared.ids, counters, memory };
         self.home.apply(work, &mut around, out);
-    }
-
-    fn admit(&mut self, run: &Run, head: &[u8]) {
-        let snapshot = Arc::clone(&self.snapshot);
-        let admission = Admission::new(run.conn, self.parts.gateway.clone());
-        let limits =
-            HeadLimits { max_header_bytes: head.len() + 1, max_headers: REQUEST_HEADERS_MAX };
-        // The loop parsed it already; a head that does not parse here would be refused by the
-        // admission's drop.
-        let Ok(Some((request, _))) = parse_request(head, limits) else { return };
-        let Some(hook) = &snapshot.endpoint(run.endpoint).on_connect else { return };
-        let connect = ConnectRequest {
-            path: request.path(),
-            query: request.query(),
-            peer: run.peer.addr(),
-            conn: run.conn,
-            request: &request,
-        };
-        if catch_unwind(AssertUnwindSafe(|| hook(&connect, admission))).is_err() {
-            self.parts.counters.panics.add(1);
-        }
-    }
-
-    fn join_then_accept(&mut self, conn: ConnId, mut accept: Accept) {
-        let session = self.sessions.entry(conn).or_default();
-        session.identity = accept.identity.take().map(Into::into);
-        let mut rooms = std::mem::take(&mut accept.rooms);
-        rooms.sort();
-        rooms.dedup();
-        if rooms.len() > ROOMS_PER_CONNECTION_MAX || !rooms.iter().all(|r| is_room_name(r)) {
-            let refuse =
-                Box::new(Refuse::new(500, "The hook named rooms that cannot be joined.\n"));
-            self.parts.out.post(conn.loop_index()).push(PostItem::Refuse { conn, refuse });
-            return;
-        }
-        session.rooms = rooms.iter().map(|room| room.as_str().into()).collect();
-        let accept = Box::new(accept);
-        if rooms.is_empty() {
-            self.parts.out.post(conn.loop_index()).push(PostItem::Accept { conn, accept });
-            return;
-        }
-        let countdown = Countdown::new(rooms.len(), Done::Accept(conn, accept));
-        for room in rooms {
-            let then = Then::Last(Arc::clone(&countdown));
-            let home = self.parts.gateway.shared.home_of(&room);
-            let work = RoomWork::Join { room: room.into(), conn, then };
-            self.parts.out.room_batch(home).work.push(work);
-        }
-    }
-
-    fn closed(&mut self, conn: ConnId) {
-        let Some(session) = self.sessions.remove(&conn) else { return };
-        for room in session.rooms {
-            let home = self.parts.gateway.shared.home_of(&room);
-            let work = RoomWork::Leave { room, conn, then: Then::Nothing };
-            self.parts.out.room_batch(home).work.push(work);
-        }
-    }
-}
-
-/// Runs the handler; says whether the router had to answer with an error of its own.
-fn handle(ctx: &mut Context<'_>, message: &Message<'_>, counters: &WorkerCounters) -> bool {
-    let Some(handler) = ctx.endpoint.handler(&message.key) else {
-        ctx.reply_error(404, &format!("no route `{}`", message.key));
-        return true;
-    };
-    if catch_unwind(AssertUnwindSafe(|| handler(ctx, message))).is_err() {
-        counters.panics.add(1);
-        ctx.reply_error(500, "the handler of this route failed");
-        return true;
-    }
-    false
-}
-
-/// Carries out what the handler left behind, and settles the message exactly once.
-fn finish_message(mut ctx: Context<'_>, gateway: &Gateway) {
-    let wants_answer = ctx.correlation.is_some_and(|c| !c.is_empty());
-    if wants_answer && !ctx.parts.effects.replied && ctx.parts.effects.later.is_none() {
-        ctx.answer(Ok(Body::Json("null")));
-    }
-    if ctx.parts.effects.is_plain() {
-        return ctx.parts.out.post(ctx.conn.loop_index()).settle(ctx.conn, 1);
-    }
-    finish_effects(ctx, gateway);
-}
-
-/// Sends on the room work of a message, with the answer that waits for it.
-#[inline(never)]
-fn finish_effects(ctx: Context<'_>, gateway: &Gateway) {
-    let held = ctx.parts.effects.held.take();
-    let report = std::mem::take(&mut ctx.parts.effects.report);
-    let mut rooms = std::mem::take(&mut ctx.parts.effects.rooms);
-    let settled_by_home = !rooms.is_empty() && (held.is_some() || report);
-    if settled_by_home {
-        let to = ctx.reply_to(Settles::Yes);
-        match (held, rooms.as_mut_slice()) {
-            (Some(answer), [one]) => one.set_then(Then::Reply(to, answer)),
-            (None, [.., last]) => last.set_then(Then::Report(to)),
-            (answer, many) => {
-                let answer = answer.unwrap_or(Ok(Body::Json("null").into()));
-                let countdown = Countdown::new(many.len(), Done::Reply(to, answer));
-                many.iter_mut().for_each(|w| w.set_then(Then::Last(Arc::clone(&countdown))));
-            }
-        }
-    }
-    let (out, conn) = (&mut *ctx.parts.out, ctx.conn);
-    for work in rooms.drain(..) {
-        out.room_batch(gateway.shared.home_of(work.room())).work.push(work);
-    }
-    ctx.parts.effects.rooms = rooms;
-    if !settled_by_home {
-        out.post(conn.loop_index()).settle(conn, 1);
     }
 }

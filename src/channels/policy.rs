@@ -1,0 +1,42 @@
+//! What takes a permission in which rooms, and how many fit.
+
+use std::fmt;
+
+use crate::dialect::Key;
+use crate::routing::RouteTable;
+
+/// What is asked of members and publishers of rooms whose names match a pattern.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RoomPolicy {
+    /// The permission that it takes to join; `None`: none.
+    pub join: Option<Box<str>>,
+    /// The permission that it takes to publish; `None`: none.
+    pub publish: Option<Box<str>>,
+    /// Most members; `None`: no bound.
+    pub max_members: Option<usize>,
+}
+
+/// Policies by pattern: a name, or `news/*` for all that begin with `news/`, or `*`. The longest
+/// pattern that matches counts.
+#[derive(Default)]
+pub struct RoomPolicies(RouteTable<RoomPolicy>);
+
+impl RoomPolicies {
+    /// Sets what holds for rooms of a pattern.
+    pub fn set(&mut self, pattern: &str, policy: RoomPolicy) {
+        self.0.insert(pattern, policy);
+    }
+
+    /// What holds for a room.
+    #[inline]
+    #[must_use]
+    pub fn find(&self, room: &str) -> Option<&RoomPolicy> {
+        if self.0.is_empty() { None } else { self.0.find(&Key::from(room)) }
+    }
+}
+
+impl fmt::Debug for RoomPolicies {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.0.keys()).finish()
+    }
+}

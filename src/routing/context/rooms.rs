@@ -1,0 +1,180 @@
+//! What a handler can do with rooms.
+
+use super::{Context, Parts, Place};
+use crate::channels::{Publish, RoomPolicy, RoomWork, Then};
+use crate::dialect::{Content, ErrorAnswer};
+use crate::id::ConnId;
+use crate::limits::{ROOM_NAME_MAX, ROOMS_PER_CONNECTION_MAX};
+use crate::routing::session::RESERVED;
+
+/// Whether a publisher who is a member gets its own publish.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SelfDelivery {
+    /// It does.
+    Include,
+    /// It does not.
+    Exclude,
+}
+
+impl Context<'_> {
+    /// Makes the connection a member of a room, created if need be.
+    ///
+    /// # Errors
+    /// What is wrong with the name, that the connection may not, or that it is in too many rooms.
+    pub fn join(&mut self, room: &str) -> Result<(), ErrorAnswer<'static>> {
+        check_room(room)?;
+        self.check_policy(room, "join", |policy| policy.join.as_deref())?;
+        match &mut self.place {
+            Place::Shard(parts) => parts.join(self.conn, room),
+            Place::Away(away) => {
+                let room = room.to_owned();
+                away.record(move |ctx| {
+                    if let Err(error) = ctx.join(&room) {
+                        ctx.answer(Err(&error));
+                    }
+                });
+                Ok(())
+            }
+        }
+    }
+
+    /// Ends the connection's membership of a room, if it is a member.
+    ///
+    /// # Errors
+    /// What is wrong with the name.
+    pub fn leave(&mut self, room: &str) -> Result<(), ErrorAnswer<'static>> {
+        check_room(room)?;
+        match &mut self.place {
+            Place::Shard(parts) => {
+                if let Some(session) = parts.sessions.get_mut(&self.conn) {
+                    session.rooms.retain(|r| **r != *room);
+                }
+                let (room, conn) = (room.into(), self.conn);
+                parts.effects.rooms.push(RoomWork::Leave { room, conn, then: Then::Nothing });
+            }
+            Place::Away(away) => {
+                let room = room.to_owned();
+                away.record(move |ctx| drop(ctx.leave(&room)));
+            }
+        }
+        Ok(())
+    }
+
+    /// The rooms that the connection is in or on its way into.
+    #[must_use]
+    pub fn rooms(&self) -> Vec<&str> {
+        let Place::Shard(parts) = &self.place else { return Vec::new() };
+        let rooms = parts.sessions.get(&self.conn).map_or(&[][..], |session| &session.rooms);
+        rooms.iter().map(|room| &**room).filter(|room| !room.starts_with(RESERVED)).collect()
+    }
+
+    /// Publishes to all members of a room.
+    ///
+    /// # Errors
+    /// What is wrong with the name, or that the connection may not.
+    pub fn publish<'b>(
+        &mut self,
+        room: &str,
+        content: impl Into<Content<'b>>,
+        own: SelfDelivery,
+    ) -> Result<(), ErrorAnswer<'static>> {
+        check_room(room)?;
+        self.check_policy(room, "publish to", |policy| policy.publish.as_deref())?;
+        let from = Some(self.public_id());
+        let memory = &self.gateway().shared.memory;
+        let publish = Publish::new(Some(room.into()), from, content.into(), memory);
+        let except = (own == SelfDelivery::Exclude).then_some(self.conn);
+        let room = room.into();
+        self.work_on(RoomWork::Publish { room, publish, except, then: Then::Nothing });
+        Ok(())
+    }
+
+    /// Closes the connections of all members of a room, behind what was published to it so far.
+    ///
+    /// # Errors
+    /// What is wrong with the name.
+    pub fn close_room(
+        &mut self,
+        room: &str,
+        code: u16,
+        reason: &str,
+    ) -> Result<(), ErrorAnswer<'static>> {
+        check_room(room)?;
+        let (room, reason) = (room.into(), reason.into());
+        self.work_on(RoomWork::Close { room, code, reason, then: Then::Nothing });
+        Ok(())
+    }
+
+    /// Asks who is in a room; the room's home answers the message.
+    pub(crate) fn members(&mut self, room: &str) -> Result<(), ErrorAnswer<'static>> {
+        check_room(room)?;
+        self.work_on(RoomWork::Members { room: room.into(), then: Then::Nothing });
+        Ok(())
+    }
+
+    /// Leaves the answer to the home of the room that this message works on.
+    pub(crate) fn report(&mut self) {
+        match &mut self.place {
+            Place::Shard(parts) => {
+                if self.correlation.is_some() {
+                    (parts.effects.report, parts.effects.replied) = (true, true);
+                }
+            }
+            Place::Away(away) => away.record(|ctx| ctx.report()),
+        }
+    }
+
+    pub(super) fn work_on(&mut self, work: RoomWork) {
+        match &mut self.place {
+            Place::Shard(parts) => parts.effects.rooms.push(work),
+            Place::Away(away) => away.record(move |ctx| ctx.work_on(work)),
+        }
+    }
+
+    fn check_policy<'p>(
+        &'p self,
+        room: &str,
+        verb: &str,
+        wanted: impl FnOnce(&'p RoomPolicy) -> Option<&'p str>,
+    ) -> Result<(), ErrorAnswer<'static>> {
+        match self.snapshot.rooms.find(room).and_then(wanted) {
+            Some(permission) if !self.may(permission) => {
+                let message = format!("to {verb} this room takes the permission `{permission}`");
+                Err(ErrorAnswer::new(403, message))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Parts<'_> {
+    fn join(&mut self, conn: ConnId, room: &str) -> Result<(), ErrorAnswer<'static>> {
+        let session = self.sessions.entry(conn).or_default();
+        if !session.rooms.iter().any(|r| **r == *room) {
+            if self.gateway.shared.memory.over_limit() {
+                return Err(ErrorAnswer::new(503, "the gateway is out of memory for rooms"));
+            }
+            if session.rooms.len() >= ROOMS_PER_CONNECTION_MAX {
+                let message = format!("in {ROOMS_PER_CONNECTION_MAX} rooms already, the most");
+                return Err(ErrorAnswer::new(429, message));
+            }
+            session.rooms.push(room.into());
+        }
+        self.effects.rooms.push(RoomWork::Join { room: room.into(), conn, then: Then::Nothing });
+        Ok(())
+    }
+}
+
+/// Whether a room may have this name.
+pub(crate) fn is_room_name(room: &str) -> bool {
+    (1..=ROOM_NAME_MAX).contains(&room.len()) && !room.starts_with(RESERVED)
+}
+
+pub(crate) fn check_room(room: &str) -> Result<(), ErrorAnswer<'static>> {
+    if !is_room_name(room) {
+        let message =
+            format!("a room's name has 1 to {ROOM_NAME_MAX} bytes and begins with no NUL");
+        return Err(ErrorAnswer::new(400, message));
+    }
+    Ok(())
+}

@@ -1,0 +1,67 @@
+//! What a handler can send to others than the one that it answers.
+
+use super::{Context, Place, SelfDelivery};
+use crate::channels::{Publish, RoomWork, Then};
+use crate::dialect::Content;
+use crate::id::ConnId;
+use crate::routing::session::room_of_user;
+use crate::routing::work::{What, Work};
+use crate::worker::PostItem;
+
+impl Context<'_> {
+    /// Sends to any connection, in its own dialect.
+    pub fn push<'b>(&mut self, conn: ConnId, content: impl Into<Content<'b>>) {
+        self.push_to(&[conn], content);
+    }
+
+    /// Sends to a list of connections, each in its own dialect. One that has ended is counted.
+    pub fn push_to<'b>(&mut self, conns: &[ConnId], content: impl Into<Content<'b>>) {
+        let publish = Publish::new(None, None, content.into(), &self.gateway().shared.memory);
+        for conn in conns {
+            let publish = std::sync::Arc::clone(&publish);
+            self.post(*conn, PostItem::Push { conn: *conn, publish });
+        }
+    }
+
+    /// Sends to all connections of a user, as `on_connect` named it.
+    pub fn push_to_user<'b>(&mut self, user: &str, content: impl Into<Content<'b>>) {
+        let publish = Publish::new(None, None, content.into(), &self.gateway().shared.memory);
+        let (room, except, then) = (room_of_user(user), None, Then::Nothing);
+        self.work_on(RoomWork::Publish { room, publish, except, then });
+    }
+
+    /// Sends to every open connection of this gateway, in its own dialect.
+    pub fn push_to_all<'b>(&mut self, content: impl Into<Content<'b>>, own: SelfDelivery) {
+        let publish = Publish::new(None, None, content.into(), &self.gateway().shared.memory);
+        let except = (own == SelfDelivery::Exclude).then_some(self.conn);
+        match &mut self.place {
+            Place::Shard(parts) => {
+                for index in 0..parts.gateway.shared.loads.len() {
+                    let publish = std::sync::Arc::clone(&publish);
+                    parts.out.post(index).push(PostItem::Everyone { publish, except });
+                }
+            }
+            Place::Away(away) => {
+                let gateway = away.gateway.clone();
+                away.record(move |_| drop(gateway.post_to_all(&publish, except)));
+            }
+        }
+    }
+
+    /// Says that there is something new on a pull channel of a connection.
+    pub fn signal(&mut self, conn: ConnId, channel: &str) {
+        let work = Work::new(What::Signal(channel.into()), None);
+        self.post(conn, PostItem::Work { conn, work: Box::new(work) });
+    }
+
+    pub(super) fn post(&mut self, conn: ConnId, item: PostItem) {
+        match &mut self.place {
+            Place::Shard(parts) if conn.loop_index() < parts.gateway.shared.loads.len() => {
+                parts.out.post(conn.loop_index()).push(item);
+            }
+            // An id that this gateway never gave out: as one whose connection has ended.
+            Place::Shard(parts) => parts.gateway.shared.count_late_answer(),
+            Place::Away(away) => away.record(move |ctx| ctx.post(conn, item)),
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! What other threads want done on a connection's shard, in the order of the connection.
+//!
+//! It goes by the mailbox of the connection's loop, which knows whether the connection still is
+//! there, and from there with the connection's own messages to its shard.
+
+use std::cell::Cell;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use super::context::{Action, AskCallback, AskError, Context};
+use super::gateway::Permit;
+
+/// Something to be done on a connection's shard.
+pub struct Work {
+    what: What,
+    /// Held by work that comes from threads which may be made to wait.
+    _permit: Option<Permit>,
+}
+
+/// What is to be done.
+pub(crate) enum What {
+    /// This, with the connection's context.
+    Call(Action),
+    /// Ask the client.
+    Ask(Box<AskWork>),
+    /// What a handler on the pool apart left behind.
+    Finish(Box<Finish>),
+    /// There is something new on a pull channel.
+    Signal(Box<str>),
+    /// The runner of a pull channel has ended.
+    Pulled(Box<str>, Vec<Action>),
+}
+
+/// A question, on its way to the shard that keeps it open.
+pub(crate) struct AskWork {
+    pub(crate) key: Box<str>,
+    pub(crate) body: crate::channels::OwnedBody,
+    pub(crate) timeout: std::time::Duration,
+    pub(crate) callback: AskCallback,
+}
+
+/// What a handler on the pool apart left behind.
+pub(crate) struct Finish {
+    pub(crate) correlation: Option<Box<[u8]>>,
+    pub(crate) is_request: bool,
+    /// Shared with a responder or the route's deadline.
+    pub(crate) answered: Option<Arc<AtomicBool>>,
+    /// A responder was taken: that no answer is here does not mean that none will come.
+    pub(crate) is_taken: bool,
+    pub(crate) actions: Vec<Action>,
+    /// The handler panicked.
+    pub(crate) failed: bool,
+}
+
+impl Work {
+    pub(crate) fn new(what: What, permit: Option<Permit>) -> Self {
+        Self { what, _permit: permit }
+    }
+
+    /// The work; where the connection is gone, `None`, and who waits for it is told.
+    pub(crate) fn take(self, is_gone: bool) -> Option<What> {
+        match self.what {
+            What::Ask(ask) if is_gone => {
+                (ask.callback)(Err(AskError::Closed));
+                None
+            }
+            _ if is_gone => None,
+            what => Some(what),
+        }
+    }
+}
+
+impl fmt::Debug for Work {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.what {
+            What::Call(_) => "Call",
+            What::Ask(_) => "Ask",
+            What::Finish(_) => "Finish",
+            What::Signal(_) => "Signal",
+            What::Pulled(..) => "Pulled",
+        })
+    }
+}
+
+/// A place in a batch that work is taken out of while the batch is read.
+#[derive(Default)]
+pub struct WorkCell(Cell<Option<Box<Work>>>);
+
+impl WorkCell {
+    pub(crate) fn new(work: Box<Work>) -> Self {
+        Self(Cell::new(Some(work)))
+    }
+
+    pub(crate) fn take(&self) -> Option<Box<Work>> {
+        self.0.take()
+    }
+}
+
+impl fmt::Debug for WorkCell {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("WorkCell")
+    }
+}
+
+/// Runs what a handler on the pool apart recorded.
+pub(crate) fn run_actions(ctx: &mut Context<'_>, actions: Vec<Action>) {
+    for action in actions {
+        action(ctx);
+    }
+}

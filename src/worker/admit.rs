@@ -1,0 +1,154 @@
+//! The beginnings and ends of connections, as their shard sees them.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use super::batch::{Notice, Run};
+use super::post::PostItem;
+use super::shard::Shard;
+use crate::channels::{Countdown, Done, RoomWork, Then};
+use crate::id::ConnId;
+use crate::limits::{REQUEST_HEADERS_MAX, ROOMS_PER_CONNECTION_MAX};
+use crate::protocol::handshake::{HeadLimits, parse_request};
+use crate::routing::{
+    Accept, Admission, AskError, ConnectRequest, Endpoint, Ended, Facts, Params, Pending, Refuse,
+    is_room_name, room_of_user,
+};
+use crate::telemetry::counters::CloseCause;
+
+impl Shard {
+    /// Finds out what the path says of a connection, and has the endpoint's hook decide on it.
+    pub(super) fn admit(&mut self, run: &Run, head: &[u8]) {
+        let snapshot = Arc::clone(&self.snapshot);
+        let endpoint = snapshot.endpoint(run.endpoint);
+        let admission = Admission::new(run.conn, self.parts.gateway.clone());
+        let limits =
+            HeadLimits { max_header_bytes: head.len() + 1, max_headers: REQUEST_HEADERS_MAX };
+        // The loop parsed it already; a head that does not parse here would be refused by the
+        // admission's drop.
+        let Ok(Some((request, _))) = parse_request(head, limits) else { return };
+        let params = endpoint.path.matches(request.path()).unwrap_or_default();
+        let Some(hook) = &endpoint.on_connect else {
+            admission.decided();
+            self.remember(run.conn, params);
+            return self.join_then_accept(run, Accept::default());
+        };
+        let connect = ConnectRequest {
+            path: request.path(),
+            query: request.query(),
+            params: &params,
+            peer: run.peer.addr(),
+            conn: run.conn,
+            request: &request,
+        };
+        if catch_unwind(AssertUnwindSafe(|| hook(&connect, admission))).is_err() {
+            self.parts.counters.panics.add(1);
+        }
+        self.remember(run.conn, params);
+    }
+
+    fn remember(&mut self, conn: ConnId, params: Params) {
+        if !params.is_empty() {
+            let facts = Facts { params, ..Facts::default() };
+            self.state.sessions.entry(conn).or_default().facts = Some(Arc::new(facts));
+        }
+    }
+
+    /// Lets a connection open once it is in all rooms that it is to be in from the start.
+    pub(super) fn join_then_accept(&mut self, run: &Run, mut accept: Accept) {
+        let conn = run.conn;
+        let snapshot = Arc::clone(&self.snapshot);
+        let rooms = match self.first_rooms(conn, snapshot.endpoint(run.endpoint), &mut accept) {
+            Ok(rooms) => rooms,
+            Err(refuse) => {
+                let refuse = Box::new(refuse);
+                self.parts.out.post(conn.loop_index()).push(PostItem::Refuse { conn, refuse });
+                return;
+            }
+        };
+        let accept = Box::new(accept);
+        if rooms.is_empty() {
+            self.parts.out.post(conn.loop_index()).push(PostItem::Open { conn, accept });
+            return;
+        }
+        let countdown = Countdown::new(rooms.len(), Done::Accept(conn, accept));
+        for room in &rooms {
+            let then = Then::Last(Arc::clone(&countdown));
+            let home = self.parts.gateway.shared.home_of(room);
+            let work = RoomWork::Join { room: room.clone(), conn, then };
+            self.parts.out.room_batch(home).work.push(work);
+        }
+        self.state.sessions.entry(conn).or_default().rooms = rooms;
+    }
+
+    /// The rooms that a connection is to be in from the start, and its session made of the rest.
+    fn first_rooms(
+        &mut self,
+        conn: ConnId,
+        endpoint: &Endpoint,
+        accept: &mut Accept,
+    ) -> Result<Vec<Box<str>>, Refuse> {
+        let session = self.state.sessions.get(&conn);
+        let before = session.and_then(|session| session.facts.as_ref());
+        let params = before.map(|facts| facts.params.clone()).unwrap_or_default();
+        let mut names = std::mem::take(&mut accept.rooms);
+        names.extend(endpoint.joins.iter().filter_map(|template| template.expand(&params)));
+        names.sort();
+        names.dedup();
+        if names.len() > ROOMS_PER_CONNECTION_MAX || !names.iter().all(|r| is_room_name(r)) {
+            return Err(Refuse::new(500, "The connection was to be in rooms that it can't join.\n"));
+        }
+        let mut rooms: Vec<Box<str>> = names.into_iter().map(Into::into).collect();
+        let identity: Option<Box<str>> = accept.identity.take().map(Into::into);
+        rooms.extend(identity.as_deref().map(room_of_user));
+        let permissions: Box<[_]> =
+            std::mem::take(&mut accept.permissions).into_iter().map(Into::into).collect();
+        if identity.is_some() || !permissions.is_empty() {
+            let facts = Facts { identity, params, permissions };
+            self.state.sessions.entry(conn).or_default().facts = Some(Arc::new(facts));
+        }
+        Ok(rooms)
+    }
+
+    /// Tells the endpoint's hooks how a connection fares.
+    pub(super) fn notice(&mut self, run: &Run, notice: Notice) {
+        let snapshot = Arc::clone(&self.snapshot);
+        let hooks = &snapshot.endpoint(run.endpoint).hooks;
+        match (notice, &hooks.established, &hooks.closing) {
+            (Notice::Opened, Some(hook), _) => self.call(run, |ctx| hook(ctx)),
+            (Notice::Closing(cause), _, Some(hook)) => self.call(run, |ctx| hook(ctx, cause)),
+            _ => {}
+        }
+    }
+
+    /// Tells the endpoint's hooks of a ping or pong.
+    pub(super) fn control(&mut self, run: &Run, pong: bool, payload: &[u8]) {
+        let snapshot = Arc::clone(&self.snapshot);
+        let hooks = &snapshot.endpoint(run.endpoint).hooks;
+        let hook = if pong { &hooks.pong } else { &hooks.ping };
+        if let Some(hook) = hook {
+            self.call(run, |ctx| hook(ctx, payload));
+        }
+    }
+
+    /// Lets go of all that is known of a connection.
+    pub(super) fn closed(&mut self, run: &Run, cause: Option<CloseCause>) {
+        for (_, Pending(callback)) in self.state.asks.close(run.conn) {
+            self.guard(|| callback(Err(AskError::Closed)));
+        }
+        let session = self.state.sessions.remove(&run.conn);
+        let facts = session.as_ref().and_then(|session| session.facts.clone());
+        for room in session.into_iter().flat_map(|session| session.rooms) {
+            let home = self.parts.gateway.shared.home_of(&room);
+            let work = RoomWork::Leave { room, conn: run.conn, then: Then::Nothing };
+            self.parts.out.room_batch(home).work.push(work);
+        }
+        let snapshot = Arc::clone(&self.snapshot);
+        if let Some(hook) = &snapshot.endpoint(run.endpoint).hooks.closed {
+            let identity = facts.as_ref().and_then(|facts| facts.identity.as_deref());
+            let gateway = self.parts.gateway.clone();
+            let ended = Ended { conn: run.conn, cause, identity, gateway: &gateway };
+            self.guard(|| hook(&ended));
+        }
+    }
+}

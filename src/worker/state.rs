@@ -1,0 +1,98 @@
+//! What a shard knows of its connections, and what handlers see of it.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Instant;
+
+use super::batch::Run;
+use super::outgoing::Outgoing;
+use super::shard::Shard;
+use crate::app::Snapshot;
+use crate::connection::Tick;
+use crate::dialect::ErrorAnswer;
+use crate::routing::{
+    AskError, Asks, Context, Effects, Gateway, Parts, Pending, Place, Sessions, Timeouts,
+};
+
+/// What a shard knows of its connections.
+#[derive(Debug)]
+pub(super) struct State {
+    pub(super) sessions: Sessions,
+    pub(super) effects: Effects,
+    pub(super) asks: Asks<Pending>,
+    pub(super) timeouts: Timeouts,
+    /// Of the turn, for deadlines.
+    pub(super) tick: Tick,
+}
+
+impl State {
+    pub(super) fn new() -> Self {
+        Self {
+            sessions: Sessions::new(),
+            effects: Effects::default(),
+            asks: Asks::new(),
+            timeouts: Timeouts::new(),
+            tick: 0,
+        }
+    }
+
+    /// The surroundings of something that concerns a connection.
+    #[inline]
+    pub(super) fn context<'a>(
+        &'a mut self,
+        run: &Run,
+        snapshot: &'a Snapshot,
+        gateway: &'a Gateway,
+        out: &'a mut Outgoing,
+    ) -> Context<'a> {
+        self.effects.clear();
+        Context {
+            conn: run.conn,
+            peer: run.peer,
+            endpoint_id: run.endpoint,
+            snapshot,
+            endpoint: snapshot.endpoint(run.endpoint),
+            correlation: None,
+            is_request: false,
+            place: Place::Shard(Parts {
+                out,
+                sessions: &mut self.sessions,
+                effects: &mut self.effects,
+                asks: &mut self.asks,
+                timeouts: &mut self.timeouts,
+                gateway,
+                now: self.tick,
+            }),
+        }
+    }
+}
+
+impl Shard {
+    /// Fails what is due: asks without an answer, and requests whose route has a timeout. Not
+    /// while a lane refuses what was sent before.
+    pub fn sweep_due(&mut self, now: Instant) {
+        let Some(next) = self.next_due() else { return };
+        let tick = self.parts.gateway.shared.tick_at(now);
+        if tick < next || !self.parts.out.is_sent() {
+            return;
+        }
+        self.state.tick = tick;
+        let (counters, mut due) = (&self.parts.counters, Vec::new());
+        self.state.asks.sweep(tick, |_, _, Pending(callback)| due.push(callback));
+        for callback in due {
+            let failed = AssertUnwindSafe(|| callback(Err(AskError::TimedOut)));
+            if catch_unwind(failed).is_err() {
+                counters.panics.add(1);
+            }
+        }
+        let (out, snapshot) = (&mut self.parts.out, &self.snapshot);
+        self.state.timeouts.sweep(tick, |to| {
+            let error = ErrorAnswer::new(504, "the answer to this took too long");
+            let endpoint = snapshot.endpoint(to.endpoint);
+            counters.errors.add(1);
+            out.post(to.conn.loop_index()).reply(to.conn, 1, |bytes| {
+                endpoint.put_answer(bytes, to.correlation.as_deref(), Err(&error));
+            });
+        });
+        self.send_deferred();
+    }
+}
