@@ -23,6 +23,8 @@ pub const MEMBERS_LISTED_MAX: usize = 100;
 pub const ROOM_NAME_MAX: usize = 255;
 /// Most rooms one connection may be in.
 pub const ROOMS_PER_CONNECTION_MAX: usize = 1024;
+/// Most questions of the gateway that may be open on one connection.
+pub const ASKS_PER_CONNECTION_MAX: usize = 100;
 
 /// Fewest event loops.
 pub const LOOPS_MIN: usize = 1;

@@ -6,6 +6,8 @@
 //! - nothing a handler does blocks its thread on another lane.
 
 mod admission;
+#[allow(dead_code, reason = "for the shards to use")]
+mod asks;
 mod builtin;
 mod context;
 mod endpoint;
