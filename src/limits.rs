@@ -25,6 +25,12 @@ pub const ROOM_NAME_MAX: usize = 255;
 pub const ROOMS_PER_CONNECTION_MAX: usize = 1024;
 /// Most questions of the gateway that may be open on one connection.
 pub const ASKS_PER_CONNECTION_MAX: usize = 100;
+/// Most keys of one connection's store.
+pub const STORE_KEYS_MAX: usize = 1024;
+/// Longest key of a connection's store, bytes.
+pub const STORE_KEY_MAX: usize = 255;
+/// Longest text or byte string in a connection's store, bytes.
+pub const STORE_VALUE_MAX: usize = 64 * 1024;
 
 /// Fewest event loops.
 pub const LOOPS_MIN: usize = 1;

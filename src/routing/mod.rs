@@ -12,11 +12,13 @@ mod builtin;
 mod context;
 mod endpoint;
 mod gateway;
+mod store;
 
 pub use admission::{Accept, Admission, ConnectRequest, Refuse, Verdict};
 pub use context::{Context, Responder, SelfDelivery};
 pub use endpoint::{Endpoint, EndpointId, Handler, OnConnect};
 pub use gateway::{Gateway, Gone};
+pub use store::{Store, StoreError, Value};
 
 pub(crate) use context::{Effects, Parts, Sessions, is_room_name};
 pub(crate) use endpoint::OnConnectDebug;
