@@ -13,6 +13,8 @@ mod context;
 mod endpoint;
 mod gateway;
 mod store;
+#[allow(dead_code, reason = "for endpoints to use")]
+mod table;
 
 pub use admission::{Accept, Admission, ConnectRequest, Refuse, Verdict};
 pub use context::{Context, Responder, SelfDelivery};
