@@ -31,6 +31,8 @@ pub const STORE_KEYS_MAX: usize = 1024;
 pub const STORE_KEY_MAX: usize = 255;
 /// Longest text or byte string in a connection's store, bytes.
 pub const STORE_VALUE_MAX: usize = 64 * 1024;
+/// Most segments of an endpoint's path.
+pub const PATH_SEGMENTS_MAX: usize = 32;
 
 /// Fewest event loops.
 pub const LOOPS_MIN: usize = 1;
