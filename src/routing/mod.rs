@@ -12,6 +12,7 @@ mod builtin;
 mod context;
 mod endpoint;
 mod gateway;
+mod origin;
 mod path;
 mod store;
 #[allow(dead_code, reason = "for endpoints to use")]
@@ -21,6 +22,7 @@ pub use admission::{Accept, Admission, ConnectRequest, Refuse, Verdict};
 pub use context::{Context, Responder, SelfDelivery};
 pub use endpoint::{Endpoint, EndpointId, Handler, OnConnect};
 pub use gateway::{Gateway, Gone};
+pub use origin::{OriginError, OriginPattern, Origins};
 pub use path::{Params, PathPattern, PatternError, Template};
 pub use store::{Store, StoreError, Value};
 
