@@ -11,6 +11,7 @@
 
 mod alarm;
 mod batch;
+mod blocking;
 mod lane;
 #[cfg(loom)]
 mod loom_model;
@@ -21,6 +22,7 @@ mod shard;
 
 pub use alarm::{Alarm, WakeFlag};
 pub use batch::{Batch, Run, Taken};
+pub use blocking::{BlockingPool, Busy, Job, PoolStopped, Strand};
 pub use lane::{LaneReceiver, LaneSender, Refused, lane};
 pub use outgoing::{Flush, Lanes, Outgoing};
 pub use pool::run_worker;
