@@ -17,6 +17,7 @@ mod path;
 mod store;
 #[allow(dead_code, reason = "for endpoints to use")]
 mod table;
+mod typed;
 
 pub use admission::{Accept, Admission, ConnectRequest, Refuse, Verdict};
 pub use context::{Context, Responder, SelfDelivery};
@@ -25,6 +26,7 @@ pub use gateway::{Gateway, Gone};
 pub use origin::{OriginError, OriginPattern, Origins};
 pub use path::{Params, PathPattern, PatternError, Template};
 pub use store::{Store, StoreError, Value};
+pub use typed::{json_handler, proto_handler};
 
 pub(crate) use context::{Effects, Parts, Sessions, is_room_name};
 pub(crate) use endpoint::OnConnectDebug;
