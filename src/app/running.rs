@@ -228,6 +228,9 @@ impl Running {
         if !in_time {
             shared.force();
         }
+        if let Some(pool) = shared.blocking() {
+            let _ = pool.stop(deadline.max(Instant::now() + THREADS_PATIENCE));
+        }
         // Workers first: as long as they run they post, and loops are there to take it.
         shared.stop_workers();
         self.wait(THREADS_PATIENCE, |ended| ended.workers);

@@ -22,7 +22,7 @@ use crate::reactor::{
 };
 use crate::routing::Gateway;
 use crate::telemetry::stages::StageCollector;
-use crate::worker::{Alarm, run_worker};
+use crate::worker::{Alarm, BlockingPool, run_worker};
 
 /// Why a gateway did not start.
 #[derive(Debug)]
@@ -115,6 +115,7 @@ pub(super) fn start(snapshot: Snapshot, capacity: &Capacity) -> Result<Running, 
         .map_err(StartError::Listen)?;
     let addresses: Vec<_> = reserved.iter().map(|r| r.addr).collect();
     let (mut plan, seeds) = Plan::new(snapshot, polls)?;
+    start_pool(&plan.shared).map_err(system("start threads for handlers that block"))?;
     let undo = Undo(Some(Arc::clone(&plan.shared)));
     let (opened_tx, opened_rx) = mpsc::channel();
     let (ended_tx, ended_rx) = mpsc::channel();
@@ -150,6 +151,17 @@ pub(super) fn start(snapshot: Snapshot, capacity: &Capacity) -> Result<Running, 
         threads,
         ended: ended_rx,
     }))
+}
+
+/// Started on main's descriptor table, which handlers that block may need.
+fn start_pool(shared: &Shared) -> io::Result<()> {
+    let snapshot = shared.snapshot();
+    let config = &snapshot.config;
+    if snapshot.endpoints().iter().any(|endpoint| endpoint.needs_pool(config.workers == 0)) {
+        let threads = config.blocking_threads;
+        shared.set_blocking(BlockingPool::new(threads, config.tuning.blocking_jobs_max)?);
+    }
+    Ok(())
 }
 
 fn make_polls(loops: usize) -> io::Result<Vec<(Poll, Arc<Alarm>)>> {

@@ -49,6 +49,8 @@ pub struct Config {
     pub loops: usize,
     /// Worker threads; 0 routes inline on the loops.
     pub workers: usize,
+    /// Threads for handlers that block; none are started where no route needs them.
+    pub blocking_threads: usize,
     /// Connections held at once, all loops together.
     pub max_connections: usize,
     /// Where descriptors live.
@@ -106,6 +108,8 @@ pub struct Tuning {
     pub room_lane_capacity: usize,
     /// Batches of client messages a shard's lane holds.
     pub message_lane_capacity: usize,
+    /// Messages that wait for or are at handlers that block, in all.
+    pub blocking_jobs_max: usize,
     /// The loop's shared read buffer, bytes.
     pub read_buffer_bytes: usize,
     /// Arena bytes after which a batch leaves before its turn ends.
@@ -130,6 +134,7 @@ impl Default for Tuning {
             mailbox_capacity: 256,
             room_lane_capacity: 64,
             message_lane_capacity: 64,
+            blocking_jobs_max: 4096,
             read_buffer_bytes: 64 * 1024,
             batch_bytes: 64 * 1024,
             batch_messages: 1024,
@@ -150,6 +155,7 @@ impl Default for Config {
             listen: vec![SocketAddr::from(([0, 0, 0, 0], 8080))],
             loops: 1,
             workers: 1,
+            blocking_threads: 16,
             max_connections: 1024,
             fd_table: FdTable::Shared,
             backlog: 4096,

@@ -12,6 +12,7 @@ use super::origin::Origins;
 use super::path::{PathPattern, PatternError, Template};
 use super::route::{Flow, Route};
 use super::table::RouteTable;
+use super::typed::{json_handler, proto_handler};
 use crate::connection::OverflowPolicy;
 use crate::dialect::{
     Body, Class, CustomDialect, Dialect, ErrorAnswer, Family, JsonDialect, Key, Message,
@@ -175,6 +176,32 @@ impl Endpoint {
         handler: impl Fn(&mut Context<'_>, &Message<'_>) + Send + Sync + 'static,
     ) -> Self {
         self.route_with(key, Route::new(handler))
+    }
+
+    /// Adds a route for JSON bodies of one shape, answered with JSON of another: error 400 for others.
+    #[must_use]
+    pub fn route_json<Req: serde::de::DeserializeOwned, Res: serde::Serialize>(
+        self,
+        key: &str,
+        handler: impl Fn(&mut Context<'_>, Req) -> Result<Res, ErrorAnswer<'static>>
+        + Send
+        + Sync
+        + 'static,
+    ) -> Self {
+        self.route(key, json_handler(handler))
+    }
+
+    /// Adds a route for protobuf bodies of one message, answered with another: error 400 for others.
+    #[must_use]
+    pub fn route_proto<Req: prost::Message + Default, Res: prost::Message>(
+        self,
+        key: &str,
+        handler: impl Fn(&mut Context<'_>, Req) -> Result<Res, ErrorAnswer<'static>>
+        + Send
+        + Sync
+        + 'static,
+    ) -> Self {
+        self.route(key, proto_handler(handler))
     }
 
     /// Adds a route with a permission, a timeout or a place to run, or replaces the one of that key.

@@ -19,6 +19,7 @@ mod session;
 mod store;
 mod table;
 mod timeouts;
+mod typed;
 mod work;
 
 pub use admission::{Accept, Admission, ConnectRequest, Refuse, Verdict};
@@ -31,6 +32,7 @@ pub use origin::{OriginError, OriginPattern, Origins};
 pub use path::{Params, PathPattern, PatternError, Template};
 pub use route::{After, Before, Flow, Handler, Route, RunOn};
 pub use store::{Store, StoreError, Value};
+pub use typed::{json_handler, proto_handler};
 pub use work::{Work, WorkCell};
 
 pub(crate) use asks::Asks;

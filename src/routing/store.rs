@@ -35,11 +35,7 @@ impl Store {
     ///
     /// # Errors
     /// The key or the value is too long, or the key is new and there are too many.
-    pub fn set(
-        &self,
-        key: &str,
-        value: impl Into<Value>,
-    ) -> Result<Option<Value>, StoreError> {
+    pub fn set(&self, key: &str, value: impl Into<Value>) -> Result<Option<Value>, StoreError> {
         let value = value.into();
         check_key(key)?;
         if value.len() > STORE_VALUE_MAX {
@@ -297,7 +293,7 @@ mod tests {
         assert_eq!(store.set(&longest, 1), Ok(None));
         assert_eq!(store.set(&too_long, 1), Err(StoreError::KeyTooLong(STORE_KEY_MAX + 1)));
         assert_eq!(store.incr(&too_long, 1), Err(StoreError::KeyTooLong(STORE_KEY_MAX + 1)));
-        assert_eq!(store.set("v", vec![0; STORE_VALUE_MAX]), Ok(None));
+        assert_eq!(store.set("v", vec![0u8; STORE_VALUE_MAX]), Ok(None));
         let error = StoreError::ValueTooLong(STORE_VALUE_MAX + 1);
         assert_eq!(store.set("v", "v".repeat(STORE_VALUE_MAX + 1)), Err(error));
         assert_eq!(store.get("v").unwrap().as_bytes().unwrap().len(), STORE_VALUE_MAX);

@@ -5,6 +5,7 @@ mod admission;
 mod client;
 mod dialects;
 mod handlers;
+mod typed;
 
 use std::time::{Duration, Instant};
 

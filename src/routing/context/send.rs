@@ -43,7 +43,10 @@ impl Context<'_> {
             }
             Place::Away(away) => {
                 let gateway = away.gateway.clone();
-                away.record(move |_| drop(gateway.post_to_all(&publish, except)));
+                away.record(move |_| {
+                    // Gone only when all connections are.
+                    let _ = gateway.post_to_all(&publish, except);
+                });
             }
         }
     }
