@@ -53,7 +53,7 @@ pub mod telemetry;
 pub mod worker;
 
 pub use app::{GatewayBuilder, Running, StartError, Stopped};
-pub use config::{Config, FdTable};
+pub use config::{Config, FdTable, TcpListen};
 pub use connection::OverflowPolicy;
 pub use dialect::{
     Ask, AskId, Body, CustomDialect, Dialect, ErrorAnswer, JsonDialect, Key, Kind, Message, Meta,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::running::Running;
 use super::snapshot::Snapshot;
 use super::start::{StartError, start};
-use crate::config::{Config, Machine};
+use crate::config::{Config, Machine, TcpListen};
 use crate::dialect::Message;
 use crate::routing::{Admission, ConnectRequest, Context, Endpoint, Gateway};
 
@@ -56,6 +56,15 @@ impl GatewayBuilder {
         self
     }
 
+    /// Listens on this address too, for frames over plain TCP to the endpoint at `path`, which can't
+    /// have an `on_connect`. Port 0 takes a free one.
+    #[must_use]
+    pub fn tcp_listen(mut self, address: impl Into<SocketAddr>, path: &str) -> Self {
+        let endpoint = path.to_owned();
+        self.config.tcp_listen.push(TcpListen { address: address.into(), endpoint });
+        self
+    }
+
     /// Adds a route to the endpoint `/ws`, or replaces the one of that name.
     #[must_use]
     pub fn route(
@@ -101,13 +110,15 @@ impl GatewayBuilder {
                 endpoint.on_connect.get_or_insert_with(|| Arc::clone(&hook.0));
             }
         }
+        let machine = Machine::read().map_err(StartError::Machine)?;
+        let capacity = self.config.validate(&machine).map_err(StartError::Config)?;
+        let over_tcp = Snapshot::add_over_tcp(&mut endpoints, &self.config.tcp_listen)
+            .map_err(StartError::Config)?;
         if endpoints.len() > usize::from(u16::MAX) {
             return Err(StartError::TooManyEndpoints(endpoints.len()));
         }
-        let machine = Machine::read().map_err(StartError::Machine)?;
-        let capacity = self.config.validate(&machine).map_err(StartError::Config)?;
         Snapshot::classify(&mut endpoints);
         let endpoints = endpoints.into_iter().map(Arc::new).collect();
-        start(Snapshot::new(self.config, endpoints), &capacity)
+        start(Snapshot::new(self.config, endpoints).with_tcp(over_tcp), &capacity)
     }
 }

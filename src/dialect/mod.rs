@@ -22,6 +22,7 @@ mod select;
 mod sniff;
 
 use std::fmt;
+use std::sync::Arc;
 
 use crate::protocol::{Framing, MessageKind, SERVER_HEADER_MAX};
 
@@ -34,6 +35,7 @@ pub use select::{Selector, SelectorError};
 pub use sniff::{Family, sniff};
 
 /// A way of speaking, chosen per endpoint.
+#[derive(Clone)]
 pub enum Dialect {
     /// Messages as they are: no key, no correlation; an answer is a message of the same kind.
     Raw,
@@ -50,7 +52,7 @@ pub enum Dialect {
     /// System E: binary packets with a protocol number and a serial number.
     Hub,
     /// A library user's own.
-    Custom(Box<dyn CustomDialect>),
+    Custom(Arc<dyn CustomDialect>),
 }
 
 impl fmt::Debug for Dialect {

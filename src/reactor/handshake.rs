@@ -127,14 +127,20 @@ impl EventLoop {
     fn open(&mut self, index: usize, endpoint: EndpointId, response: &[u8]) {
         let elapsed_us = self.micros();
         let Some(slot) = self.table.get_mut(index) else { return };
-        slot.endpoint = endpoint;
-        slot.marks.set(Marks::OPENED);
         let waited = elapsed_us.wrapping_sub(slot.accepted_us);
         let waited = std::time::Duration::from_micros(u64::from(waited));
         self.stages.record(Stage::AcceptToUpgraded, waited, 1);
+        self.note_opened(index, endpoint);
+        self.change(index, |conn, env| conn.open(response, env));
+    }
+
+    /// A connection is open: upgraded, or come in over plain TCP.
+    pub(super) fn note_opened(&mut self, index: usize, endpoint: EndpointId) {
+        let Some(slot) = self.table.get_mut(index) else { return };
+        slot.endpoint = endpoint;
+        slot.marks.set(Marks::OPENED);
         self.counters.opened.add(1);
         self.counters.open.add(1);
-        self.change(index, |conn, env| conn.open(response, env));
     }
 
     /// Opens a connection that `on_connect` accepted, and reads what it had sent along.
@@ -207,10 +213,12 @@ impl EventLoop {
         self.respond(index, &response, Some(cause));
     }
 
-    /// Counts a connection as refused if it is still on its way to be upgraded.
+    /// Counts a connection as refused if it is still on its way to be open.
     pub(super) fn count_refused(&mut self, index: usize, cause: RefusalCause) {
         let Some(slot) = self.table.get_mut(index) else { return };
-        if matches!(slot.conn.phase(), Phase::Handshake | Phase::Admitting) {
+        let phase = slot.conn.phase();
+        let on_its_way = matches!(phase, Phase::Handshake | Phase::Admitting | Phase::Open);
+        if on_its_way && !slot.marks.has(Marks::OPENED) {
             self.counters.refusals.at(cause as usize).add(1);
         }
     }

@@ -66,7 +66,7 @@ impl EventLoop {
                 PostItem::Publish { room, publish, except } => {
                     self.publish(room, &publish, except, &mut direct);
                 }
-                PostItem::Socket { socket } => self.adopt_passed(socket),
+                PostItem::Socket { socket, tcp } => self.adopt_passed(socket, tcp),
             }
         }
     }

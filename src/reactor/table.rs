@@ -54,7 +54,7 @@ impl Marks {
     pub const PAUSED: Self = Self(1 << 5);
     /// The shard has heard of it and must hear of its end.
     pub const KNOWN: Self = Self(1 << 6);
-    /// It was upgraded.
+    /// It was upgraded, or needed no upgrade.
     pub const OPENED: Self = Self(1 << 7);
     /// It has ended; the slot waits until the shard has accepted its `Closed`.
     pub const BURIED: Self = Self(1 << 8);

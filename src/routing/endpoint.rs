@@ -31,8 +31,9 @@ impl fmt::Debug for OnConnectDebug {
 }
 
 /// A URL path with a way of speaking and a route table.
+#[derive(Clone)]
 pub struct Endpoint {
-    /// The path, exactly, without the query.
+    /// The path, exactly, without the query. No request finds an endpoint over plain TCP by it.
     pub path: String,
     /// How its clients speak.
     pub dialect: Dialect,
@@ -94,7 +95,7 @@ impl Endpoint {
     /// An endpoint in a dialect of one's own.
     #[must_use]
     pub fn custom(path: &str, dialect: impl CustomDialect + 'static) -> Self {
-        Self::new(path, Dialect::Custom(Box::new(dialect)))
+        Self::new(path, Dialect::Custom(Arc::new(dialect)))
     }
 
     /// Adds a route, or replaces the one of that name.
@@ -141,6 +142,16 @@ impl Endpoint {
     ) -> Self {
         self.on_connect = Some(Arc::new(hook));
         self
+    }
+
+    /// Whether requests for the path are for it.
+    pub(crate) fn is_at(&self, path: &str) -> bool {
+        self.path == path && self.framing == Framing::WebSocket
+    }
+
+    /// The same endpoint for connections over plain TCP.
+    pub(crate) fn over_tcp(&self) -> Self {
+        Self { framing: Framing::Tcp, ..self.clone() }
     }
 
     /// Appends the frame of an answer in the endpoint's dialect and framing.
