@@ -3,10 +3,15 @@
 use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use tidegate::protocol::{Decoder, Event, Spare, Utf8Stream, apply_mask};
+use tidegate::protocol::{Decoder, Event, Framing, Spare, Utf8Stream, apply_mask};
 
-const DECODER: Decoder =
-    Decoder { max_frame_bytes: 1 << 20, max_message_bytes: 1 << 20, max_fragments: 4096 };
+const DECODER: Decoder = Decoder {
+    framing: Framing::WebSocket,
+    max_frame_bytes: 1 << 20,
+    max_message_bytes: 1 << 20,
+    max_fragments: 4096,
+};
+const TCP: Decoder = Decoder { framing: Framing::Tcp, ..DECODER };
 const SIZES: [usize; 3] = [20, 1024, 16 * 1024];
 /// Keeps letters ASCII, so that a frame stays valid text however often it is unmasked in place.
 const MASK: [u8; 4] = [1, 2, 3, 1];
@@ -26,11 +31,21 @@ fn frame(first: u8, size: usize) -> Vec<u8> {
     frame
 }
 
+/// A whole frame over plain TCP, of letters.
+fn tcp_frame(opcode: u8, size: usize) -> Vec<u8> {
+    let mut frame = vec![opcode];
+    frame.extend((size as u32).to_be_bytes());
+    frame.extend((0..size).map(|at| b'd' + (at % 16) as u8));
+    frame
+}
+
 /// Takes all messages of a buffer; how many there were.
-fn decode_all(buffer: &mut [u8], spare: &mut Spare) -> usize {
+fn decode_all(decoder: &Decoder, buffer: &mut [u8], spare: &mut Spare) -> usize {
+    // Which framing it is shows when it runs, as in the gateway.
+    let decoder = black_box(decoder);
     let (mut input, mut state, mut messages) = (buffer, None, 0);
     loop {
-        match DECODER.next(&mut state, spare, &mut input) {
+        match decoder.next(&mut state, spare, &mut input) {
             Ok(Some(Event::Message { payload, .. })) => {
                 black_box(payload);
                 messages += 1;
@@ -44,19 +59,27 @@ fn decode_all(buffer: &mut [u8], spare: &mut Spare) -> usize {
 fn decoder(c: &mut Criterion) {
     let mut group = c.benchmark_group("decoder");
     let mut spare = Spare::new(4, 4, 1 << 16);
-    for (kind, first) in [("binary", 0x82), ("text", 0x81)] {
+    for (kind, opcode) in [("binary", 2), ("text", 1)] {
         for size in SIZES {
-            let mut buffer = frame(first, size);
             group.throughput(Throughput::Bytes(size as u64));
+            let mut buffer = frame(0x80 | opcode, size);
             group.bench_function(BenchmarkId::new(kind, size), |b| {
-                b.iter(|| assert_eq!(decode_all(black_box(&mut buffer), &mut spare), 1));
+                b.iter(|| assert_eq!(decode_all(&DECODER, black_box(&mut buffer), &mut spare), 1));
+            });
+            let mut buffer = tcp_frame(opcode, size);
+            group.bench_function(BenchmarkId::new(format!("{kind} over TCP"), size), |b| {
+                b.iter(|| assert_eq!(decode_all(&TCP, black_box(&mut buffer), &mut spare), 1));
             });
         }
     }
-    let mut buffer = frame(0x82, 20).repeat(16);
     group.throughput(Throughput::Elements(16));
+    let mut buffer = frame(0x82, 20).repeat(16);
     group.bench_function(BenchmarkId::new("16 in one buffer", 20), |b| {
-        b.iter(|| assert_eq!(decode_all(black_box(&mut buffer), &mut spare), 16));
+        b.iter(|| assert_eq!(decode_all(&DECODER, black_box(&mut buffer), &mut spare), 16));
+    });
+    let mut buffer = tcp_frame(2, 20).repeat(16);
+    group.bench_function(BenchmarkId::new("16 in one buffer over TCP", 20), |b| {
+        b.iter(|| assert_eq!(decode_all(&TCP, black_box(&mut buffer), &mut spare), 16));
     });
     group.finish();
 }

@@ -53,11 +53,11 @@ pub mod telemetry;
 pub mod worker;
 
 pub use app::{GatewayBuilder, Running, StartError, Stopped};
-pub use config::{Config, FdTable};
+pub use config::{Config, FdTable, TcpListen};
 pub use connection::OverflowPolicy;
 pub use dialect::{
-    Ask, AskId, Body, Content, CustomDialect, Dialect, ErrorAnswer, JsonDialect, Key, Kind, Message, Meta,
-    NotUnderstood, Push,
+    Ask, AskId, Body, Content, CustomDialect, Dialect, ErrorAnswer, JsonDialect, Key, Kind,
+    Message, Meta, NotUnderstood, Push,
 };
 pub use id::ConnId;
 pub use protocol::MessageKind;

@@ -59,6 +59,9 @@ fn run(mut resolved: Resolved, signals: SigSet) -> ExitCode {
         Err(e) => return fail(FAILED, &e.to_string()),
     };
     resolved.config.listen = running.addresses().to_vec();
+    for (listen, bound) in resolved.config.tcp_listen.iter_mut().zip(running.tcp_addresses()) {
+        listen.address = *bound;
+    }
     for line in start_banner(&resolved) {
         log::info!("{line}");
     }

@@ -6,7 +6,7 @@ use tidegate::connection::{
     Connection, Due, Env, NO_KEY, OutboxPool, OverflowPolicy, Received, Room, SharedFrame, Sink,
     Timeouts,
 };
-use tidegate::protocol::{Decoder, MessageKind, OpCode, Spare, put_frame};
+use tidegate::protocol::{Decoder, Framing, MessageKind, OpCode, Spare, put_frame};
 use tidegate::telemetry::memory::MemoryGauge;
 
 fn frame(payload_bytes: usize) -> Vec<u8> {
@@ -21,7 +21,12 @@ fn publishes_that_an_answer_pushes_out_are_counted() {
     let (mut spare, mut outboxes) = (Spare::new(1, 1, 4096), OutboxPool::new(1, 8192));
     let mut env = Env {
         now: 1,
-        decoder: Decoder { max_frame_bytes: 1, max_message_bytes: 1, max_fragments: 1 },
+        decoder: Decoder {
+            framing: Framing::WebSocket,
+            max_frame_bytes: 1,
+            max_message_bytes: 1,
+            max_fragments: 1,
+        },
         room: Room { limit_bytes: 4096, policy: OverflowPolicy::DropOldest },
         spare: &mut spare,
         outboxes: &mut outboxes,
@@ -50,7 +55,8 @@ impl Sink for NoSink {
     fn assembled(&mut self, _: MessageKind, payload: Vec<u8>) -> Option<Vec<u8>> {
         Some(payload)
     }
-    fn pinged(&mut self) {}
+    fn pinged(&mut self, _: &[u8]) {}
+    fn ponged(&mut self, _: &[u8]) {}
     fn discarded(&mut self) {}
 }
 
@@ -70,7 +76,12 @@ fn pings_that_break_off_are_no_message_that_never_ends() {
     for now in 1..100 {
         let mut env = Env {
             now,
-            decoder: Decoder { max_frame_bytes: 9, max_message_bytes: 9, max_fragments: 1 },
+            decoder: Decoder {
+                framing: Framing::WebSocket,
+                max_frame_bytes: 9,
+                max_message_bytes: 9,
+                max_fragments: 1,
+            },
             room: Room { limit_bytes: 1 << 20, policy: OverflowPolicy::Close },
             spare: &mut spare,
             outboxes: &mut outboxes,

@@ -3,15 +3,22 @@
 #[path = "../fuzz/src/decoder.rs"]
 #[allow(dead_code, unreachable_pub, reason = "shared with the fuzz targets, which use the rest")]
 mod harness;
+#[path = "protocol_decoder/tcp.rs"]
+mod tcp;
 
 use harness::{Outcome, Said, agrees_with_tungstenite, limits_of, run, splits_agree};
 use proptest::{collection::vec, prelude::*, sample::Index};
 use tidegate::protocol::{
-    Decoder, Event, MessageKind, Partial, Spare, Utf8Stream, Violation, apply_mask, rotated,
+    Decoder, Event, Framing, MessageKind, Partial, Spare, Utf8Stream, Violation, apply_mask,
+    rotated,
 };
 
-const WIDE: Decoder =
-    Decoder { max_frame_bytes: 1 << 20, max_message_bytes: 1 << 20, max_fragments: 1 << 20 };
+const WIDE: Decoder = Decoder {
+    framing: Framing::WebSocket,
+    max_frame_bytes: 1 << 20,
+    max_message_bytes: 1 << 20,
+    max_fragments: 1 << 20,
+};
 
 /// A client's frame, in the shortest form.
 fn frame(first: u8, payload: &[u8], mask: [u8; 4]) -> Vec<u8> {
@@ -238,7 +245,7 @@ fn text_fails_within_a_frame() {
 
 #[test]
 fn limits_are_checked_with_the_header() {
-    let tight = Decoder { max_frame_bytes: 10, max_message_bytes: 15, max_fragments: 3 };
+    let tight = Decoder { max_frame_bytes: 10, max_message_bytes: 15, max_fragments: 3, ..WIDE };
     let end = |frames: &[Vec<u8>]| splits_agree(&tight, &frames.concat(), 7).violation;
     assert_eq!(end(&[plain(0x82, &[0; 10])]), None);
     assert_eq!(end(&[plain(0x82, &[0; 11])[..6].to_vec()]), Some(Violation::FrameTooBig));

@@ -19,7 +19,7 @@ fn start(workers: usize, change: impl FnOnce(&mut tidegate::config::Config)) -> 
             change(c);
         })
         .endpoint(
-            Endpoint::new("/custom", Dialect::Custom(Box::new(Bomb)))
+            Endpoint::new("/custom", Dialect::Custom(std::sync::Arc::new(Bomb)))
                 .fallback(|ctx, m| ctx.push(ctx.conn(), m.body)),
         )
         .start()

@@ -17,6 +17,7 @@ use std::num::NonZeroU32;
 use host::Host;
 use rng::{Rng, seeds};
 use tidegate::connection::{OverflowPolicy, Timeouts};
+use tidegate::protocol::Framing;
 
 const STEPS: usize = 3000;
 
@@ -26,6 +27,7 @@ pub(crate) struct Setting {
     pub(crate) timeouts: Timeouts,
     pub(crate) policy: OverflowPolicy,
     pub(crate) limit_bytes: usize,
+    pub(crate) framing: Framing,
     /// How often, of 100 steps, the gateway publishes or pushes.
     server: usize,
     /// Whether client and gateway may end the connection before the script does.
@@ -55,6 +57,7 @@ impl Setting {
             limit_bytes: rng.pick(&[4096, 20_000, 1 << 20]),
             server: rng.pick(&[0, 10, 40]),
             ends: rng.one_in(2),
+            framing: rng.pick(&[Framing::WebSocket, Framing::WebSocket, Framing::Tcp]),
         }
     }
 }

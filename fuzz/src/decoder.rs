@@ -12,7 +12,7 @@
 //! - The order of checks within one frame is another, so which error it is may differ.
 
 use std::io::{self, Read, Write};
-use tidegate::protocol::{Decoder, Event, MessageKind, Partial, Spare, Violation};
+use tidegate::protocol::{Decoder, Event, Framing, MessageKind, Partial, Spare, Violation};
 use tungstenite::protocol::frame::{FrameHeader, coding::CloseCode};
 use tungstenite::protocol::{Role, WebSocketConfig, WebSocketContext};
 use tungstenite::{Error, Message};
@@ -53,6 +53,7 @@ pub fn check(data: &[u8]) {
     let seed = u32::from_le_bytes([a, b, c, d]);
     let decoder = limits_of(limits);
     splits_agree(&decoder, frames, seed);
+    splits_agree(&Decoder { framing: Framing::Tcp, ..decoder }, frames, seed);
     agrees_with_tungstenite(frames);
 }
 
@@ -61,7 +62,8 @@ pub fn limits_of(choice: u8) -> Decoder {
     let max_frame_bytes = [1 << 20, 0, 125, 1000][usize::from(choice & 3)];
     let max_message_bytes = [1 << 20, 0, 200, 3000][usize::from(choice >> 2 & 3)];
     let max_fragments = [1 << 20, 0, 1, 3][usize::from(choice >> 4 & 3)];
-    Decoder { max_frame_bytes, max_message_bytes, max_fragments }
+    let framing = Framing::WebSocket;
+    Decoder { framing, max_frame_bytes, max_message_bytes, max_fragments }
 }
 
 /// Reads `frames` at once, byte by byte and in pieces by `seed`: all the same.
@@ -173,7 +175,12 @@ fn own(event: Event<'_>, spare: &mut Spare) -> Said {
 /// Reads `frames` with both and compares, up to the first thing they differ on purpose in.
 pub fn agrees_with_tungstenite(frames: &[u8]) {
     const MAX: usize = 4096;
-    let decoder = Decoder { max_frame_bytes: MAX, max_message_bytes: MAX, max_fragments: u32::MAX };
+    let decoder = Decoder {
+        framing: Framing::WebSocket,
+        max_frame_bytes: MAX,
+        max_message_bytes: MAX,
+        max_fragments: u32::MAX,
+    };
     let ours = run_bare(&decoder, &[frames]);
     let (theirs, end) = tungstenite_says(frames, MAX);
     let common = ours.said.len().min(theirs.len());

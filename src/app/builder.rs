@@ -6,9 +6,9 @@ use std::sync::Arc;
 use super::running::Running;
 use super::snapshot::Snapshot;
 use super::start::{StartError, start};
-use crate::config::{Config, Machine};
+use crate::config::{Config, Machine, TcpListen};
 use crate::dialect::Message;
-use crate::routing::{Admission, ConnectRequest, Context, Endpoint, Gateway};
+use crate::routing::{Admission, ConnectRequest, Context, Endpoint, Gateway, add_twins};
 
 /// A gateway that does not run yet.
 ///
@@ -53,6 +53,15 @@ impl GatewayBuilder {
     #[must_use]
     pub fn listen(mut self, address: impl Into<SocketAddr>) -> Self {
         self.config.listen = vec![address.into()];
+        self
+    }
+
+    /// Listens on this address too, for frames over plain TCP to the endpoint at `path`, which can't
+    /// have an `on_connect`. Port 0 takes a free one.
+    #[must_use]
+    pub fn tcp_listen(mut self, address: impl Into<SocketAddr>, path: &str) -> Self {
+        let endpoint = path.to_owned();
+        self.config.tcp_listen.push(TcpListen { address: address.into(), endpoint });
         self
     }
 
@@ -101,13 +110,16 @@ impl GatewayBuilder {
                 endpoint.on_connect.get_or_insert_with(|| Arc::clone(&hook.0));
             }
         }
+        let machine = Machine::read().map_err(StartError::Machine)?;
+        let capacity = self.config.validate(&machine).map_err(StartError::Config)?;
+        add_twins(&mut endpoints);
+        let over_tcp = Snapshot::add_over_tcp(&mut endpoints, &self.config.tcp_listen)
+            .map_err(StartError::Config)?;
         if endpoints.len() > usize::from(u16::MAX) {
             return Err(StartError::TooManyEndpoints(endpoints.len()));
         }
-        let machine = Machine::read().map_err(StartError::Machine)?;
-        let capacity = self.config.validate(&machine).map_err(StartError::Config)?;
         Snapshot::classify(&mut endpoints);
         let endpoints = endpoints.into_iter().map(Arc::new).collect();
-        start(Snapshot::new(self.config, endpoints), &capacity)
+        start(Snapshot::new(self.config, endpoints).with_tcp(over_tcp), &capacity)
     }
 }

@@ -26,6 +26,7 @@ const THREADS_PATIENCE: Duration = Duration::from_secs(1);
 pub struct Running {
     gateway: Gateway,
     addresses: Vec<SocketAddr>,
+    tcp_addresses: Vec<SocketAddr>,
     config: Config,
     report: Arc<Report>,
     threads: Vec<JoinHandle<()>>,
@@ -38,6 +39,7 @@ pub struct Running {
 pub(super) struct RunningParts {
     pub(super) gateway: Gateway,
     pub(super) addresses: Vec<SocketAddr>,
+    pub(super) tcp_addresses: Vec<SocketAddr>,
     pub(super) config: Config,
     pub(super) registry: Registry,
     pub(super) collector: StageCollector,
@@ -136,8 +138,9 @@ impl Report {
 
 impl Running {
     pub(super) fn new(parts: RunningParts) -> Self {
-        let RunningParts { gateway, addresses, config, registry, collector, threads, ended } =
-            parts;
+        let RunningParts { gateway, config, registry, collector, threads, ended, .. } = parts;
+        let (addresses, tcp_addresses) = (parts.addresses, parts.tcp_addresses);
+        let text = |all: &[SocketAddr]| all.iter().map(ToString::to_string).collect::<Vec<_>>();
         let table = match config.fd_table {
             FdTable::Shared => "shared",
             FdTable::Private => "private",
@@ -147,7 +150,8 @@ impl Running {
             "workers": config.workers,
             "max_connections": config.max_connections,
             "fd_table": table,
-            "listen": addresses.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            "listen": text(&addresses),
+            "tcp_listen": text(&tcp_addresses),
         });
         let report = Arc::new(Report {
             gateway: gateway.clone(),
@@ -156,7 +160,8 @@ impl Running {
             about,
         });
         let ended = Mutex::new(Ended { ends: ended, loops: config.loops, workers: config.workers });
-        Self { gateway, addresses, config, report, threads, ended, reporter: None }
+        let reporter = None;
+        Self { gateway, addresses, tcp_addresses, config, report, threads, ended, reporter }
     }
 
     /// A handle to push, publish and close by.
@@ -165,10 +170,16 @@ impl Running {
         &self.gateway
     }
 
-    /// The addresses listened on; what was port 0 is the port it became.
+    /// The addresses listened on for WebSockets; what was port 0 is the port it became.
     #[must_use]
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
+    }
+
+    /// The addresses listened on for frames over plain TCP, likewise.
+    #[must_use]
+    pub fn tcp_addresses(&self) -> &[SocketAddr] {
+        &self.tcp_addresses
     }
 
     /// What it runs by.

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::channels::RoomPolicies;
-use crate::config::Config;
+use crate::config::{Config, Problem, TcpListen};
 use crate::connection::Timeouts;
 use crate::dialect::{Class, Dialect};
 use crate::limits::{REQUEST_HEADERS_MAX, TICK_MS};
-use crate::protocol::Decoder;
 use crate::protocol::handshake::HeadLimits;
+use crate::protocol::{Decoder, Framing};
 use crate::routing::{Endpoint, EndpointId};
 
 /// Configuration and endpoints. The endpoint table only grows, so that an index stays good.
@@ -22,13 +22,15 @@ pub struct Snapshot {
     pub config: Config,
     /// Times, in ticks.
     pub timeouts: Timeouts,
-    /// Frame and message limits.
+    /// Frame and message limits, in WebSocket framing.
     pub decoder: Decoder,
     /// Request limits.
     pub head_limits: HeadLimits,
     /// What holds for rooms, by name.
     pub rooms: RoomPolicies,
     endpoints: Vec<Arc<Endpoint>>,
+    /// Of each TCP listener of the start.
+    tcp_endpoints: Vec<EndpointId>,
 }
 
 impl Snapshot {
@@ -45,6 +47,7 @@ impl Snapshot {
             close: ticks(config.close_timeout).get(),
         };
         let decoder = Decoder {
+            framing: Framing::WebSocket,
             max_frame_bytes: config.max_frame_bytes,
             max_message_bytes: config.max_message_bytes,
             max_fragments: config.max_fragments,
@@ -53,8 +56,47 @@ impl Snapshot {
             max_header_bytes: config.max_header_bytes,
             max_headers: REQUEST_HEADERS_MAX,
         };
-        let rooms = RoomPolicies::default();
-        Self { version: 0, config, timeouts, decoder, head_limits, rooms, endpoints }
+        let (rooms, tcp_endpoints) = (RoomPolicies::default(), Vec::new());
+        Self { version: 0, config, timeouts, decoder, head_limits, rooms, endpoints, tcp_endpoints }
+    }
+
+    /// Sets what [`add_over_tcp`](Self::add_over_tcp) said.
+    pub(super) fn with_tcp(mut self, tcp_endpoints: Vec<EndpointId>) -> Self {
+        self.tcp_endpoints = tcp_endpoints;
+        self
+    }
+
+    /// Adds, for each TCP listener, the endpoint that it names once more, for plain TCP; says which
+    /// it is.
+    ///
+    /// # Errors
+    /// Every listener whose endpoint is unknown, or would have to let in whom it has not asked.
+    pub(super) fn add_over_tcp(
+        endpoints: &mut Vec<Endpoint>,
+        listeners: &[TcpListen],
+    ) -> Result<Vec<EndpointId>, Vec<Problem>> {
+        let (mut ids, mut problems) = (Vec::new(), Vec::new());
+        for TcpListen { address, endpoint: path } in listeners {
+            let found = endpoints.iter().rfind(|e| !e.is_twin() && e.path.as_str() == path);
+            let (what, fix) = match found {
+                Some(endpoint) if !endpoint.asks_shard() => {
+                    let over_tcp = endpoint.over_tcp();
+                    ids.push(EndpointId(endpoints.len() as u16));
+                    endpoints.push(over_tcp);
+                    continue;
+                }
+                Some(_) => (
+                    format!(
+                        "{path} needs a request (on_connect, rooms or parameters of the path), and \
+                         over TCP there is none"
+                    ),
+                    "name an endpoint that needs none",
+                ),
+                None => (format!("there is no endpoint {path}"), "name one that there is"),
+            };
+            problems.push(Problem::new("--tcp-listen", address, what, fix));
+        }
+        if problems.is_empty() { Ok(ids) } else { Err(problems) }
     }
 
     /// Gives each endpoint its class: equal dialects in equal framing share one.
@@ -87,6 +129,12 @@ impl Snapshot {
     #[must_use]
     pub fn endpoints(&self) -> &[Arc<Endpoint>] {
         &self.endpoints
+    }
+
+    /// The endpoint of what comes in at a TCP listener, by its index in `config.tcp_listen`.
+    #[must_use]
+    pub fn tcp_endpoint(&self, listener: usize) -> EndpointId {
+        self.tcp_endpoints[listener]
     }
 
     /// The endpoint for requests of a path: of those that match, the one with the most of it spelt

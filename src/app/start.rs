@@ -18,9 +18,9 @@ use super::shared::Shared;
 use super::snapshot::Snapshot;
 use crate::config::{Capacity, Config, FdTable, Problem, raise_descriptor_limit};
 use crate::reactor::{
-    Acceptor, EventLoop, HandOver, LoopParts, WAKER, bind_listeners, leave_shared_table,
+    Acceptor, EventLoop, HandOver, ListenAt, LoopParts, WAKER, bind_listeners, leave_shared_table,
 };
-use crate::routing::Gateway;
+use crate::routing::{EndpointId, Gateway};
 use crate::telemetry::stages::StageCollector;
 use crate::worker::{Alarm, BlockingPool, run_worker};
 
@@ -68,7 +68,7 @@ struct LoopStart {
     shared: Arc<Shared>,
     alarms: Vec<Arc<Alarm>>,
     hand_over: Vec<Arc<HandOver>>,
-    addresses: Vec<SocketAddr>,
+    listeners: Vec<ListenAt>,
     per_loop: usize,
     /// With private tables, the first descriptor that loops do not keep, and others that they must
     /// not: a copy in a loop's table would outlive the reservation.
@@ -107,13 +107,7 @@ pub(super) fn start(snapshot: Snapshot, capacity: &Capacity) -> Result<Running, 
         FdTable::Private => Some(first_own_fd(&inherited).map_err(system("read /proc/self/fd"))?),
         FdTable::Shared => None,
     };
-    let reserved: Vec<Reservation> = config
-        .listen
-        .iter()
-        .map(|addr| reserve(*addr))
-        .collect::<Result<_, _>>()
-        .map_err(StartError::Listen)?;
-    let addresses: Vec<_> = reserved.iter().map(|r| r.addr).collect();
+    let (reserved, listeners) = reserve_all(&snapshot).map_err(StartError::Listen)?;
     let (mut plan, seeds) = Plan::new(snapshot, polls)?;
     start_pool(&plan.shared).map_err(system("start threads for handlers that block"))?;
     let undo = Undo(Some(Arc::clone(&plan.shared)));
@@ -125,7 +119,7 @@ pub(super) fn start(snapshot: Snapshot, capacity: &Capacity) -> Result<Running, 
         leave_from,
         reserved: reserved.iter().map(Reservation::fd).collect(),
         hand_over,
-        addresses: addresses.clone(),
+        listeners: listeners.clone(),
         per_loop: capacity.per_loop,
         opened: opened_tx,
         ended: ended_tx.clone(),
@@ -144,7 +138,8 @@ pub(super) fn start(snapshot: Snapshot, capacity: &Capacity) -> Result<Running, 
     drop(reserved);
     Ok(Running::new(RunningParts {
         gateway: Gateway { shared: Arc::clone(&plan.shared) },
-        addresses,
+        addresses: addresses(&listeners, |tcp| tcp.is_none()),
+        tcp_addresses: addresses(&listeners, |tcp| tcp.is_some()),
         config,
         registry: plan.registry,
         collector: StageCollector::new(plan.cells),
@@ -162,6 +157,27 @@ fn start_pool(shared: &Shared) -> io::Result<()> {
         shared.set_blocking(BlockingPool::new(threads, config.tuning.blocking_jobs_max)?);
     }
     Ok(())
+}
+
+/// Takes all addresses; says also what comes in at each.
+fn reserve_all(snapshot: &Snapshot) -> io::Result<(Vec<Reservation>, Vec<ListenAt>)> {
+    let config = &snapshot.config;
+    let tcp = config.tcp_listen.iter().enumerate();
+    let tcp = tcp.map(|(index, listen)| (listen.address, Some(snapshot.tcp_endpoint(index))));
+    let all = config.listen.iter().map(|address| (*address, None)).chain(tcp);
+    all.map(|(address, tcp)| {
+        let reserved = reserve(address)?;
+        let at = ListenAt { address: reserved.addr, tcp };
+        Ok((reserved, at))
+    })
+    .collect()
+}
+
+fn addresses(
+    listeners: &[ListenAt],
+    wanted: impl Fn(Option<EndpointId>) -> bool,
+) -> Vec<SocketAddr> {
+    listeners.iter().filter(|at| wanted(at.tcp)).map(|at| at.address).collect()
 }
 
 fn make_polls(loops: usize) -> io::Result<Vec<(Poll, Arc<Alarm>)>> {
@@ -257,7 +273,7 @@ fn open_loop(seed: LoopSeed, begin: LoopStart) -> Result<EventLoop, StartError> 
             .map_err(|e| StartError::System("give a loop a descriptor table of its own", e))?;
     }
     let config = begin.shared.snapshot().config.clone();
-    let listeners = bind_listeners(&config, &begin.addresses).map_err(StartError::Listen)?;
+    let listeners = bind_listeners(&config, &begin.listeners).map_err(StartError::Listen)?;
     let acceptor = Acceptor::new(seed.index, &config, begin.per_loop, listeners, begin.hand_over);
     EventLoop::new(LoopParts {
         index: seed.index,

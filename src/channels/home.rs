@@ -71,9 +71,13 @@ impl Home {
         let (then, report) = match work {
             RoomWork::Join { room, conn, then } => {
                 let joined = self.join(&room, conn, out, around);
-                (then, joined.map_or_else(Report::Refused, |members| {
-                    Report::Membership { room, members }
-                }))
+                (
+                    then,
+                    joined.map_or_else(Report::Refused, |members| Report::Membership {
+                        room,
+                        members,
+                    }),
+                )
             }
             RoomWork::Leave { room, conn, then } => {
                 let members = self.leave(&room, conn, out, around);
@@ -174,7 +178,11 @@ impl Home {
         let Some(room) = self.rooms.get(name) else { return 0 };
         for (loop_index, _) in &room.per_loop {
             let reason = reason.into();
-            out.post(*loop_index as usize).push(PostItem::CloseRoom { room: room.id, code, reason });
+            out.post(*loop_index as usize).push(PostItem::CloseRoom {
+                room: room.id,
+                code,
+                reason,
+            });
         }
         room.members.len()
     }

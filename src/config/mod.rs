@@ -39,12 +39,24 @@ pub enum FdTable {
     Private,
 }
 
+/// An address to listen on for frames over plain TCP, and whom they are for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TcpListen {
+    /// The address. Port 0 takes a free one.
+    pub address: SocketAddr,
+    /// The path of the endpoint that its connections are of. It can't have an `on_connect`, for there
+    /// is no request to ask it about.
+    pub endpoint: String,
+}
+
 /// Everything the gateway runs by, validated: limits fit each other, counts fit the machine.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Config {
     /// Addresses to listen on. Port 0 takes a free one.
     pub listen: Vec<SocketAddr>,
+    /// Addresses to listen on for frames over plain TCP, without a handshake.
+    pub tcp_listen: Vec<TcpListen>,
     /// Event-loop threads, 1 to 1024.
     pub loops: usize,
     /// Worker threads; 0 routes inline on the loops.
@@ -153,6 +165,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             listen: vec![SocketAddr::from(([0, 0, 0, 0], 8080))],
+            tcp_listen: Vec::new(),
             loops: 1,
             workers: 1,
             blocking_threads: 16,

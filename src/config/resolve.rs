@@ -260,7 +260,7 @@ struct Demand {
 /// fits is asked afterwards.
 fn lay_out(config: &mut Config, demand: &Demand, machine: &Machine) {
     let limit = machine.descriptor_limit;
-    let addresses = config.listen.len();
+    let addresses = config.addresses();
     let layout = |loops, fd_table| Layout { loops, addresses, fd_table, descriptor_limit: limit };
     let fits = |wanted| wanted <= layout(config.loops, FdTable::Shared).connections();
     config.fd_table = demand.fd_table.unwrap_or(match demand.wanted {

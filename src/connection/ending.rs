@@ -122,7 +122,7 @@ impl Connection {
 
     pub(super) fn put_close(&mut self, code: Option<u16>, reason: &str, env: &mut Env<'_>) {
         let mut frame = Vec::with_capacity(128);
-        put_close(&mut frame, code, reason);
+        put_close(env.decoder.framing, &mut frame, code, reason);
         self.forget_unless_reading();
         self.enter(Phase::Closing, env.now);
         // Past the limit by at most one control frame: a Close is never refused.
@@ -140,7 +140,7 @@ impl Connection {
     #[cold]
     pub(super) fn overflowed(&mut self, env: &mut Env<'_>) {
         if let Some(outbox) = &mut self.outbox {
-            outbox.keep_begun_frame_only();
+            outbox.keep_begun_frame_only(env.decoder.framing);
         }
         self.cause.get_or_insert(CloseCause::OutboundLimit);
         self.put_close(Some(1008), "too slow for what is sent", env);
@@ -149,7 +149,7 @@ impl Connection {
     /// Gives up what is owed and held, because memory is short.
     pub fn shed(&mut self, env: &mut Env<'_>) {
         if let Some(outbox) = &mut self.outbox {
-            outbox.keep_begun_frame_only();
+            outbox.keep_begun_frame_only(env.decoder.framing);
         }
         self.cause.get_or_insert(CloseCause::MemoryLimit);
         if matches!(self.phase, Phase::Open | Phase::Draining) {

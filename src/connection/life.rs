@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use super::outbox::{Outbox, OutboxPool, Room, SharedFrame, SharedKey};
 use super::timers::{Due, Stamps, Tick, Timeouts};
-use crate::protocol::{Decoder, Event, MessageKind, OpCode, Partial, Spare, Violation};
+use crate::limits::CONTROL_PAYLOAD_MAX;
+use crate::protocol::{
+    Decoder, Event, MessageKind, OpCode, Partial, SERVER_HEADER_MAX, Spare, Violation,
+};
 use crate::telemetry::counters::CloseCause;
 
 /// Where a connection is in its life.
@@ -14,7 +17,7 @@ pub enum Phase {
     Handshake,
     /// The request is complete and waits for `on_connect`; nothing is read.
     Admitting,
-    /// An open WebSocket.
+    /// Messages go to and fro.
     Open,
     /// Ending, while messages handed over before are not settled; nothing is read.
     Draining,
@@ -74,8 +77,10 @@ pub trait Sink {
     fn message(&mut self, kind: MessageKind, payload: &[u8]);
     /// A message assembled from pieces. Returns the buffer if it was copied out of it.
     fn assembled(&mut self, kind: MessageKind, payload: Vec<u8>) -> Option<Vec<u8>>;
-    /// A ping was answered.
-    fn pinged(&mut self);
+    /// A ping with this payload was answered.
+    fn pinged(&mut self, payload: &[u8]);
+    /// A pong with this payload came.
+    fn ponged(&mut self, payload: &[u8]);
     /// A message came behind our Close and was thrown away.
     fn discarded(&mut self);
 }
@@ -85,7 +90,7 @@ pub trait Sink {
 pub struct Env<'a> {
     /// Now.
     pub now: Tick,
-    /// Frame and message limits.
+    /// Framing, both ways, and frame and message limits.
     pub decoder: Decoder,
     /// Outbound limit and policy.
     pub room: Room,
@@ -126,6 +131,12 @@ impl Connection {
             paused: false,
             timers_changed: true,
         }
+    }
+
+    /// A connection that was just accepted and is open from its first byte on: it has no handshake.
+    #[must_use]
+    pub fn new_open(now: Tick) -> Self {
+        Self { phase: Phase::Open, ..Self::new(now) }
     }
 
     /// Where it is in its life.
@@ -253,7 +264,11 @@ impl Connection {
                     self.assembled(kind, payload, env, sink);
                 }
                 Ok(Some(Event::Ping(payload))) => self.pinged(payload.as_slice(), env, sink),
-                Ok(Some(Event::Pong(_))) => {}
+                Ok(Some(Event::Pong(payload))) => {
+                    if self.phase == Phase::Open {
+                        sink.ponged(payload.as_slice());
+                    }
+                }
                 Ok(Some(Event::Close { code, .. })) => {
                     self.peer_closed(code, !input.is_empty(), env);
                     break Received::Stop;
@@ -322,7 +337,7 @@ impl Connection {
 
     fn pinged(&mut self, payload: &[u8], env: &mut Env<'_>, sink: &mut impl Sink) {
         if self.phase == Phase::Open {
-            sink.pinged();
+            sink.pinged(payload);
             self.control(OpCode::Pong, payload, env);
         }
     }
@@ -517,13 +532,14 @@ impl Connection {
 
     /// Queues a ping or pong.
     fn control(&mut self, op: OpCode, payload: &[u8], env: &mut Env<'_>) {
-        let mut frame = [0u8; 2 + crate::limits::CONTROL_PAYLOAD_MAX];
-        frame[0] = 0x80 | op as u8;
-        frame[1] = payload.len() as u8;
-        frame[2..2 + payload.len()].copy_from_slice(payload);
+        let mut header = [0; SERVER_HEADER_MAX];
+        let at = env.decoder.framing.encode_header(&mut header, op, payload.len());
+        let mut frame = [0; SERVER_HEADER_MAX + CONTROL_PAYLOAD_MAX];
+        frame[..SERVER_HEADER_MAX].copy_from_slice(&header);
+        frame[at..at + payload.len()].copy_from_slice(payload);
         let room = env.room;
         let outbox = self.outbox(env);
-        outbox.push_own(&frame[..2 + payload.len()], true);
+        outbox.push_own(&frame[..at + payload.len()], true);
         if outbox.enforce(room).is_err() {
             self.overflowed(env);
         }

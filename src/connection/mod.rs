@@ -4,6 +4,7 @@
 //! Invariants:
 //! - an idle open connection owns no heap: its inbound state and its outbox are `None`;
 //! - its state is plain data;
+//! - whatever it writes itself is in the framing that it reads ([`Env::decoder`]);
 //! - Close goes out behind the answers to everything that came before it (all handed-over messages
 //!   settled, or the close deadline passed), and after it nothing is queued;
 //! - nothing is read once the peer's Close, its EOF or a violation of its was seen.

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use crate::protocol::Framing;
 use crate::telemetry::memory::{Charge, Component, MemoryGauge};
 
 /// A frame encoded once and owed to many. Counted once, from encode to last drop.
@@ -208,14 +209,14 @@ impl Outbox {
 
     /// Drops all but what is left of a frame of which bytes are written, and of the answer to the
     /// upgrade: the peer must be able to read the Close behind it.
-    pub fn keep_begun_frame_only(&mut self) {
+    pub fn keep_begun_frame_only(&mut self, framing: Framing) {
         let keep = match self.entries.front() {
             Some(Entry::Own { len, framed: false }) => *len,
             _ if self.written == 0 => 0,
             None => 0,
             Some(Entry::Shared { frame, .. }) => frame.bytes().len(),
             Some(Entry::Own { len, .. }) => {
-                frame_end(&self.own[self.own_start..self.own_start + len], self.written)
+                frame_end(framing, &self.own[self.own_start..self.own_start + len], self.written)
             }
         };
         // Between two frames nothing is begun.
@@ -323,18 +324,10 @@ impl Outbox {
 }
 
 /// Where the frame ends of which the byte before `written` is part; `frames` begins at a boundary.
-fn frame_end(frames: &[u8], written: usize) -> usize {
+fn frame_end(framing: Framing, frames: &[u8], written: usize) -> usize {
     let mut at = 0;
     while at < written {
-        let (header, payload) = match frames[at + 1] & 0x7f {
-            126 => (4, usize::from(u16::from_be_bytes([frames[at + 2], frames[at + 3]]))),
-            127 => {
-                let bytes = frames[at + 2..at + 10].try_into().expect("8 bytes");
-                (10, u64::from_be_bytes(bytes) as usize)
-            }
-            short => (2, usize::from(short)),
-        };
-        at += header + payload;
+        at += framing.frame_len(&frames[at..]);
     }
     at
 }

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use proptest::test_runner::TestCaseError;
 
 use super::*;
-use crate::protocol::{OpCode, put_frame};
+use crate::protocol::{Framing, OpCode};
 
 const LIMIT_BYTES: usize = 6000;
 
@@ -52,6 +52,10 @@ fn policy() -> impl Strategy<Value = OverflowPolicy> {
         Just(OverflowPolicy::DropOldest),
         Just(OverflowPolicy::KeepLatest),
     ]
+}
+
+fn framing() -> impl Strategy<Value = Framing> {
+    prop_oneof![Just(Framing::WebSocket), Just(Framing::Tcp)]
 }
 
 /// Messages that are one entry of the outbox.
@@ -176,6 +180,7 @@ impl Model {
 
 /// An outbox and its model, fed the same.
 struct Pair {
+    framing: Framing,
     outbox: Outbox,
     model: Model,
     room: Room,
@@ -185,16 +190,16 @@ struct Pair {
 }
 
 impl Pair {
-    fn new(policy: OverflowPolicy) -> Self {
+    fn new(framing: Framing, policy: OverflowPolicy) -> Self {
         let room = Room { limit_bytes: LIMIT_BYTES, policy };
         let (outbox, model) = (Outbox::default(), Model::default());
-        Self { outbox, model, room, memory: MemoryGauge::new(u64::MAX), serial: 0 }
+        Self { framing, outbox, model, room, memory: MemoryGauge::new(u64::MAX), serial: 0 }
     }
 
     fn frame(&mut self, len: usize) -> Vec<u8> {
         self.serial = self.serial.wrapping_add(1);
         let mut frame = Vec::new();
-        put_frame(&mut frame, OpCode::Binary, &vec![self.serial; len]);
+        self.framing.put_frame(&mut frame, OpCode::Binary, &vec![self.serial; len]);
         frame
     }
 
@@ -230,7 +235,7 @@ impl Pair {
                 prop_assert_eq!(self.model.own_messages(), own);
             }
             Op::KeepBegun => {
-                self.outbox.keep_begun_frame_only();
+                self.outbox.keep_begun_frame_only(self.framing);
                 self.model.keep_begun();
             }
             Op::Compact => {
@@ -272,8 +277,12 @@ proptest! {
     })]
 
     #[test]
-    fn an_outbox_is_its_model(policy in policy(), ops in vec(op(), 1..120)) {
-        let mut pair = Pair::new(policy);
+    fn an_outbox_is_its_model(
+        framing in framing(),
+        policy in policy(),
+        ops in vec(op(), 1..120),
+    ) {
+        let mut pair = Pair::new(framing, policy);
         for op in &ops {
             pair.apply(op)?;
         }
@@ -282,10 +291,11 @@ proptest! {
     /// As a connection uses it: the limit is held against after every push.
     #[test]
     fn whole_publishes_are_dropped_and_nothing_else(
+        framing in framing(),
         policy in policy(),
         ops in vec(op(), 1..120),
     ) {
-        let mut pair = Pair::new(policy);
+        let mut pair = Pair::new(framing, policy);
         for op in &ops {
             pair.apply(op)?;
             if !matches!(op, Op::Wrote { .. } | Op::Compact) {
@@ -300,7 +310,7 @@ proptest! {
 
 #[test]
 fn keep_latest_keeps_the_latest_of_each_key() {
-    let mut pair = Pair::new(OverflowPolicy::KeepLatest);
+    let mut pair = Pair::new(Framing::WebSocket, OverflowPolicy::KeepLatest);
     for key in [1, 2, 1, 3, 2, 1] {
         pair.apply(&Op::Shared { len: 600, key }).unwrap();
     }
@@ -312,7 +322,7 @@ fn keep_latest_keeps_the_latest_of_each_key() {
 #[test]
 fn a_begun_publish_is_neither_dropped_nor_replaced() {
     for policy in [OverflowPolicy::DropOldest, OverflowPolicy::KeepLatest] {
-        let mut pair = Pair::new(policy);
+        let mut pair = Pair::new(Framing::WebSocket, policy);
         pair.apply(&Op::Shared { len: 5000, key: 1 }).unwrap();
         pair.outbox.wrote(1);
         pair.model.wrote(1);
@@ -326,7 +336,7 @@ fn a_begun_publish_is_neither_dropped_nor_replaced() {
 #[test]
 fn the_answer_to_the_upgrade_is_kept() {
     for written in [0, 1] {
-        let mut pair = Pair::new(OverflowPolicy::Close);
+        let mut pair = Pair::new(Framing::WebSocket, OverflowPolicy::Close);
         pair.apply(&Op::Response { len: 129 }).unwrap();
         pair.apply(&Op::Own { len: 8 }).unwrap();
         pair.outbox.wrote(written);
@@ -338,7 +348,7 @@ fn the_answer_to_the_upgrade_is_kept() {
 
 #[test]
 fn nothing_is_kept_of_an_outbox_between_two_frames() {
-    let mut pair = Pair::new(OverflowPolicy::Close);
+    let mut pair = Pair::new(Framing::WebSocket, OverflowPolicy::Close);
     pair.apply(&Op::Own { len: 8 }).unwrap();
     pair.apply(&Op::Own { len: 8 }).unwrap();
     pair.outbox.wrote(10);

@@ -29,7 +29,9 @@ use crate::protocol::{Framing, MessageKind, SERVER_HEADER_MAX};
 pub use class::Class;
 pub use custom::CustomDialect;
 pub use json::{JsonDialect, JsonError};
-pub use message::{Ask, AskId, Body, Content, ErrorAnswer, Key, Kind, Message, NotUnderstood, Push};
+pub use message::{
+    Ask, AskId, Body, Content, ErrorAnswer, Key, Kind, Message, NotUnderstood, Push,
+};
 pub use meta::Meta;
 pub use select::{Selector, SelectorError};
 pub use sniff::{Family, sniff};

@@ -84,7 +84,7 @@ fn is_private(config: &Config) -> bool {
 /// Descriptors that the fullest table needs.
 fn table_size(config: &Config) -> u64 {
     let tables = if is_private(config) { config.loops } else { 1 };
-    let reserve = descriptor_reserve(config.loops, config.listen.len(), is_private(config));
+    let reserve = descriptor_reserve(config.loops, config.addresses(), is_private(config));
     (config.max_connections.max(1).div_ceil(tables) + reserve) as u64
 }
 
@@ -103,7 +103,7 @@ fn descriptors(config: &Config, facts: &Facts) -> Finding {
     if facts.descriptors_hard >= want {
         return finding;
     }
-    let needed = loops_needed(config.max_connections, facts.descriptors_hard, config.listen.len());
+    let needed = loops_needed(config.max_connections, facts.descriptors_hard, config.addresses());
     let other = match needed {
         Some(loops) => format!("; without raising it: --fd-table private --loops {loops}"),
         None => String::new(),
@@ -118,7 +118,7 @@ fn nr_open(config: &Config, facts: &Facts) -> Finding {
 }
 
 fn file_max(config: &Config, facts: &Facts) -> Finding {
-    let own = descriptor_reserve(config.loops, config.listen.len(), false) as u64;
+    let own = descriptor_reserve(config.loops, config.addresses(), false) as u64;
     let want = connections(config) + own + facts.files_open;
     let why = "open files of all processes; what is open now is counted in";
     at_least("fs.file-max", facts.file_max, want, Status::Fail, why)

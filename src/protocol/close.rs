@@ -1,7 +1,7 @@
 //! The Close frame: codes and reasons (RFC 6455, 5.5.1 and 7.4).
 
-use super::frame::{ControlPayload, OpCode, put_frame};
-use super::{Event, Violation};
+use super::frame::{ControlPayload, OpCode};
+use super::{Event, Framing, Violation};
 use crate::limits::CONTROL_PAYLOAD_MAX;
 use std::fmt;
 
@@ -41,15 +41,15 @@ pub const fn is_sendable_code(code: u16) -> bool {
 ///
 /// Without a code, or with one that must not be sent (1005, 1006 and their like), the frame is
 /// empty, which the peer reports as 1005 (RFC 6455, 7.1.5).
-pub fn put_close(out: &mut Vec<u8>, code: Option<u16>, reason: &str) {
+pub fn put_close(framing: Framing, out: &mut Vec<u8>, code: Option<u16>, reason: &str) {
     let Some(code) = code.filter(|&code| is_sendable_code(code)) else {
-        return put_frame(out, OpCode::Close, &[]);
+        return framing.put_frame(out, OpCode::Close, &[]);
     };
     let reason = cut(reason, CLOSE_REASON_MAX);
     let mut payload = ControlPayload::EMPTY;
     payload.extend(&code.to_be_bytes());
     payload.extend(reason.as_bytes());
-    put_frame(out, OpCode::Close, payload.as_slice());
+    framing.put_frame(out, OpCode::Close, payload.as_slice());
 }
 
 /// The longest front of `text` that has at most `max` bytes and whole characters.
@@ -92,21 +92,22 @@ mod tests {
     #[test]
     fn long_reasons_are_cut_between_characters() {
         let mut out = Vec::new();
-        put_close(&mut out, Some(1001), &"é".repeat(80));
+        put_close(Framing::WebSocket, &mut out, Some(1001), &"é".repeat(80));
         assert_eq!(out.len(), 2 + 2 + 122);
         assert_eq!(out[..4], [0x88, 124, 0x03, 0xe9]);
         assert_eq!(std::str::from_utf8(&out[4..]), Ok("é".repeat(61).as_str()));
         out.clear();
-        put_close(&mut out, Some(4000), &"a".repeat(200));
+        put_close(Framing::WebSocket, &mut out, Some(4000), &"a".repeat(200));
         assert_eq!(out.len(), 2 + 125);
     }
 
     #[test]
     fn what_must_not_be_sent_is_left_out() {
         let mut out = Vec::new();
-        put_close(&mut out, Some(1006), "gone");
-        put_close(&mut out, None, "ignored");
-        assert_eq!(out, [0x88, 0, 0x88, 0]);
+        put_close(Framing::WebSocket, &mut out, Some(1006), "gone");
+        put_close(Framing::WebSocket, &mut out, None, "ignored");
+        put_close(Framing::Tcp, &mut out, None, "ignored");
+        assert_eq!(out, [0x88, 0, 0x88, 0, 8, 0, 0, 0, 0]);
     }
 
     #[test]

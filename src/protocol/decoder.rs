@@ -1,7 +1,9 @@
-//! Bytes of a client → events, in place where the bytes allow it (RFC 6455, 5 and 6.2).
+//! Bytes of a client → events, in place where the bytes allow it (RFC 6455, 5 and 6.2; over plain
+//! TCP the same in other headers, see [`Framing`]).
 
 use super::close::{CloseReason, parse_close};
 use super::frame::{ControlPayload, FrameHeader, Lead, MessageKind, OpCode};
+use super::framing::{Framing, tcp_header};
 use super::mask::apply_mask;
 use super::partial::{Partial, Spare};
 use super::violation::Violation;
@@ -37,15 +39,18 @@ pub enum Event<'a> {
     },
 }
 
-/// The limits that a connection's frames are decoded under; what a connection keeps between
+/// How a connection's frames are decoded, and under which limits; what a connection keeps between
 /// reads lies in an `Option<Box<Partial>>` beside its slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Decoder {
+    /// How frames stand in the stream. It must not change while one is begun.
+    pub framing: Framing,
     /// Most payload of one data frame, bytes.
     pub max_frame_bytes: usize,
     /// Most payload of one message, bytes.
     pub max_message_bytes: usize,
-    /// Most frames of a fragmented message. A message in one frame is never refused for it.
+    /// Most frames of a fragmented message. A message in one frame, as all are over plain TCP, is
+    /// never refused for it.
     pub max_fragments: u32,
 }
 
@@ -69,15 +74,39 @@ impl Decoder {
         spare: &mut Spare,
         input: &mut &'a mut [u8],
     ) -> Result<Option<Event<'a>>, Violation> {
+        if self.framing == Framing::Tcp {
+            return self.next_tcp(state, spare, input);
+        }
         if state.is_none() {
             if input.is_empty() {
                 return Ok(None);
             }
-            if let Some(header) = self.header(input, Progress::IDLE)?
+            if let Some(header) = self.web_socket_header(input, Progress::IDLE)?
                 && header.fin
                 && let Some(payload) = take_frame(input, &header)
             {
                 apply_mask(payload, header.mask);
+                return whole_frame(header.op, payload);
+            }
+        }
+        self.resume(state, spare, input)
+    }
+
+    /// The same over plain TCP; apart, so that it costs WebSockets one branch and no code.
+    #[inline(never)]
+    fn next_tcp<'a>(
+        &self,
+        state: &mut Option<Box<Partial>>,
+        spare: &mut Spare,
+        input: &mut &'a mut [u8],
+    ) -> Result<Option<Event<'a>>, Violation> {
+        if state.is_none() {
+            if input.is_empty() {
+                return Ok(None);
+            }
+            if let Some(header) = self.tcp_header(input)?
+                && let Some(payload) = take_frame(input, &header)
+            {
                 return whole_frame(header.op, payload);
             }
         }
@@ -102,8 +131,28 @@ impl Decoder {
 
     /// Reads a frame's header from the front of `bytes`, as far as it is there. Every rule is
     /// checked as soon as the bytes that it is about have come, in one fixed order.
-    #[inline]
     pub(super) fn header(
+        &self,
+        bytes: &[u8],
+        progress: Progress,
+    ) -> Result<Option<FrameHeader>, Violation> {
+        match self.framing {
+            Framing::WebSocket => self.web_socket_header(bytes, progress),
+            Framing::Tcp => self.tcp_header(bytes),
+        }
+    }
+
+    #[inline]
+    fn tcp_header(&self, bytes: &[u8]) -> Result<Option<FrameHeader>, Violation> {
+        let Some(header) = tcp_header(bytes)? else { return Ok(None) };
+        if !header.op.is_control() {
+            self.check_length(header.len, Progress::IDLE)?;
+        }
+        Ok(Some(header))
+    }
+
+    #[inline]
+    fn web_socket_header(
         &self,
         bytes: &[u8],
         progress: Progress,
@@ -167,7 +216,7 @@ fn take_frame<'a>(input: &mut &'a mut [u8], header: &FrameHeader) -> Option<&'a 
     frame.get_mut(header.size..)
 }
 
-/// The event of a final frame, its payload unmasked. It is made as what `next` returns: an event
+/// The event of a final frame, its payload without mask. It is made as what `next` returns: an event
 /// has room for a control frame's payload, and moving that about would cost more than decoding.
 #[inline]
 fn whole_frame(op: OpCode, payload: &[u8]) -> Result<Option<Event<'_>>, Violation> {

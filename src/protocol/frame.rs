@@ -167,8 +167,9 @@ pub(super) struct FrameHeader {
     pub(super) op: OpCode,
     /// Payload, bytes; under 2^63.
     pub(super) len: u64,
+    /// Zeros where there is none.
     pub(super) mask: [u8; 4],
-    /// The header itself, bytes: 6, 8 or 14.
+    /// The header itself, bytes: 6, 8 or 14; over plain TCP 5.
     pub(super) size: usize,
 }
 

@@ -1,6 +1,11 @@
 //! How messages stand in a connection's stream of bytes.
 
-use super::frame::{OpCode, SERVER_HEADER_MAX, encode_header};
+use super::frame::{FrameHeader, OpCode, SERVER_HEADER_MAX, encode_header};
+use super::violation::Violation;
+use crate::limits::CONTROL_PAYLOAD_MAX;
+
+/// The header of a frame over plain TCP, bytes.
+const TCP_HEADER_BYTES: usize = 5;
 
 /// How messages stand in a connection's stream of bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -22,8 +27,8 @@ impl Framing {
             Self::Tcp => {
                 debug_assert!(u32::try_from(len).is_ok(), "messages are bounded by 1 GiB");
                 out[0] = op as u8;
-                out[1..5].copy_from_slice(&(len as u32).to_be_bytes());
-                5
+                out[1..TCP_HEADER_BYTES].copy_from_slice(&(len as u32).to_be_bytes());
+                TCP_HEADER_BYTES
             }
         }
     }
@@ -37,6 +42,43 @@ impl Framing {
         out.extend_from_slice(&header[..len]);
         out.extend_from_slice(payload);
     }
+
+    /// How long the frame at the front of `frames` is, header and payload. They have to be what
+    /// the server itself put together, and whole.
+    pub(crate) fn frame_len(self, frames: &[u8]) -> usize {
+        let at = |from: usize| &frames[from..];
+        let (header, payload) = match (self, frames[1]) {
+            (Self::Tcp, _) => (TCP_HEADER_BYTES, be_len::<4>(at(1))),
+            (Self::WebSocket, 126) => (4, be_len::<2>(at(2))),
+            (Self::WebSocket, 127) => (10, be_len::<8>(at(2))),
+            (Self::WebSocket, short) => (2, usize::from(short)),
+        };
+        header + payload
+    }
+}
+
+/// A length of `N` bytes, the highest first.
+fn be_len<const N: usize>(bytes: &[u8]) -> usize {
+    bytes[..N].iter().fold(0, |len, byte| len << 8 | usize::from(*byte))
+}
+
+/// Reads the header of a client's frame over plain TCP from the front of `bytes`, as far as it is
+/// there. The opcode is judged as soon as it has come.
+#[inline]
+pub(super) fn tcp_header(bytes: &[u8]) -> Result<Option<FrameHeader>, Violation> {
+    let Some((&first, rest)) = bytes.split_first() else { return Ok(None) };
+    // The byte is all opcode: with what is FIN and reserved bits in RFC 6455 it is none of those.
+    let op = OpCode::from_bits(first).filter(|op| *op as u8 == first);
+    let op = op.ok_or(Violation::ReservedOpcode)?;
+    if op == OpCode::Continuation {
+        return Err(Violation::UnexpectedContinuation);
+    }
+    let Some(len) = rest.first_chunk() else { return Ok(None) };
+    let len = u32::from_be_bytes(*len);
+    if op.is_control() && len as usize > CONTROL_PAYLOAD_MAX {
+        return Err(Violation::ControlTooLong);
+    }
+    Ok(Some(FrameHeader { fin: true, op, len: len.into(), mask: [0; 4], size: TCP_HEADER_BYTES }))
 }
 
 #[cfg(test)]
@@ -52,5 +94,37 @@ mod tests {
         };
         assert_eq!(put(Framing::WebSocket), b"\x82\x03abc");
         assert_eq!(put(Framing::Tcp), b"\x02\x00\x00\x00\x03abc");
+    }
+
+    #[test]
+    fn frames_are_as_long_as_they_were_made() {
+        for framing in [Framing::WebSocket, Framing::Tcp] {
+            for len in [0, 1, 125, 126, 127, 255, 256, 0xffff, 0x1_0000, 0x1_0203] {
+                let mut out = Vec::new();
+                framing.put_frame(&mut out, OpCode::Binary, &vec![7; len]);
+                let whole = out.len();
+                out.extend_from_slice(b"behind it");
+                assert_eq!(framing.frame_len(&out), whole, "{framing:?} {len}");
+            }
+        }
+    }
+
+    #[test]
+    fn tcp_headers_of_clients() {
+        let header = |bytes: &[u8]| {
+            tcp_header(bytes).map(|header| header.map(|h| (h.fin, h.op, h.len, h.mask, h.size)))
+        };
+        assert_eq!(header(b""), Ok(None));
+        assert_eq!(header(b"\x01\0\0\x01"), Ok(None));
+        let long = Some((true, OpCode::Text, 0x0102_0304, [0; 4], 5));
+        assert_eq!(header(b"\x01\x01\x02\x03\x04rest"), Ok(long));
+        assert_eq!(header(b"\x09\0\0\0\x7d").map(|h| h.is_some()), Ok(true));
+        for op in [8, 9, 10] {
+            assert_eq!(header(&[op, 0, 0, 0, 126]), Err(Violation::ControlTooLong));
+        }
+        assert_eq!(header(b"\0"), Err(Violation::UnexpectedContinuation));
+        for first in (3..=7).chain(11..=255) {
+            assert_eq!(header(&[first]), Err(Violation::ReservedOpcode), "{first:#x}");
+        }
     }
 }

@@ -1,4 +1,5 @@
-//! Bytes ↔ meaning: frames, messages and the opening handshake of RFC 6455, server side.
+//! Bytes ↔ meaning: frames, messages and the opening handshake of RFC 6455, server side; and the
+//! same frames over plain TCP, under a header of their own ([`Framing`]).
 //!
 //! Invariants:
 //! - No io, no clock, no log, no thread: input and limits go in, events and bytes come out.

@@ -44,7 +44,7 @@ enum Stage {
 struct Rest {
     /// Bytes.
     len: usize,
-    /// The mask, turned to meet the next byte.
+    /// The mask, turned to meet the next byte; zeros where there is none.
     mask: [u8; 4],
 }
 
@@ -54,8 +54,10 @@ impl Rest {
         let end = self.len.min(input.len());
         let (piece, rest) = mem::take(input).split_at_mut(end);
         *input = rest;
-        apply_mask(piece, self.mask);
-        self.mask = rotated(self.mask, piece.len());
+        if self.mask != [0; 4] {
+            apply_mask(piece, self.mask);
+            self.mask = rotated(self.mask, piece.len());
+        }
         self.len -= piece.len();
         piece
     }

@@ -8,7 +8,7 @@ use std::fmt;
 pub enum Violation {
     /// A reserved bit is set and no extension gave it a meaning (RFC 6455, 5.2).
     ReservedBits,
-    /// An opcode of 3–7 or 11–15 (RFC 6455, 5.2).
+    /// An opcode of 3–7 or 11–15 (RFC 6455, 5.2), over plain TCP of 3–7 or 11–255.
     ReservedOpcode,
     /// A client's frame without a mask (RFC 6455, 5.1).
     Unmasked,
@@ -20,7 +20,8 @@ pub enum Violation {
     ControlTooLong,
     /// A control frame without FIN (RFC 6455, 5.5).
     ControlFragmented,
-    /// A continuation frame where no message was begun (RFC 6455, 5.4).
+    /// A continuation frame where no message was begun (RFC 6455, 5.4): any over plain TCP, where
+    /// every frame is final.
     UnexpectedContinuation,
     /// A new data frame inside an unfinished message (RFC 6455, 5.4).
     ExpectedContinuation,

@@ -18,7 +18,7 @@ use crate::config::{Config, FdTable};
 use crate::connection::{Connection, Tick};
 use crate::limits::TICK_MS;
 use crate::routing::EndpointId;
-use crate::telemetry::counters::RefusalCause;
+use crate::telemetry::counters::{CloseCause, RefusalCause};
 use crate::worker::{Post, PostItem};
 
 /// Connections over the maximum that are told so (503) at a time; more wait in the backlog.
@@ -28,10 +28,42 @@ const REST_TICKS: Tick = (200 / TICK_MS) as Tick;
 /// A loop passes connections on when it has more than this beyond 1.02 × the mean.
 const SLACK: usize = 8;
 
+/// An address to listen on, and what comes in there.
+#[derive(Clone, Copy, Debug)]
+pub struct ListenAt {
+    /// The address.
+    pub address: SocketAddr,
+    /// The endpoint of what comes in over plain TCP; `None`: requests come in, and say.
+    pub tcp: Option<EndpointId>,
+}
+
+/// One of the loop's own listeners.
+#[derive(Debug)]
+pub struct Listener {
+    socket: TcpListener,
+    /// As [`ListenAt::tcp`].
+    tcp: Option<EndpointId>,
+    /// There may be something to accept.
+    ready: bool,
+}
+
+/// A connection that was accepted and is no loop's yet.
+#[derive(Debug)]
+struct Accepted {
+    socket: Socket,
+    peer: SocketAddr,
+    /// As [`ListenAt::tcp`].
+    tcp: Option<EndpointId>,
+}
+
+/// The word about a passed socket that came in over no listener for plain TCP. It is no endpoint's:
+/// there are fewer than that.
+const NO_TCP: u16 = u16::MAX;
+
 /// The loop's sources of connections, and how many it may take.
 #[derive(Debug)]
 pub struct Acceptor {
-    listeners: Vec<(TcpListener, bool)>,
+    listeners: Vec<Listener>,
     hand_over: Vec<Arc<HandOver>>,
     hand_over_ready: bool,
     index: usize,
@@ -45,7 +77,7 @@ pub struct Acceptor {
     /// As many connections are being told that there is no room as may be.
     full: bool,
     /// Accepted for another loop, whose way is full; accepting rests until it is placed.
-    held: Option<(Socket, SocketAddr)>,
+    held: Option<Accepted>,
     /// The listener that is asked first at the next turn: a busy one must not starve the others.
     first: usize,
 }
@@ -57,11 +89,11 @@ impl Acceptor {
         index: usize,
         config: &Config,
         per_loop: usize,
-        listeners: Vec<TcpListener>,
+        listeners: Vec<Listener>,
         hand_over: Vec<Arc<HandOver>>,
     ) -> Self {
         Self {
-            listeners: listeners.into_iter().map(|listener| (listener, true)).collect(),
+            listeners,
             hand_over,
             hand_over_ready: true,
             index,
@@ -88,8 +120,8 @@ impl Acceptor {
     /// # Errors
     /// What the kernel says.
     pub fn register(&mut self, registry: &Registry) -> io::Result<()> {
-        for (at, (listener, _)) in self.listeners.iter_mut().enumerate() {
-            registry.register(listener, Token(LISTENERS + at), Interest::READABLE)?;
+        for (at, Listener { socket, .. }) in self.listeners.iter_mut().enumerate() {
+            registry.register(socket, Token(LISTENERS + at), Interest::READABLE)?;
         }
         if let Some(way) = self.hand_over.get(self.index) {
             let mut source = SourceFd(&way.receiving_fd());
@@ -100,8 +132,8 @@ impl Acceptor {
 
     pub(super) fn note_ready(&mut self, listener: usize) {
         // None is left where the turn that saw the event is the one that stopped accepting.
-        if let Some((_, ready)) = self.listeners.get_mut(listener) {
-            *ready = true;
+        if let Some(listener) = self.listeners.get_mut(listener) {
+            listener.ready = true;
         }
     }
 
@@ -113,7 +145,7 @@ impl Acceptor {
     pub(super) fn is_eager(&self) -> bool {
         self.rests_until == 0
             && (self.hand_over_ready
-                || !self.full && self.listeners.iter().any(|(_, ready)| *ready))
+                || !self.full && self.listeners.iter().any(|listener| listener.ready))
     }
 
     /// When accepting is to be tried again without an event.
@@ -160,8 +192,8 @@ impl EventLoop {
             self.acceptor.rests_until = 0;
         }
         self.take_passed();
-        if let Some((socket, peer)) = self.acceptor.held.take() {
-            self.place(socket, peer);
+        if let Some(accepted) = self.acceptor.held.take() {
+            self.place(accepted);
         }
         let mut budget = self.kit.snapshot.config.tuning.accepts_per_turn;
         let listeners = self.acceptor.listeners.len();
@@ -169,16 +201,17 @@ impl EventLoop {
         let first = self.acceptor.first;
         for at in (0..listeners).map(|at| (at + first) % listeners) {
             while budget > 0 && self.acceptor.rests_until == 0 && !self.acceptor.full {
-                let (listener, ready) = &mut self.acceptor.listeners[at];
+                let Listener { socket, tcp, ready } = &mut self.acceptor.listeners[at];
                 if !*ready {
                     break;
                 }
                 budget -= 1;
-                match listener.accept() {
+                match socket.accept() {
                     Ok((stream, peer)) => {
                         self.counters.accepted.add(1);
                         let fd = OwnedFd::from(std::net::TcpStream::from(stream));
-                        self.place(Socket::from(fd), peer);
+                        let tcp = *tcp;
+                        self.place(Accepted { socket: Socket::from(fd), peer, tcp });
                     }
                     Err(e) if e.kind() == io::ErrorKind::WouldBlock => *ready = false,
                     Err(e) => self.accept_failed(&e),
@@ -198,11 +231,11 @@ impl EventLoop {
         self.rest();
     }
 
-    fn place(&mut self, socket: Socket, peer: SocketAddr) {
+    fn place(&mut self, accepted: Accepted) {
         match self.choose() {
-            Place::Here => self.adopt(socket, peer, Marks::default()),
-            Place::There(other) => self.pass(socket, peer, other),
-            Place::Nowhere => self.turn_away(socket, peer),
+            Place::Here => self.adopt(accepted, Marks::default()),
+            Place::There(other) => self.pass(accepted, other),
+            Place::Nowhere => self.turn_away(accepted),
         }
     }
 
@@ -242,13 +275,14 @@ impl EventLoop {
     }
 
     /// Passes a socket to a loop on which it has a place.
-    fn pass(&mut self, socket: Socket, peer: SocketAddr, other: usize) {
+    fn pass(&mut self, accepted: Accepted, other: usize) {
+        let Accepted { socket, peer, tcp } = accepted;
         let back = match self.acceptor.fd_table {
-            FdTable::Private => match self.acceptor.hand_over[other].send(socket) {
-                Ok(()) => None,
-                Err((socket, _)) => Some(socket),
-            },
-            FdTable::Shared => self.pass_by_mailbox(socket, other),
+            FdTable::Private => {
+                let word = tcp.map_or(NO_TCP, |endpoint| endpoint.0);
+                self.acceptor.hand_over[other].send(socket, word).err().map(|(socket, _)| socket)
+            }
+            FdTable::Shared => self.pass_by_mailbox(socket, tcp, other),
         };
         let Some(socket) = back else {
             self.counters.handed_over.add(1);
@@ -256,24 +290,30 @@ impl EventLoop {
         };
         // The way is full. Keep it if there is a place here; its place there is given back.
         self.shared.loads[other].release();
+        let accepted = Accepted { socket, peer, tcp };
         if self.shared.loads[self.index].reserve(self.acceptor.per_loop) {
-            self.adopt(socket, peer, Marks::default());
+            self.adopt(accepted, Marks::default());
         } else {
             self.shared.total.release();
-            self.acceptor.held = Some((socket, peer));
+            self.acceptor.held = Some(accepted);
             self.acceptor.rests_until = self.kit.tick + 1;
         }
     }
 
-    fn pass_by_mailbox(&mut self, socket: Socket, other: usize) -> Option<Socket> {
+    fn pass_by_mailbox(
+        &mut self,
+        socket: Socket,
+        tcp: Option<EndpointId>,
+        other: usize,
+    ) -> Option<Socket> {
         use crate::worker::Refused;
-        let post = Post::of(PostItem::Socket { socket });
+        let post = Post::of(PostItem::Socket { socket, tcp });
         match self.shared.lanes().mailboxes[other].offer(post, &self.alarm) {
             Ok(()) => None,
             Err(Refused::Full(mut post) | Refused::Gone(mut post)) => {
                 let (mut items, _) = post.parts();
                 match items.next() {
-                    Some(PostItem::Socket { socket }) => Some(socket),
+                    Some(PostItem::Socket { socket, .. }) => Some(socket),
                     _ => None,
                 }
             }
@@ -291,7 +331,9 @@ impl EventLoop {
                 None => Err(io::ErrorKind::WouldBlock.into()),
             };
             match received {
-                Ok(socket) => self.adopt_passed(socket),
+                Ok((socket, word)) => {
+                    self.adopt_passed(socket, (word != NO_TCP).then_some(EndpointId(word)));
+                }
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
                     self.acceptor.hand_over_ready = false;
                     return;
@@ -317,10 +359,10 @@ impl EventLoop {
     }
 
     /// Takes in a socket that another loop accepted and counted here.
-    pub(super) fn adopt_passed(&mut self, socket: Socket) {
+    pub(super) fn adopt_passed(&mut self, socket: Socket, tcp: Option<EndpointId>) {
         let peer = socket.peer_addr().ok().and_then(|addr| addr.as_socket());
         match peer {
-            Some(peer) => self.adopt(socket, peer, Marks::default()),
+            Some(peer) => self.adopt(Accepted { socket, peer, tcp }, Marks::default()),
             // Reset on the way.
             None => {
                 self.counters.refusals.at(RefusalCause::PeerGone as usize).add(1);
@@ -330,27 +372,31 @@ impl EventLoop {
     }
 
     /// Tells a connection that there is no room, if that many are not being told already.
-    fn turn_away(&mut self, socket: Socket, peer: SocketAddr) {
+    fn turn_away(&mut self, accepted: Accepted) {
         self.acceptor.surplus += 1;
         if self.acceptor.surplus >= SURPLUS_MAX {
             self.acceptor.full = true;
             self.counters.accept_pauses.add(1);
         }
-        self.adopt(socket, peer, Marks::SURPLUS);
+        self.adopt(accepted, Marks::SURPLUS);
     }
 
     /// Makes a socket one of this loop's connections.
-    fn adopt(&mut self, socket: Socket, peer: SocketAddr, marks: Marks) {
+    fn adopt(&mut self, accepted: Accepted, marks: Marks) {
+        let Accepted { socket, peer, tcp } = accepted;
         if self.acceptor.nodelay {
             // Inherited from the listener, but not by sockets of every origin.
             debug_assert!(socket.tcp_nodelay().unwrap_or(true));
         }
         let slot = Slot {
             socket: Some(socket),
-            conn: Connection::new(self.kit.tick),
+            conn: match tcp {
+                Some(_) => Connection::new_open(self.kit.tick),
+                None => Connection::new(self.kit.tick),
+            },
             peer: peer.into(),
             accepted_us: self.micros(),
-            endpoint: EndpointId(0),
+            endpoint: tcp.unwrap_or(EndpointId(0)),
             marks,
         };
         let index = self.table.insert(slot);
@@ -361,9 +407,25 @@ impl EventLoop {
         if marks.has(Marks::SURPLUS) || self.shared.is_draining() {
             let cause =
                 if self.shared.is_draining() { RefusalCause::Shutdown } else { RefusalCause::Full };
-            return self.refuse(index, cause);
+            return match tcp {
+                Some(_) => self.refuse_by_close(index, cause),
+                None => self.refuse(index, cause),
+            };
+        }
+        if let Some(endpoint) = tcp {
+            self.note_opened(index, endpoint);
         }
         self.after_change(index);
+    }
+
+    /// Refuses a connection over plain TCP: in a Close, where others get an HTTP answer.
+    fn refuse_by_close(&mut self, index: usize, cause: RefusalCause) {
+        self.counters.refusals.at(cause as usize).add(1);
+        let (code, reason) = match cause {
+            RefusalCause::Shutdown => (1001, "the gateway is going away"),
+            _ => (1013, "there is no room; come again later"),
+        };
+        self.change(index, |conn, env| conn.close(code, reason, CloseCause::Shutdown, env));
     }
 
     fn register_slot(&mut self, index: usize) -> io::Result<()> {
@@ -380,8 +442,12 @@ impl EventLoop {
 ///
 /// # Errors
 /// The address, and what the kernel says of it.
-pub fn bind_listeners(config: &Config, addresses: &[SocketAddr]) -> io::Result<Vec<TcpListener>> {
-    addresses.iter().map(|addr| bind_listener(config, *addr)).collect()
+pub fn bind_listeners(config: &Config, all: &[ListenAt]) -> io::Result<Vec<Listener>> {
+    let listener = |at: &ListenAt| {
+        let socket = bind_listener(config, at.address)?;
+        Ok(Listener { socket, tcp: at.tcp, ready: true })
+    };
+    all.iter().map(listener).collect()
 }
 
 fn bind_listener(config: &Config, addr: SocketAddr) -> io::Result<TcpListener> {

@@ -5,7 +5,9 @@ use std::time::Instant;
 use super::event_loop::{EVENTS, EventLoop};
 use super::table::Marks;
 use crate::connection::{Due, Phase, Tick};
+use crate::routing::Notices;
 use crate::telemetry::counters::{CloseCause, RefusalCause};
+use crate::worker::Notice;
 
 /// Turns on end that deadlines may wait for events that were not seen: enough for every socket
 /// that one descriptor table holds.
@@ -33,6 +35,10 @@ impl EventLoop {
         if slot.marks.has(Marks::BURIED) {
             return;
         }
+        if slot.marks.has(Marks::OPENED) && slot.conn.phase() != Phase::Open {
+            self.tell_closing(index);
+        }
+        let Some(slot) = self.table.get_mut(index) else { return };
         if slot.conn.phase() == Phase::Dead {
             return self.bury(index);
         }
@@ -47,6 +53,18 @@ impl EventLoop {
         if unpause {
             self.resume(index);
         }
+    }
+
+    /// Lets the endpoint's hook know, once, that a connection is ending.
+    fn tell_closing(&mut self, index: usize) {
+        let Some(slot) = self.table.get_mut(index) else { return };
+        let (notices, _) = self.kit.wanted(slot.endpoint);
+        if slot.marks.has(Marks::CLOSING_TOLD) || !notices.has(Notices::CLOSING) {
+            return;
+        }
+        slot.marks.set(Marks::CLOSING_TOLD);
+        let cause = slot.conn.cause().unwrap_or(CloseCause::SocketError);
+        self.notify(index, Notice::Closing(cause));
     }
 
     /// Says anew when a connection has to be looked at.

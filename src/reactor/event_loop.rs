@@ -17,7 +17,7 @@ use crate::config::Config;
 use crate::connection::{Env, OutboxPool, Room, Tick};
 use crate::id::ConnId;
 use crate::protocol::{Decoder, Spare};
-use crate::routing::{EndpointId, adopt_executor};
+use crate::routing::{Endpoint, EndpointId, Notices, Twins, adopt_executor};
 use crate::telemetry::counters::{DropCause, LoopCounters};
 use crate::telemetry::memory::LocalMemory;
 use crate::telemetry::stages::{Stage, StageRecorder};
@@ -91,17 +91,32 @@ pub(super) struct Kit {
     pub(super) spare: Spare,
     pub(super) outboxes: OutboxPool,
     pub(super) snapshot: Arc<Snapshot>,
-    /// Of the snapshot's endpoints, and its decoder: what every message needs, at hand.
-    rooms: Vec<Room>,
-    decoder: Decoder,
+    /// Of each of the snapshot's endpoints: what every message needs, at hand.
+    terms: Vec<Terms>,
     pub(super) tick: Tick,
 }
 
-/// Outbound limit and policy of each endpoint.
-fn rooms(snapshot: &Snapshot) -> Vec<Room> {
+/// What the connections of one endpoint are held to.
+#[derive(Clone, Copy, Debug)]
+struct Terms {
+    room: Room,
+    decoder: Decoder,
+    /// What its shards are to be told.
+    notices: Notices,
+    /// Which other endpoints' dialects its connections may turn out to speak.
+    twins: Twins,
+}
+
+/// The terms of each endpoint.
+fn terms(snapshot: &Snapshot) -> Vec<Terms> {
     let limit_bytes = snapshot.config.outbound_limit_bytes;
-    let policies = snapshot.endpoints().iter().map(|endpoint| endpoint.overflow);
-    policies.map(|policy| Room { limit_bytes, policy }).collect()
+    let of = |endpoint: &Arc<Endpoint>| Terms {
+        room: Room { limit_bytes, policy: endpoint.overflow },
+        decoder: Decoder { framing: endpoint.framing, ..snapshot.decoder },
+        notices: endpoint.hooks.notices,
+        twins: endpoint.twins.by_magic,
+    };
+    snapshot.endpoints().iter().map(of).collect()
 }
 
 impl Kit {
@@ -110,28 +125,28 @@ impl Kit {
         Self {
             spare: Spare::new(256, 256, POOLED_BYTES).within(pool_bytes),
             outboxes: OutboxPool::new(OUTBOXES, POOLED_BYTES).within(pool_bytes),
-            rooms: rooms(&snapshot),
-            decoder: snapshot.decoder,
+            terms: terms(&snapshot),
             snapshot,
             tick: 0,
         }
     }
 
     fn adopt(&mut self, snapshot: Arc<Snapshot>) {
-        self.rooms = rooms(&snapshot);
-        self.decoder = snapshot.decoder;
+        self.terms = terms(&snapshot);
         self.snapshot = snapshot;
+    }
+
+    /// What shards are to be told of an endpoint's connections, and what these may turn out to speak.
+    #[inline]
+    pub(super) fn wanted(&self, endpoint: EndpointId) -> (Notices, Twins) {
+        let Terms { notices, twins, .. } = self.terms[usize::from(endpoint.0)];
+        (notices, twins)
     }
 
     #[inline]
     pub(super) fn env(&mut self, endpoint: EndpointId) -> Env<'_> {
-        Env {
-            now: self.tick,
-            decoder: self.decoder,
-            room: self.rooms[usize::from(endpoint.0)],
-            spare: &mut self.spare,
-            outboxes: &mut self.outboxes,
-        }
+        let Terms { room, decoder, .. } = self.terms[usize::from(endpoint.0)];
+        Env { now: self.tick, decoder, room, spare: &mut self.spare, outboxes: &mut self.outboxes }
     }
 }
 

@@ -82,41 +82,44 @@ impl HandOver {
         self.tx.as_raw_fd().max(self.rx.as_raw_fd())
     }
 
-    /// Passes a socket. It is closed here once the kernel has it.
+    /// Passes a socket, and a word about it. It is closed here once the kernel has it.
     ///
     /// # Errors
     /// The socket comes back, with what the kernel says; `WouldBlock` where many are on their way.
-    pub fn send(&self, socket: Socket) -> Result<(), (Socket, io::Error)> {
+    pub fn send(&self, socket: Socket, word: u16) -> Result<(), (Socket, io::Error)> {
         let fds = [socket.as_raw_fd()];
         let message = [ControlMessage::ScmRights(&fds)];
         let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
-        match sendmsg::<()>(self.tx.as_raw_fd(), &[IoSlice::new(b"s")], &message, flags, None) {
+        let word = word.to_ne_bytes();
+        match sendmsg::<()>(self.tx.as_raw_fd(), &[IoSlice::new(&word)], &message, flags, None) {
             Ok(_) => Ok(()),
             Err(e) => Err((socket, e.into())),
         }
     }
 
-    /// Takes the next socket.
+    /// Takes the next socket, and the word about it.
     ///
     /// # Errors
     /// `WouldBlock` where none is on its way; otherwise what the kernel says. A message whose
     /// socket did not fit this table is reported as `OutOfMemory`: the socket is lost.
-    pub fn receive(&self) -> io::Result<Socket> {
-        let mut byte = [0u8; 1];
-        let mut slices = [IoSliceMut::new(&mut byte)];
+    pub fn receive(&self) -> io::Result<(Socket, u16)> {
+        let mut word = [0; 2];
+        let mut slices = [IoSliceMut::new(&mut word)];
         let mut space = nix::cmsg_space!([RawFd; 1]);
         let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_CMSG_CLOEXEC;
         let message = recvmsg::<()>(self.rx.as_raw_fd(), &mut slices, Some(&mut space), flags)?;
         // Truncated control data is an error to nix: it is how the kernel says that the descriptor
         // did not fit this table.
-        for control in message.cmsgs().into_iter().flatten() {
-            if let ControlMessageOwned::ScmRights(fds) = control
-                && let [fd] = fds[..]
-            {
-                // SAFETY: the kernel made this descriptor in this thread's table for this very
-                // message; nothing else knows its number yet, so it is owned here alone.
-                return Ok(Socket::from(unsafe { OwnedFd::from_raw_fd(fd) }));
-            }
+        let mut controls = message.cmsgs().into_iter().flatten();
+        let passed = controls.find_map(|control| match control {
+            ControlMessageOwned::ScmRights(fds) => fds.first_chunk().copied(),
+            _ => None,
+        });
+        if let Some([fd]) = passed {
+            // SAFETY: the kernel made this descriptor in this thread's table for this very
+            // message; nothing else knows its number yet, so it is owned here alone.
+            let socket = Socket::from(unsafe { OwnedFd::from_raw_fd(fd) });
+            return Ok((socket, u16::from_ne_bytes(word)));
         }
         Err(io::Error::new(io::ErrorKind::OutOfMemory, "no room for a passed descriptor"))
     }
@@ -136,7 +139,7 @@ mod tests {
         std::thread::scope(|scope| {
             scope.spawn(|| {
                 let (served, _) = listener.accept().unwrap();
-                way.send(Socket::from(served)).unwrap();
+                way.send(Socket::from(served), 0x0102).unwrap();
             });
             let first = way.highest_fd().max(listener.as_raw_fd()).max(client.as_raw_fd()) + 1;
             let way = &way;
@@ -144,7 +147,10 @@ mod tests {
                 leave_shared_table(first, &[]).unwrap();
                 let mut socket = loop {
                     match way.receive() {
-                        Ok(socket) => break socket,
+                        Ok((socket, word)) => {
+                            assert_eq!(word, 0x0102);
+                            break socket;
+                        }
                         Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
                             std::thread::yield_now();
                         }

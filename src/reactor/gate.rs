@@ -9,7 +9,7 @@ use crate::connection::Sink;
 use crate::id::ConnId;
 use crate::peer::Peer;
 use crate::protocol::MessageKind;
-use crate::routing::EndpointId;
+use crate::routing::{EndpointId, Notices, Twins};
 use crate::telemetry::counters::{DropCause, LoopCounters};
 use crate::worker::{Alarm, Batch, LaneSender, Refused};
 
@@ -153,18 +153,22 @@ pub(super) struct BatchSink<'a> {
     pub(super) endpoint: EndpointId,
     pub(super) peer: Peer,
     pub(super) counters: &'a LoopCounters,
+    pub(super) notices: Notices,
+    pub(super) twins: Twins,
 }
 
 impl Sink for BatchSink<'_> {
     #[inline]
     fn message(&mut self, kind: MessageKind, payload: &[u8]) {
         self.counters.messages_in.add(1);
+        self.find_dialect(kind, payload);
         self.begin_run();
         self.batch.push_message(kind, payload);
     }
 
     fn assembled(&mut self, kind: MessageKind, payload: Vec<u8>) -> Option<Vec<u8>> {
         self.counters.messages_in.add(1);
+        self.find_dialect(kind, &payload);
         self.begin_run();
         if payload.len() <= BIG_MESSAGE_BYTES {
             self.batch.push_message(kind, &payload);
@@ -174,8 +178,19 @@ impl Sink for BatchSink<'_> {
         None
     }
 
-    fn pinged(&mut self) {
+    fn pinged(&mut self, payload: &[u8]) {
         self.counters.pings_in.add(1);
+        if self.notices.has(Notices::PING) {
+            self.begin_run();
+            self.batch.push_control(false, payload);
+        }
+    }
+
+    fn ponged(&mut self, payload: &[u8]) {
+        if self.notices.has(Notices::PONG) {
+            self.begin_run();
+            self.batch.push_control(true, payload);
+        }
     }
 
     fn discarded(&mut self) {
@@ -184,6 +199,16 @@ impl Sink for BatchSink<'_> {
 }
 
 impl BatchSink<'_> {
+    /// Finds out which of its endpoint's dialects a connection speaks, where that is not settled.
+    #[inline]
+    fn find_dialect(&mut self, kind: MessageKind, payload: &[u8]) {
+        if self.twins.is_open()
+            && let Some(endpoint) = self.twins.spoken(kind, payload)
+        {
+            (self.endpoint, self.twins) = (endpoint, Twins::default());
+        }
+    }
+
     #[inline]
     fn begin_run(&mut self) {
         self.batch.begin_run(self.conn, self.endpoint, self.peer);

@@ -9,9 +9,10 @@ use crate::protocol::handshake::{
     NO_HEADERS, Reject, Request, Status, head_end, parse_request, put_response,
     put_upgrade_response,
 };
-use crate::routing::{Accept, Endpoint, EndpointId, Refuse};
+use crate::routing::{Accept, Endpoint, EndpointId, Notices, Refuse};
 use crate::telemetry::counters::{CloseCause, RefusalCause};
 use crate::telemetry::stages::Stage;
+use crate::worker::Notice;
 
 /// What a browser gets at `/`.
 const PAGE: &str = include_str!("page.html");
@@ -127,14 +128,37 @@ impl EventLoop {
     fn open(&mut self, index: usize, endpoint: EndpointId, response: &[u8]) {
         let elapsed_us = self.micros();
         let Some(slot) = self.table.get_mut(index) else { return };
-        slot.endpoint = endpoint;
-        slot.marks.set(Marks::OPENED);
         let waited = elapsed_us.wrapping_sub(slot.accepted_us);
         let waited = std::time::Duration::from_micros(u64::from(waited));
         self.stages.record(Stage::AcceptToUpgraded, waited, 1);
+        self.note_opened(index, endpoint);
+        self.change(index, |conn, env| conn.open(response, env));
+    }
+
+    /// A connection is open: upgraded, or come in over plain TCP.
+    pub(super) fn note_opened(&mut self, index: usize, endpoint: EndpointId) {
+        let Some(slot) = self.table.get_mut(index) else { return };
+        slot.endpoint = endpoint;
+        slot.marks.set(Marks::OPENED);
         self.counters.opened.add(1);
         self.counters.open.add(1);
-        self.change(index, |conn, env| conn.open(response, env));
+        let (notices, _) = self.kit.wanted(endpoint);
+        if notices != Notices::default() {
+            // Whoever wants to hear of anything hears of the end.
+            slot.marks.set(Marks::KNOWN);
+        }
+        if notices.has(Notices::OPENED) {
+            self.notify(index, Notice::Opened);
+        }
+    }
+
+    /// Tells a connection's shard of one of its turns, in the order of its messages.
+    pub(super) fn notify(&mut self, index: usize, notice: Notice) {
+        let (gate, conn) = (self.gate_of(index), self.table.id(index));
+        let Some(slot) = self.table.get_mut(index) else { return };
+        let batch = self.gates[gate].batch(self.index, self.now, &self.spare_batches);
+        batch.begin_run(conn, slot.endpoint, slot.peer);
+        batch.push_notice(notice);
     }
 
     /// Opens a connection that `on_connect` accepted, and reads what it had sent along.
@@ -207,10 +231,12 @@ impl EventLoop {
         self.respond(index, &response, Some(cause));
     }
 
-    /// Counts a connection as refused if it is still on its way to be upgraded.
+    /// Counts a connection as refused if it is still on its way to be open.
     pub(super) fn count_refused(&mut self, index: usize, cause: RefusalCause) {
         let Some(slot) = self.table.get_mut(index) else { return };
-        if matches!(slot.conn.phase(), Phase::Handshake | Phase::Admitting) {
+        let phase = slot.conn.phase();
+        let on_its_way = matches!(phase, Phase::Handshake | Phase::Admitting | Phase::Open);
+        if on_its_way && !slot.marks.has(Marks::OPENED) {
             self.counters.refusals.at(cause as usize).add(1);
         }
     }
@@ -240,6 +266,7 @@ fn decide(snapshot: &Snapshot, buf: &[u8]) -> Decision {
 
 fn rejected(reject: &Reject, head_only: bool) -> Decision {
     let cause = match reject.status.code() {
+        403 => RefusalCause::Origin,
         404 => RefusalCause::NotFound,
         426 => RefusalCause::UpgradeRequired,
         _ => RefusalCause::BadRequest,
@@ -261,8 +288,12 @@ fn decide_on(
         (None, "/healthz") => Ok(page("ok\n", TEXT, request)),
         (None, _) => Err(Reject::not_found()),
         (Some(id), _) => {
-            let endpoint = snapshot.endpoint(id);
             request.upgrade()?;
+            let id = snapshot.endpoint(id).serving(id, request.subprotocols());
+            let endpoint = snapshot.endpoint(id);
+            if !endpoint.origins.allows(request.header("origin"), request.header("host")) {
+                return Err(Reject::foreign_origin());
+            }
             if endpoint.asks_shard() {
                 return Ok(Decision::Ask(id, consumed));
             }

@@ -3,6 +3,7 @@
 //! Invariants:
 //! - one thread touches a socket, for all its life; types that own a loop's sockets are not `Send`;
 //! - a slot is freed only after the event batch, and after its shard has accepted its `Closed`;
+//! - what a socket came in over (the endpoint, for plain TCP) goes with it wherever it passes;
 //! - registrations are edge-triggered: whatever stops for a budget is on the run queue, and while
 //!   that is not empty the loop polls without waiting;
 //! - each turn has budgets for reads, bytes, accepts and flushes; a loop never blocks and never
@@ -24,7 +25,7 @@ mod read;
 mod table;
 mod topics;
 
-pub use accept::{Acceptor, bind_listeners};
+pub use accept::{Acceptor, ListenAt, Listener, bind_listeners};
 pub use event_loop::{EventLoop, LoopParts, Routing, WAKER};
 pub use fd_table::{HandOver, leave_shared_table};
 pub use table::{Marks, Slot, Table};

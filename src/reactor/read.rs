@@ -105,17 +105,21 @@ impl EventLoop {
         let before = slot.heap_bytes();
         let batch = self.gates[gate].batch(self.index, self.now, &self.spare_batches);
         let messages = batch.messages();
+        let (notices, twins) = self.kit.wanted(slot.endpoint);
         let mut sink = BatchSink {
             batch,
             conn,
             endpoint: slot.endpoint,
             peer: slot.peer,
             counters: &self.counters,
+            notices,
+            twins,
         };
         let mut env = self.kit.env(slot.endpoint);
         let received = slot.conn.receive(&mut self.read_buffer[from..to], &mut env, &mut sink);
         if sink.batch.messages() != messages {
             slot.marks.set(Marks::KNOWN);
+            slot.endpoint = sink.endpoint;
         }
         let after = slot.heap_bytes();
         self.note_memory(before, after);

@@ -54,12 +54,15 @@ impl Marks {
     pub const PAUSED: Self = Self(1 << 5);
     /// The shard has heard of it and must hear of its end.
     pub const KNOWN: Self = Self(1 << 6);
-    /// It was upgraded.
+    /// It was upgraded, or needed no upgrade.
     pub const OPENED: Self = Self(1 << 7);
     /// It has ended; the slot waits until the shard has accepted its `Closed`.
     pub const BURIED: Self = Self(1 << 8);
     /// Accepted over the maximum, only to be told so.
     pub const SURPLUS: Self = Self(1 << 9);
+
+    /// The shard has been told that it is ending.
+    pub const CLOSING_TOLD: Self = Self(1 << 10);
 
     const FLUSHING_OR_BLOCKED: Self = Self(Self::FLUSHING.0 | Self::WRITE_BLOCKED.0);
 

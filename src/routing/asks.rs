@@ -126,6 +126,7 @@ impl<C> Asks<C> {
     }
 
     /// How many are open.
+    #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.open.len()
     }

@@ -12,11 +12,10 @@ use super::origin::Origins;
 use super::path::{PathPattern, PatternError, Template};
 use super::route::{Flow, Route};
 use super::table::RouteTable;
+use super::twins::AllTwins;
 use super::typed::{json_handler, proto_handler};
 use crate::connection::OverflowPolicy;
-use crate::dialect::{
-    Body, Class, CustomDialect, Dialect, ErrorAnswer, Family, JsonDialect, Key, Message,
-};
+use crate::dialect::{Body, Class, CustomDialect, Dialect, ErrorAnswer, JsonDialect, Key, Message};
 use crate::protocol::Framing;
 
 /// Which endpoint of the snapshot's append-only table.
@@ -65,19 +64,10 @@ pub struct Endpoint {
     /// Other dialects at the same path.
     pub(crate) also: Vec<Dialect>,
     /// The endpoints that they became, by the snapshot's table.
-    pub(crate) twins: Vec<(Twin, EndpointId)>,
+    pub(crate) twins: AllTwins,
     /// It is another endpoint's, in another dialect or framing, and not found by its path.
     is_twin: bool,
     routes: RouteTable<Route>,
-}
-
-/// How a connection comes to speak another of its endpoint's dialects.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Twin {
-    /// The subprotocol that asks for it.
-    pub(crate) subprotocol: String,
-    /// What its first message begins with, if that tells.
-    pub(crate) family: Option<Family>,
 }
 
 impl fmt::Debug for Endpoint {
@@ -126,7 +116,7 @@ impl Endpoint {
             joins: Vec::new(),
             pulls: HashMap::new(),
             also: Vec::new(),
-            twins: Vec::new(),
+            twins: AllTwins::default(),
             is_twin: false,
             routes: RouteTable::new(),
         })
@@ -370,6 +360,11 @@ impl Endpoint {
         self.routes.find(key)
     }
 
+    /// Whether it is another endpoint's, in another dialect or framing.
+    pub(crate) fn is_twin(&self) -> bool {
+        self.is_twin
+    }
+
     /// Whether requests for a path may be for it: it is no other endpoint's twin.
     pub(crate) fn is_at(&self, path: &str) -> bool {
         !self.is_twin && self.path.matches(path).is_some()
@@ -399,12 +394,14 @@ impl Endpoint {
 
     /// The same endpoint for connections over plain TCP.
     pub(crate) fn over_tcp(&self) -> Self {
-        Self { framing: Framing::Tcp, is_twin: true, twins: Vec::new(), ..self.clone() }
+        Self { framing: Framing::Tcp, is_twin: true, twins: AllTwins::default(), ..self.clone() }
     }
 
     /// The same endpoint in another dialect, without further ones.
     pub(crate) fn speaking(&self, dialect: Dialect) -> Self {
-        Self { dialect, is_twin: true, also: Vec::new(), twins: Vec::new(), ..self.clone() }
+        let subprotocols = vec![dialect.name().to_owned()];
+        let (also, twins) = (Vec::new(), AllTwins::default());
+        Self { dialect, subprotocols, is_twin: true, also, twins, ..self.clone() }
     }
 
     /// Appends the frame of an answer in the endpoint's dialect and framing.

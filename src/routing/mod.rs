@@ -19,6 +19,7 @@ mod session;
 mod store;
 mod table;
 mod timeouts;
+mod twins;
 mod typed;
 mod work;
 
@@ -36,14 +37,12 @@ pub use typed::{json_handler, proto_handler};
 pub use work::{Work, WorkCell};
 
 pub(crate) use asks::Asks;
-pub(crate) use context::{
-    Away, Effects, Parts, Pending, Place,
-    is_room_name, ticks,
-};
+pub(crate) use context::{Away, Effects, Parts, Pending, Place, is_room_name, ticks};
 pub(crate) use endpoint::OnConnectDebug;
 pub(crate) use gateway::{Deferred, Permits, adopt_executor, take_deferred};
 pub(crate) use hooks::Notices;
 pub(crate) use session::{Facts, Pull, Sessions, room_of_user};
 pub(crate) use table::RouteTable;
 pub(crate) use timeouts::Timeouts;
+pub(crate) use twins::{Twins, add_twins};
 pub(crate) use work::{Finish, What, run_actions};

@@ -95,6 +95,8 @@ causes! {
     RefusalCause {
         /// 400, 431, 414, 405 and their like: a request that is not in order.
         BadRequest = "bad_request",
+        /// 403: a page of an origin that may not connect.
+        Origin = "origin",
         /// 404: no endpoint at that path.
         NotFound = "not_found",
         /// 426: not an upgrade, or not version 13.
@@ -152,9 +154,9 @@ impl<const N: usize> PerCause<N> {
 /// What one event loop counts. Written by its thread only.
 #[derive(Debug, Default)]
 pub struct LoopCounters {
-    /// Sockets held now, upgraded or not.
+    /// Sockets held now, open or not.
     pub connections: Counter,
-    /// Open WebSockets now.
+    /// Open connections now.
     pub open: Counter,
     /// Turns of the loop.
     pub turns: Counter,
@@ -168,9 +170,9 @@ pub struct LoopCounters {
     pub accept_pauses: Counter,
     /// Sockets passed to an emptier loop.
     pub handed_over: Counter,
-    /// WebSockets opened (upgrade answered).
+    /// Connections opened: upgrade answered, or accepted over plain TCP.
     pub opened: Counter,
-    /// WebSockets closed.
+    /// Connections closed that had been open.
     pub closed: Counter,
     /// Plain HTTP requests answered (page, health, errors).
     pub http_responses: Counter,
@@ -188,9 +190,9 @@ pub struct LoopCounters {
     pub pings_out: Counter,
     /// Publishes expanded to a member of this loop.
     pub deliveries: Counter,
-    /// Upgraded connections that ended, by cause.
+    /// Open connections that ended, by cause.
     pub closes: PerCause<{ CloseCause::ALL.len() }>,
-    /// Connections that were never upgraded, by cause.
+    /// Connections that never were open, by cause.
     pub refusals: PerCause<{ RefusalCause::ALL.len() }>,
     /// Messages dropped, by cause.
     pub drops: PerCause<{ DropCause::ALL.len() }>,

@@ -11,7 +11,7 @@ use crate::id::ConnId;
 use crate::limits::{REQUEST_HEADERS_MAX, ROOMS_PER_CONNECTION_MAX};
 use crate::protocol::handshake::{HeadLimits, parse_request};
 use crate::routing::{
-    Accept, Admission, AskError, ConnectRequest, Endpoint, Ended, Facts, Params, Pending, Refuse,
+    Accept, Admission, AskError, ConnectRequest, Ended, Endpoint, Facts, Params, Pending, Refuse,
     is_room_name, room_of_user,
 };
 use crate::telemetry::counters::CloseCause;
@@ -96,7 +96,10 @@ impl Shard {
         names.sort();
         names.dedup();
         if names.len() > ROOMS_PER_CONNECTION_MAX || !names.iter().all(|r| is_room_name(r)) {
-            return Err(Refuse::new(500, "The connection was to be in rooms that it can't join.\n"));
+            return Err(Refuse::new(
+                500,
+                "The connection was to be in rooms that it can't join.\n",
+            ));
         }
         let mut rooms: Vec<Box<str>> = names.into_iter().map(Into::into).collect();
         let identity: Option<Box<str>> = accept.identity.take().map(Into::into);

@@ -7,7 +7,7 @@ use std::time::Instant;
 use super::batch::empty_arena;
 use crate::channels::{Publish, RoomId};
 use crate::id::ConnId;
-use crate::routing::{Accept, Refuse, Work};
+use crate::routing::{Accept, EndpointId, Refuse, Work};
 
 /// Work of level 0: a loop takes it, whatever else it waits for, and posts nothing in turn.
 #[derive(Debug)]
@@ -53,7 +53,8 @@ pub enum PostItem {
     /// Something that the connection's shard is to do, in the connection's order.
     Work { conn: ConnId, work: Box<Work> },
     /// A socket accepted by a loop that has more connections than this one (shared tables only).
-    Socket { socket: socket2::Socket },
+    /// Its endpoint is known if it came over plain TCP.
+    Socket { socket: socket2::Socket, tcp: Option<EndpointId> },
 }
 
 impl Post {

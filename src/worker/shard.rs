@@ -67,13 +67,7 @@ impl Shard {
     pub fn new(parts: ShardParts) -> Self {
         let snapshot = parts.gateway.shared.snapshot();
         let home = Home::new(parts.index);
-        Self {
-            parts,
-            snapshot,
-            home,
-            state: State::new(),
-            current: None,
-        }
+        Self { parts, snapshot, home, state: State::new(), current: None }
     }
 
     /// Does what level 1 has to do now. `Blocked` if a post is kept: neither level may go on.

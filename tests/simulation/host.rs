@@ -7,7 +7,7 @@ use tidegate::connection::{
     Connection, Due, Env, OutboxPool, OverflowPolicy, Phase, Room, SharedFrame, Sink, Tick,
     Timeouts,
 };
-use tidegate::protocol::{Decoder, MessageKind, OpCode, Spare, put_frame};
+use tidegate::protocol::{Decoder, Framing, MessageKind, OpCode, Spare};
 use tidegate::telemetry::counters::CloseCause;
 use tidegate::telemetry::memory::MemoryGauge;
 
@@ -16,7 +16,7 @@ use super::peer::{Peer, Stop, payload_of};
 use super::rng::Rng;
 
 /// A control frame, with what its entry counts for.
-const CONTROL_BYTES: usize = 2 + 125 + 64;
+const CONTROL_BYTES: usize = 5 + 125 + 64;
 const UPGRADE: &[u8] = b"HTTP/1.1 101 Switching Protocols\r\n\r\n";
 
 /// What reached the handlers.
@@ -37,7 +37,8 @@ impl Sink for Handlers {
         Some(payload)
     }
 
-    fn pinged(&mut self) {
+    fn ponged(&mut self, _: &[u8]) {}
+    fn pinged(&mut self, _: &[u8]) {
         self.pings += 1;
     }
 
@@ -110,11 +111,16 @@ impl Host {
         let now = 10;
         let mut host = Self {
             conn: Connection::new(now),
-            peer: Peer::default(),
+            peer: Peer::new(setting.framing),
             handlers: Handlers::default(),
             watch: Watch { read: now, phase: now, ..Watch::default() },
             timeouts: setting.timeouts,
-            decoder: Decoder { max_frame_bytes: 4096, max_message_bytes: 4096, max_fragments: 100 },
+            decoder: Decoder {
+                framing: setting.framing,
+                max_frame_bytes: 4096,
+                max_message_bytes: 4096,
+                max_fragments: 100,
+            },
             room: Room { limit_bytes: setting.limit_bytes, policy: setting.policy },
             spare: Spare::new(2, 2, 1024),
             outboxes: OutboxPool::new(2, 8192),
@@ -134,7 +140,13 @@ impl Host {
             phase: Phase::Open,
             fired: Vec::new(),
         };
-        host.conn.open(UPGRADE, env!(host));
+        match setting.framing {
+            Framing::WebSocket => host.conn.open(UPGRADE, env!(host)),
+            Framing::Tcp => {
+                host.conn = Connection::new_open(now);
+                host.upgrade_left = 0;
+            }
+        }
         host.rearm();
         host
     }
@@ -243,7 +255,8 @@ impl Host {
     fn frame(&mut self, more: usize) -> Vec<u8> {
         self.serial += 1;
         let mut frame = Vec::new();
-        put_frame(&mut frame, OpCode::Binary, &payload_of(self.serial, more));
+        let payload = payload_of(self.serial, more);
+        self.decoder.framing.put_frame(&mut frame, OpCode::Binary, &payload);
         frame
     }
 

@@ -2,9 +2,9 @@
 
 use std::collections::VecDeque;
 
-use super::frames::{
-    BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, put_close, put_masked, take_frame,
-};
+use tidegate::protocol::Framing;
+
+use super::frames::{BINARY, CLOSE, CONTINUATION, Frame, PING, PONG, TEXT, put_masked, take_frame};
 use super::rng::Rng;
 
 /// How the client's stream stopped having a meaning.
@@ -17,6 +17,7 @@ pub(crate) enum Stop {
 /// A client, and both directions of its wire.
 #[derive(Debug, Default)]
 pub(crate) struct Peer {
+    framing: Framing,
     /// Sent and not yet read by the server.
     pub(crate) wire: VecDeque<u8>,
     /// Bytes ever sent.
@@ -39,6 +40,10 @@ pub(crate) struct Peer {
 }
 
 impl Peer {
+    pub(crate) fn new(framing: Framing) -> Self {
+        Self { framing, ..Self::default() }
+    }
+
     /// Sends something; what ends the stream, or its meaning, only if it `may_end`.
     pub(crate) fn send_something(&mut self, rng: &mut Rng, may_end: bool) {
         if self.eof {
@@ -51,7 +56,7 @@ impl Peer {
             2 => self.eof = true,
             3..9 => self.ping(rng),
             9..12 => self.control(PONG, b"unasked"),
-            12..18 => self.fragments(rng),
+            12..18 if self.framing == Framing::WebSocket => self.fragments(rng),
             _ => self.message(rng),
         }
     }
@@ -90,9 +95,8 @@ impl Peer {
 
     pub(crate) fn close(&mut self, rng: &mut Rng) {
         self.begin();
-        let mut bytes = Vec::new();
-        put_close(&mut bytes, rng.pick(&[1000, 1001, 3000, 4999]));
-        self.send(&bytes);
+        let code: u16 = rng.pick(&[1000, 1001, 3000, 4999]);
+        self.put(true, CLOSE, &code.to_be_bytes());
         self.stop_here(Stop::Close);
     }
 
@@ -103,9 +107,16 @@ impl Peer {
             1 => (self.put(true, TEXT, b"\xff"), 1007).1,
             2 => (self.put(true, CONTINUATION, b"x"), 1002).1,
             // A header alone that announces too much; nothing else of it ever comes.
-            _ => (self.send(&[0x82, 0xff, 0, 0, 0, 0, 0, 0x10, 0, 0]), 1009).1,
+            _ => (self.send(self.too_much()), 1009).1,
         };
         self.stop_here(Stop::Violation(code));
+    }
+
+    fn too_much(&self) -> &'static [u8] {
+        match self.framing {
+            Framing::WebSocket => &[0x82, 0xff, 0, 0, 0, 0, 0, 0x10, 0, 0],
+            Framing::Tcp => &[2, 0, 0x10, 0, 0],
+        }
     }
 
     fn control(&mut self, opcode: u8, payload: &[u8]) {
@@ -127,7 +138,14 @@ impl Peer {
 
     fn put(&mut self, fin: bool, opcode: u8, payload: &[u8]) {
         let mut bytes = Vec::new();
-        put_masked(&mut bytes, fin, opcode, payload);
+        match self.framing {
+            Framing::WebSocket => put_masked(&mut bytes, fin, opcode, payload),
+            Framing::Tcp => {
+                bytes.push(opcode);
+                bytes.extend((payload.len() as u32).to_be_bytes());
+                bytes.extend(payload);
+            }
+        }
         self.send(&bytes);
     }
 
@@ -157,7 +175,7 @@ impl Peer {
     /// Takes bytes that the server wrote.
     pub(crate) fn receive(&mut self, bytes: &[u8]) -> Result<(), String> {
         self.partial.extend_from_slice(bytes);
-        while let Some((frame, len)) = take_frame(&self.partial) {
+        while let Some((frame, len)) = self.next_frame() {
             self.partial.drain(..len);
             if self.closed.is_some() {
                 return Err(format!("{frame:?} behind the Close"));
@@ -173,6 +191,18 @@ impl Peer {
             return Err(format!("{} bytes behind the Close", self.partial.len()));
         }
         Ok(())
+    }
+
+    /// The first frame among what was received, and how long it is.
+    fn next_frame(&self) -> Option<(Frame, usize)> {
+        let bytes = &self.partial;
+        match self.framing {
+            Framing::WebSocket => take_frame(bytes),
+            Framing::Tcp => {
+                let len = 5 + u32::from_be_bytes(*bytes.get(1..)?.first_chunk()?) as usize;
+                Some((Frame::new(bytes[0], bytes.get(5..len)?), len))
+            }
+        }
     }
 
     fn take_pong(&mut self, payload: &[u8]) -> Result<(), String> {

@@ -176,6 +176,12 @@ impl Reject {
         Self::new(Status::NOT_FOUND, "no such endpoint\n")
     }
 
+    /// 403 for a request of a page whose origin the endpoint does not allow (RFC 6455, 10.2).
+    #[must_use]
+    pub fn foreign_origin() -> Self {
+        Self::new(Status::FORBIDDEN, "pages of this origin may not connect here\n")
+    }
+
     /// 405 for a method that is neither GET nor HEAD.
     #[must_use]
     pub fn method_not_allowed() -> Self {

@@ -12,8 +12,8 @@ use std::sync::atomic::AtomicBool;
 pub use answer::Responder;
 pub use ask::AskError;
 pub(crate) use ask::{AskCallback, Pending, ticks};
-pub(crate) use rooms::is_room_name;
 pub use rooms::SelfDelivery;
+pub(crate) use rooms::is_room_name;
 
 use super::asks::Asks;
 use super::endpoint::{Endpoint, EndpointId};
@@ -176,9 +176,7 @@ impl<'a> Context<'a> {
     #[must_use]
     pub fn store(&mut self) -> Arc<Store> {
         match &mut self.place {
-            Place::Shard(parts) => {
-                Arc::clone(parts.sessions.entry(self.conn).or_default().store())
-            }
+            Place::Shard(parts) => Arc::clone(parts.sessions.entry(self.conn).or_default().store()),
             Place::Away(away) => Arc::clone(&away.store),
         }
     }
