@@ -293,8 +293,10 @@ mod tests {
             let correlation = [protocol, sn].map(u32::to_le_bytes).concat();
             let answered = answer(Some(&correlation), Ok(Body::Binary(body)));
             prop_assert_eq!(parts(&answered), (protocol, sn, body));
-            prop_assert_eq!(parts(&push(Some(&key), Body::Binary(body))), (protocol, 0, body));
-            prop_assert_eq!(parts(&ask(sn, &key, Body::Binary(body))), (protocol, sn, body));
+            let pushed = push(Some(&key), Body::Binary(body));
+            prop_assert_eq!(parts(&pushed), (protocol, 0, body));
+            let asked = ask(sn, &key, Body::Binary(body));
+            prop_assert_eq!(parts(&asked), (protocol, sn, body));
         }
 
         #[test]

@@ -199,7 +199,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_written_is_read(field in 1..1_u32 << 29, number in 1.., string in ".{1,300}") {
+        fn what_is_written_is_read(field in 1..1_u32 << 29, number in 1_u64.., string in ".{1,300}") {
             let mut out = Vec::new();
             put_number(&mut out, field, number);
             put_text(&mut out, field, &string);
