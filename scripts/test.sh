@@ -106,7 +106,7 @@ step_loadtest() {
 
 step_fuzz() {
   [ -f fuzz/Cargo.toml ] || skip "no fuzz/"
-  local cargo=(cargo) targets target seconds found
+  local cargo=(cargo) targets target shares=0 seconds found
   # libFuzzer needs flags that are not stable; a stable compiler can be told to take them all the same.
   if cargo +nightly --version >/dev/null 2>&1; then
     cargo=(cargo +nightly)
@@ -116,14 +116,25 @@ step_fuzz() {
   targets=$("${cargo[@]}" fuzz list)
   [ -n "$targets" ] || die "no fuzz targets"
   for target in $targets; do "${cargo[@]}" fuzz build "$target"; done
-  seconds=$((${FUZZ_SECONDS:-120} / $(wc -w <<<"$targets")))
+  for target in $targets; do shares=$((shares + $(fuzz_share "$target"))); done
   for target in $targets; do
+    seconds=$((${FUZZ_SECONDS:-120} * $(fuzz_share "$target") / shares))
+    # 0 would be without end.
+    [ "$seconds" -gt 0 ] || seconds=1
     # The kept corpus is read; what is found goes where git does not look, unless somebody keeps it.
     found=$root/target/fuzz-found/$target
     mkdir -p "$found" "fuzz/corpus/$target"
     "${cargo[@]}" fuzz run "$target" "$found" "fuzz/corpus/$target" -- \
       -max_total_time="$seconds" -timeout=10 -rss_limit_mb=4096 -print_final_stats=1 -verbosity=0
   done
+}
+
+# How much of the time target $1 gets: dialects are many and small.
+fuzz_share() {
+  case $1 in
+    dialect_*) echo 1 ;;
+    *) echo 8 ;;
+  esac
 }
 
 # The path of program $1, built now if it must be, or named in the environment.

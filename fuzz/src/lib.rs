@@ -2,4 +2,5 @@
 //! test and the gateway's own tests can use the same functions.
 
 pub mod decoder;
+pub mod dialect;
 pub mod handshake;

@@ -2,7 +2,9 @@
 
 use std::{fs, path::Path};
 
-fn run(target: &str, check: fn(&[u8])) {
+use tidegate_fuzz::{decoder, dialect, handshake};
+
+fn run(target: &str, least: usize, check: fn(&[u8])) {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus").join(target);
     let mut count = 0;
     for entry in fs::read_dir(&dir).expect("the kept corpus") {
@@ -11,15 +13,26 @@ fn run(target: &str, check: fn(&[u8])) {
         check(&fs::read(&path).expect("a file"));
         count += 1;
     }
-    assert!(count >= 24, "only {count} files in {}", dir.display());
+    assert!(count >= least, "only {count} files in {}", dir.display());
 }
 
 #[test]
 fn decoder() {
-    run("decoder", tidegate_fuzz::decoder::check);
+    run("decoder", 24, decoder::check);
 }
 
 #[test]
 fn handshake() {
-    run("handshake", tidegate_fuzz::handshake::check);
+    run("handshake", 24, handshake::check);
+}
+
+#[test]
+fn dialects() {
+    run("dialect_raw", 4, dialect::raw);
+    run("dialect_json", 12, dialect::json);
+    run("dialect_mef", 12, dialect::mef);
+    run("dialect_action", 12, dialect::action);
+    run("dialect_event", 12, dialect::event);
+    run("dialect_kim", 12, dialect::kim);
+    run("dialect_hub", 12, dialect::hub);
 }

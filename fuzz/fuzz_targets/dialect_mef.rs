@@ -1,0 +1,4 @@
+//! Whatever is said in the dialect of system A.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| tidegate_fuzz::dialect::mef(data));
