@@ -27,7 +27,9 @@ use crate::protocol::{Framing, MessageKind, SERVER_HEADER_MAX};
 
 pub use class::Class;
 pub use custom::CustomDialect;
-pub use json::{JsonDialect, JsonError};
+pub use json::{
+    AnswerFields, AskFields, FieldName, JsonDialect, JsonError, PushFields, RequestFields,
+};
 pub use message::{Ask, AskId, Body, ErrorAnswer, Key, Kind, Message, NotUnderstood, Push};
 pub use meta::Meta;
 pub use select::{Selector, SelectorError};
