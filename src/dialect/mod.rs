@@ -36,6 +36,7 @@ pub use select::{Selector, SelectorError};
 pub use sniff::{Family, sniff};
 
 /// A way of speaking, chosen per endpoint.
+#[expect(clippy::large_enum_variant, reason = "an endpoint has one, and it stays where it is")]
 pub enum Dialect {
     /// Messages as they are: no key, no correlation; an answer is a message of the same kind.
     Raw,

@@ -218,10 +218,7 @@ fn find<'a, S: AsRef<str>>(
 }
 
 /// The JSON text at the end of a path; `None` also where a step is.
-fn walk<'a, S: AsRef<str>>(
-    json: &'a str,
-    steps: impl Iterator<Item = Option<S>>,
-) -> Option<&'a str> {
+fn walk<S: AsRef<str>>(json: &str, steps: impl Iterator<Item = Option<S>>) -> Option<&str> {
     let mut at = json;
     for name in steps {
         at = step(at, name?.as_ref())?;

@@ -1,7 +1,6 @@
 //! Ids of messages: random UUIDs (RFC 9562, 5.4), of which an ask's carry its number.
 
 use std::cell::RefCell;
-use std::fmt;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::dialect::json::text::ask_id;
@@ -10,6 +9,10 @@ use crate::dialect::message::AskId;
 const ID_BYTES: usize = 16;
 /// Bytes drawn at once: a system call for 64 ids, not for each.
 const POOL_BYTES: usize = 64 * ID_BYTES;
+
+/// Length of an id as text.
+const TEXT_BYTES: usize = 36;
+const HEX: &[u8; 16] = b"0123456789abcdef";
 
 /// A version 4 UUID.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,10 +39,23 @@ impl MessageId {
             19 => matches!(byte.to_ascii_lowercase(), b'8' | b'9' | b'a' | b'b'),
             _ => byte.is_ascii_hexdigit(),
         };
-        if text.len() != 36 || !text.bytes().enumerate().all(right) {
+        if text.len() != TEXT_BYTES || !text.bytes().enumerate().all(right) {
             return 0;
         }
         u32::from_str_radix(&text[..8], 16).map_or(0, ask_id)
+    }
+
+    /// As the RFC writes it, in lower case.
+    pub(super) fn text(self) -> [u8; TEXT_BYTES] {
+        let mut text = [b'-'; TEXT_BYTES];
+        let mut at = 0;
+        for (number, byte) in self.0.iter().enumerate() {
+            at += usize::from(matches!(number, 4 | 6 | 8 | 10));
+            text[at] = HEX[usize::from(byte >> 4)];
+            text[at + 1] = HEX[usize::from(byte & 0xf)];
+            at += 2;
+        }
+        text
     }
 
     /// Random bytes with version and variant put in.
@@ -47,15 +63,6 @@ impl MessageId {
         bytes[6] = bytes[6] & 0x0f | 0x40;
         bytes[8] = bytes[8] & 0x3f | 0x80;
         Self(bytes)
-    }
-}
-
-impl fmt::Display for MessageId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let bits = u128::from_be_bytes(self.0);
-        let (a, b, c) = ((bits >> 96) as u32, (bits >> 80) as u16, (bits >> 64) as u16);
-        let (d, e) = ((bits >> 48) as u16, bits as u64 & 0xffff_ffff_ffff);
-        write!(f, "{a:08x}-{b:04x}-{c:04x}-{d:04x}-{e:012x}")
     }
 }
 
@@ -102,9 +109,13 @@ mod tests {
 
     use super::*;
 
+    fn written(id: MessageId) -> String {
+        String::from_utf8(id.text().to_vec()).unwrap()
+    }
+
     #[test]
     fn ids_are_version_4_and_all_different() {
-        let ids: HashSet<_> = (0..1000).map(|_| MessageId::random().to_string()).collect();
+        let ids: HashSet<_> = (0..1000).map(|_| written(MessageId::random())).collect();
         assert_eq!(ids.len(), 1000);
         for id in ids {
             let groups: Vec<_> = id.split('-').map(str::len).collect();
@@ -118,7 +129,7 @@ mod tests {
     fn ids_are_written_as_the_rfc_has_them() {
         let bytes = std::array::from_fn(|n| (n as u8) << 4 | n as u8);
         let id = MessageId::with(bytes);
-        assert_eq!(id.to_string(), "00112233-4455-4677-8899-aabbccddeeff");
+        assert_eq!(written(id), "00112233-4455-4677-8899-aabbccddeeff");
     }
 
     #[test]
@@ -145,7 +156,7 @@ mod tests {
         #[test]
         fn asks_come_back(number: u32) {
             let ask = number | 1;
-            let id = MessageId::of_ask(ask).to_string();
+            let id = written(MessageId::of_ask(ask));
             prop_assert_eq!(MessageId::ask_in(&id), ask);
             prop_assert_eq!(id.as_bytes()[14], b'4');
         }

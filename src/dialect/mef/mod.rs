@@ -51,6 +51,8 @@ use crate::protocol::MessageKind;
 
 /// Who sends what has no other sender.
 const GATEWAY: &str = "tidegate";
+/// At least what a way takes beside what it says.
+const WAY_BYTES: usize = 160;
 
 #[derive(Deserialize)]
 struct Whole<'a> {
@@ -220,7 +222,9 @@ fn response<'a>(parent: &str, key: Key<'a>, content: &'a str) -> Message<'a> {
 /// What an answer repeats, as it is written there: the request's id, a line's end (which no JSON
 /// string holds), the way back.
 fn correlation(id: &str, way: Way<'_>) -> Vec<u8> {
-    let mut correlation = Vec::new();
+    let text_bytes = id.len() + way.source.len() + way.destination.len() + way.group.len();
+    let twice = way.source.len() + way.option.len() + way.resource.len();
+    let mut correlation = Vec::with_capacity(text_bytes + 2 * twice + WAY_BYTES);
     put_string(&mut correlation, id);
     correlation.push(b'\n');
     way.back().put(&mut correlation);
@@ -246,7 +250,7 @@ pub(super) fn encode_answer(
     answer: Result<Body<'_>, &ErrorAnswer<'_>>,
 ) -> MessageKind {
     let (parent, way) = split(correlation);
-    put_header(out, MessageId::random(), &parent, false, now_ms());
+    put_header(out, MessageId::random(), &parent, false);
     out.extend_from_slice(&way);
     put_content(out, answer);
     MessageKind::Text
@@ -255,28 +259,38 @@ pub(super) fn encode_answer(
 pub(super) fn encode_push(out: &mut Vec<u8>, push: &Push<'_>) -> MessageKind {
     let source = push.from.unwrap_or(GATEWAY);
     let publish = ("publish", push.room.unwrap_or_default());
-    put_header(out, MessageId::random(), b"\"\"", false, now_ms());
+    put_header(out, MessageId::random(), b"\"\"", false);
     Way::from_gateway(source, push.key, publish).put(out);
     put_content(out, Ok(push.body));
     MessageKind::Text
 }
 
 pub(super) fn encode_ask(out: &mut Vec<u8>, ask: &Ask<'_>) -> MessageKind {
-    put_header(out, MessageId::of_ask(ask.id), b"\"\"", true, now_ms());
+    put_header(out, MessageId::of_ask(ask.id), b"\"\"", true);
     Way::from_gateway(GATEWAY, Some(ask.key), ("", "")).put(out);
     put_content(out, Ok(ask.body));
     MessageKind::Text
 }
 
 /// All that stands before the way. `parent` is JSON text.
-fn put_header(out: &mut Vec<u8>, id: MessageId, parent: &[u8], is_sync: bool, now_ms: u128) {
-    let _ = write!(out, r#"{{"header":{{"id":"{id}","parentId":"#);
+fn put_header(out: &mut Vec<u8>, id: MessageId, parent: &[u8], is_sync: bool) {
+    let (id, now_ms) = (id.text(), now_ms());
+    let is_sync: &[u8] = if is_sync { b"true" } else { b"false" };
+    out.extend_from_slice(br#"{"header":{"id":""#);
+    out.extend_from_slice(&id);
+    out.extend_from_slice(br#"","parentId":"#);
     out.extend_from_slice(parent);
-    let _ = write!(out, r#","isSync":{is_sync},"timestamp":{now_ms},"version":"1.0","#);
-    out.extend_from_slice(br#""nodeId":"","peerInfo":{"ip":"","serialNumber":""},"#);
-    let _ = write!(out, r#""msg_id":"{id}","parent_msg_id":"#);
+    out.extend_from_slice(br#","isSync":"#);
+    out.extend_from_slice(is_sync);
+    let _ = write!(out, ",\"timestamp\":{now_ms}");
+    out.extend_from_slice(br#","version":"1.0","nodeId":"","peerInfo":{"ip":"","#);
+    out.extend_from_slice(br#""serialNumber":""},"msg_id":""#);
+    out.extend_from_slice(&id);
+    out.extend_from_slice(br#"","parent_msg_id":"#);
     out.extend_from_slice(parent);
-    let _ = write!(out, r#","sync":{is_sync},"resourceversion":""}},"#);
+    out.extend_from_slice(br#","sync":"#);
+    out.extend_from_slice(is_sync);
+    out.extend_from_slice(br#","resourceversion":""},"#);
 }
 
 /// All that stands behind the way.
@@ -294,6 +308,6 @@ fn put_content(out: &mut Vec<u8>, content: Result<Body<'_>, &ErrorAnswer<'_>>) {
 }
 
 /// Milliseconds since 1970.
-fn now_ms() -> u128 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis()
+fn now_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64
 }
