@@ -6,18 +6,23 @@ use std::sync::Arc;
 use super::running::Running;
 use super::snapshot::Snapshot;
 use super::start::{StartError, start};
+use crate::channels::{RoomPolicies, RoomPolicy};
 use crate::config::{Config, Machine, TcpListen};
 use crate::dialect::Message;
-use crate::routing::{Admission, ConnectRequest, Context, Endpoint, Gateway, add_twins};
+use crate::routing::{
+    Admission, ConnectRequest, Context, Endpoint, Gateway, Route, add_twins, default_endpoints,
+};
 
 /// A gateway that does not run yet.
 ///
-/// It has the built-in endpoints `/echo` and `/ws`; [`route`](Self::route) adds to the latter.
+/// It has the endpoints that `tidegate` without arguments has; [`route`](Self::route) adds to `/ws`.
 #[derive(Debug)]
 pub struct GatewayBuilder {
     config: Config,
-    json: Endpoint,
-    others: Vec<Endpoint>,
+    endpoints: Vec<Endpoint>,
+    /// Put on the endpoint `/ws`, whichever that is in the end.
+    routes: Vec<(String, Route)>,
+    rooms: RoomPolicies,
     on_connect: Option<crate::routing::OnConnectDebug>,
 }
 
@@ -27,8 +32,9 @@ impl Gateway {
     pub fn builder() -> GatewayBuilder {
         GatewayBuilder {
             config: Config::default(),
-            json: Endpoint::json("/ws"),
-            others: vec![Endpoint::echo("/echo")],
+            endpoints: default_endpoints(),
+            routes: Vec::new(),
+            rooms: RoomPolicies::default(),
             on_connect: None,
         }
     }
@@ -65,26 +71,37 @@ impl GatewayBuilder {
         self
     }
 
-    /// Adds a route to the endpoint `/ws`, or replaces the one of that name.
+    /// Adds a route to the endpoint `/ws`, or replaces the one of that key.
     #[must_use]
     pub fn route(
         mut self,
         key: &str,
         handler: impl Fn(&mut Context<'_>, &Message<'_>) + Send + Sync + 'static,
     ) -> Self {
-        self.json = self.json.route(key, handler);
+        self.routes.push((key.to_owned(), Route::new(handler)));
         self
     }
 
     /// Adds an endpoint, or replaces the one at that path.
     #[must_use]
     pub fn endpoint(mut self, endpoint: Endpoint) -> Self {
-        // The one that `route` adds to is the one that answers, in whatever order they are called.
-        if endpoint.path == self.json.path {
-            self.json = endpoint;
-        } else {
-            self.others.push(endpoint);
-        }
+        self.endpoints.retain(|other| !other.path.is_same_as(&endpoint.path));
+        self.endpoints.push(endpoint);
+        self
+    }
+
+    /// Has no endpoints but those that are added from here on.
+    #[must_use]
+    pub fn without_default_endpoints(mut self) -> Self {
+        self.endpoints.clear();
+        self
+    }
+
+    /// Says what it takes to join and to publish to rooms whose names match `pattern`: a name,
+    /// `news/*` for all that begin with `news/`, or `*`.
+    #[must_use]
+    pub fn room_policy(mut self, pattern: &str, policy: RoomPolicy) -> Self {
+        self.rooms.set(pattern, policy);
         self
     }
 
@@ -103,8 +120,7 @@ impl GatewayBuilder {
     /// # Errors
     /// What in the configuration does not fit this machine, or what the kernel refused.
     pub fn start(self) -> Result<Running, StartError> {
-        let mut endpoints = vec![self.json];
-        endpoints.extend(self.others);
+        let mut endpoints = with_routes(self.endpoints, self.routes);
         if let Some(hook) = self.on_connect {
             for endpoint in &mut endpoints {
                 endpoint.on_connect.get_or_insert_with(|| Arc::clone(&hook.0));
@@ -120,6 +136,21 @@ impl GatewayBuilder {
         }
         Snapshot::classify(&mut endpoints);
         let endpoints = endpoints.into_iter().map(Arc::new).collect();
-        start(Snapshot::new(self.config, endpoints).with_tcp(over_tcp), &capacity)
+        let snapshot =
+            Snapshot::new(self.config, endpoints).with_tcp(over_tcp).with_rooms(self.rooms);
+        start(snapshot, &capacity)
     }
+}
+
+/// Puts routes on the endpoint `/ws`, which is made if there is none.
+fn with_routes(mut endpoints: Vec<Endpoint>, routes: Vec<(String, Route)>) -> Vec<Endpoint> {
+    const PATH: &str = "/ws";
+    if routes.is_empty() {
+        return endpoints;
+    }
+    let at = endpoints.iter().position(|endpoint| endpoint.path.as_str() == PATH);
+    let endpoint = at.map_or_else(|| Endpoint::json(PATH), |at| endpoints.remove(at));
+    let add = |endpoint: Endpoint, (key, route): (String, Route)| endpoint.route_with(&key, route);
+    endpoints.push(routes.into_iter().fold(endpoint, add));
+    endpoints
 }

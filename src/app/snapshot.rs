@@ -60,6 +60,12 @@ impl Snapshot {
         Self { version: 0, config, timeouts, decoder, head_limits, rooms, endpoints, tcp_endpoints }
     }
 
+    /// Sets what holds for rooms.
+    pub(super) fn with_rooms(mut self, rooms: RoomPolicies) -> Self {
+        self.rooms = rooms;
+        self
+    }
+
     /// Sets what [`add_over_tcp`](Self::add_over_tcp) said.
     pub(super) fn with_tcp(mut self, tcp_endpoints: Vec<EndpointId>) -> Self {
         self.tcp_endpoints = tcp_endpoints;

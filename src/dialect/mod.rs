@@ -28,7 +28,9 @@ use crate::protocol::{Framing, MessageKind, SERVER_HEADER_MAX};
 
 pub use class::Class;
 pub use custom::CustomDialect;
-pub use json::{JsonDialect, JsonError};
+pub use json::{
+    AnswerFields, AskFields, FieldName, JsonDialect, JsonError, PushFields, RequestFields,
+};
 pub use message::{
     Ask, AskId, Body, Content, ErrorAnswer, Key, Kind, Message, NotUnderstood, Push,
 };
@@ -37,6 +39,7 @@ pub use select::{Selector, SelectorError};
 pub use sniff::{Family, sniff};
 
 /// A way of speaking, chosen per endpoint.
+#[expect(clippy::large_enum_variant, reason = "an endpoint has one, and it stays where it is")]
 #[derive(Clone)]
 pub enum Dialect {
     /// Messages as they are: no key, no correlation; an answer is a message of the same kind.

@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 use super::context::{Context, SelfDelivery};
 use super::endpoint::Endpoint;
 use super::route::{Handler, Route};
-use crate::dialect::{Body, Content, Dialect, ErrorAnswer, Message};
+use crate::dialect::{Body, Content, Dialect, ErrorAnswer, JsonDialect, Message};
 
 /// A handler that comes with the gateway, and the name that configuration knows it by.
 type Named = (&'static str, fn(&mut Context<'_>, &Message<'_>));
@@ -80,9 +80,14 @@ pub fn handler(name: &str) -> Option<Handler> {
     Some(Arc::new(handler))
 }
 
-/// Adds the routes that endpoints of its dialect have from the start.
+/// Adds the routes that endpoints of its dialects have from the start.
 pub(super) fn add_to(endpoint: Endpoint) -> Endpoint {
-    let sets: &[&[(&str, &str)]] = match &endpoint.dialect {
+    let dialects: Vec<_> = [&endpoint.dialect].into_iter().chain(&endpoint.also).cloned().collect();
+    dialects.iter().fold(endpoint, add_for)
+}
+
+fn add_for(endpoint: Endpoint, dialect: &Dialect) -> Endpoint {
+    let sets: &[&[(&str, &str)]] = match dialect {
         Dialect::Raw | Dialect::Custom(_) => &[],
         Dialect::Json(_) | Dialect::Kim => &[JSON],
         Dialect::Mef => &[MEF],
@@ -101,6 +106,23 @@ pub(super) fn add_to(endpoint: Endpoint) -> Endpoint {
 /// Adds the routes of an endpoint whose connections are in the room of their path.
 pub(super) fn add_room_to(endpoint: Endpoint) -> Endpoint {
     add(endpoint, &[EVENT, ROOM])
+}
+
+/// What a gateway serves where nothing else is said.
+pub(crate) fn default_endpoints() -> Vec<Endpoint> {
+    let builtin = |path, dialect| Endpoint::new(path, dialect).builtin();
+    let json = Dialect::Json(JsonDialect::default());
+    let room = Endpoint::room("/room/{name}", "room/{name}").expect("the room is the path's");
+    vec![
+        Endpoint::echo("/echo"),
+        Endpoint::new("/ws", json).also(Dialect::Kim).also(Dialect::Hub).builtin(),
+        builtin("/mef", Dialect::Mef),
+        builtin("/action", Dialect::Action),
+        builtin("/event", Dialect::Event),
+        room,
+        builtin("/kim", Dialect::Kim),
+        builtin("/hub", Dialect::Hub),
+    ]
 }
 
 fn add(endpoint: Endpoint, sets: &[&[(&str, &str)]]) -> Endpoint {

@@ -150,7 +150,8 @@ impl Endpoint {
         Ok(builtin::add_room_to(Self::try_new(path, Dialect::Event)?.join(room)?))
     }
 
-    /// Adds the built-in routes of its dialect: `docs/DIALECTS.md`.
+    /// Adds the built-in routes of its dialect, and of those that it [also](Self::also) speaks by now:
+    /// `docs/DIALECTS.md`.
     #[must_use]
     pub fn builtin(self) -> Self {
         builtin::add_to(self)

@@ -37,6 +37,7 @@ pub use typed::{json_handler, proto_handler};
 pub use work::{Work, WorkCell};
 
 pub(crate) use asks::Asks;
+pub(crate) use builtin::default_endpoints;
 pub(crate) use context::{Away, Effects, Parts, Pending, Place, is_room_name, ticks};
 pub(crate) use endpoint::OnConnectDebug;
 pub(crate) use gateway::{Deferred, Permits, adopt_executor, take_deferred};
