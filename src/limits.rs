@@ -63,7 +63,7 @@ const DESCRIPTORS_SPARE: usize = 32;
 
 /// Descriptors of one table that are not connections.
 ///
-/// `addresses` is the number of `--listen` addresses. In the shared table every loop has a
+/// `addresses` is the number of `--listen` and `--tcp-listen` addresses. In the shared table every loop has a
 /// listener of its own for each. With private tables a loop's table holds only its own listeners,
 /// but still the four descriptors of every loop: they are made before the tables part, so that a
 /// waker has one number in all of them.

@@ -1,6 +1,6 @@
 //! What the gateway says of itself at start.
 
-use super::{FdTable, Resolved};
+use super::{FdTable, Resolved, TcpListen};
 
 /// The lines to log at start: addresses, threads, how many connections there is room for and which
 /// limit sets that; then what is probably not meant.
@@ -12,6 +12,9 @@ pub fn start_banner(resolved: &Resolved) -> Vec<String> {
     let (config, capacity) = (&resolved.config, &resolved.capacity);
     let mut lines: Vec<String> =
         config.listen.iter().map(|address| format!("listening on {address}")).collect();
+    lines.extend(config.tcp_listen.iter().map(|TcpListen { address, endpoint }| {
+        format!("listening on {address} for {endpoint} over plain TCP")
+    }));
     lines.push(format!(
         "{}, {}",
         loops_text(config.loops, config.fd_table),

@@ -116,10 +116,15 @@ impl Config {
         Ok(Capacity { connections: self.max_connections, per_loop, limited_by })
     }
 
+    /// Addresses that every loop has a listener for.
+    pub(crate) fn addresses(&self) -> usize {
+        self.listen.len() + self.tcp_listen.len()
+    }
+
     pub(crate) fn layout(&self, machine: &Machine) -> Layout {
         Layout {
             loops: self.loops,
-            addresses: self.listen.len(),
+            addresses: self.addresses(),
             fd_table: self.fd_table,
             descriptor_limit: machine.descriptor_limit,
         }

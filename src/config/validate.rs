@@ -4,7 +4,7 @@ use std::fmt::Display;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use super::{Capacity, Config, Machine, Problem, format_bytes, format_duration};
+use super::{Capacity, Config, Machine, Problem, TcpListen, format_bytes, format_duration};
 use crate::limits;
 
 impl Config {
@@ -82,13 +82,25 @@ impl Config {
     }
 
     fn check_listen(&self, found: &mut Problems) {
-        if self.listen.is_empty() || self.listen.len() > limits::LISTEN_MAX {
+        let none = self.listen.is_empty() && self.tcp_listen.is_empty();
+        if none || self.listen.len() > limits::LISTEN_MAX {
             let what = format!("expected 1 to {} addresses", limits::LISTEN_MAX);
             found.add("--listen", self.listen.len(), what, "give --listen 0.0.0.0:8080");
         }
         for (index, address) in self.listen.iter().enumerate() {
             if address.port() != 0 && self.listen[..index].contains(address) {
                 found.add("--listen", address, "given twice", "leave one of them out");
+            }
+        }
+        if self.tcp_listen.len() > limits::LISTEN_MAX {
+            let what = format!("expected at most {} addresses", limits::LISTEN_MAX);
+            found.add("--tcp-listen", self.tcp_listen.len(), what, "leave some of them out");
+        }
+        let before = |index: usize| self.tcp_listen[..index].iter().map(|listen| &listen.address);
+        for (index, TcpListen { address, .. }) in self.tcp_listen.iter().enumerate() {
+            if address.port() != 0 && self.listen.iter().chain(before(index)).any(|a| a == address)
+            {
+                found.add("--tcp-listen", address, "given twice", "leave one of them out");
             }
         }
     }
@@ -169,7 +181,7 @@ impl Config {
 
 /// Whether the flag is one that capacity is worked out from.
 pub(crate) fn is_capacity_flag(flag: &str) -> bool {
-    matches!(flag, "--listen" | "--loops" | "--max-connections" | "--fd-table")
+    matches!(flag, "--listen" | "--tcp-listen" | "--loops" | "--max-connections" | "--fd-table")
 }
 
 /// Bytes to read, not to parse: rounded to whole MiB.
