@@ -427,7 +427,10 @@ fn mistakes_of_grammar_say_where_and_what_was_expected() {
         ("[limits\nmax_message = 1\n", "gateway.toml:1:8: unclosed table, expected `]`"),
         ("[limits]\nmax_message = \n", "gateway.toml:2:"),
         ("[limits]\nmax_message 1\n", "gateway.toml:2:"),
-        ("[limits]\nmax_frame = 1\nmax_frame = 2\n", "gateway.toml:3:1: given twice"),
+        (
+            "[limits]\nmax_frame = 1\nmax_frame = 2\n",
+            "gateway.toml:3:1: `max_frame` is given twice",
+        ),
         ("a = \"x\n", "gateway.toml:1:"),
     ] {
         let answer = mistakes(text);
@@ -482,6 +485,36 @@ fn a_mistake_is_one_mistake() {
         assert_eq!(told.lines().count(), 1, "{text}{told}");
         assert!(told.starts_with("gateway.toml:"), "{text}{told}");
     }
+}
+
+/// Whatever is cut off, left out or doubled, there is an answer.
+#[test]
+fn no_text_makes_it_fail() {
+    let cut = (0..=WHOLE.len()).filter_map(|at| WHOLE.get(..at)).map(ToOwned::to_owned);
+    let lines: Vec<&str> = WHOLE.lines().collect();
+    let without = (0..lines.len()).map(|n| [&lines[..n], &lines[n + 1..]].concat().join("\n"));
+    let doubled = (0..lines.len()).map(|n| [&lines[..=n], &lines[n..]].concat().join("\n"));
+    let swapped = (0..lines.len() - 1).map(|n| {
+        let value = |line: &str| line.split_once('=').map_or("3", |(_, value)| value).to_owned();
+        let (key, _) = lines[n].split_once('=').unwrap_or((lines[n], ""));
+        let line = format!("{key} = {}", value(lines[n + 1]));
+        [&lines[..n], &[line.as_str()], &lines[n + 1..]].concat().join("\n")
+    });
+    let file = File::new("");
+    let cli = file.cli(&[]);
+    let mut refused = 0;
+    for text in cut.chain(without).chain(doubled).chain(swapped) {
+        fs::write(file.path(), &text).expect("a file");
+        let Err(problems) = resolve(&cli, &machine()) else { continue };
+        refused += 1;
+        for problem in problems {
+            let told = problem.to_string();
+            let place = problem.place.as_ref().unwrap_or_else(|| panic!("{told} in {text}"));
+            assert!(place.line as usize <= text.lines().count() + 1, "{told} in {text}");
+            assert!(!problem.what.is_empty() && !problem.fix.is_empty(), "{told} in {text}");
+        }
+    }
+    assert!(refused > 500, "{refused}");
 }
 
 #[test]

@@ -20,7 +20,7 @@ All mistakes are answered at once, those of flags too, each with file, line, col
 expected; the exit code is 2:
 
 ```
-gateway.toml:2:1: limits.max_mesage: nothing is called so; did you mean `max_message`?
+gateway.toml:2:1: limits.max_mesage: unknown key; did you mean `max_message`?
 gateway.toml:9:11: endpoint[0].route[0].timeout = "soon": cannot be read; expected a time such as 250ms, 10s, 5m or 2h; a plain number is seconds
 ```
 

@@ -66,6 +66,18 @@ impl Sources {
         }
     }
 
+    /// Where a key of the listener came from that one value of a flag stands for: `--listen[1]`.
+    pub(crate) fn of_listener(&self, flag: &str, key: &str) -> String {
+        match self.flags.get(flag) {
+            Some(Source::Place(place)) => {
+                let listener = place.field.trim_end_matches("address");
+                self.of(&format!("{listener}{key}"))
+            }
+            _ if key == "endpoint" && !flag.starts_with("--tcp") => self.of(""),
+            _ => self.of(flag),
+        }
+    }
+
     /// Notes where a flag's value came from. For one of many, the flag has an index: `--listen[1]`.
     pub(crate) fn note(&mut self, flag: String, source: Source) {
         self.flags.insert(flag, source);

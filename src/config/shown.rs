@@ -114,16 +114,22 @@ fn listeners(resolved: &Resolved) -> Vec<Shown> {
     let Resolved { config, sources, .. } = resolved;
     let mut tables = Vec::new();
     for (index, address) in config.listen.iter().enumerate() {
-        tables.push(listener_table(address, None, sources.of(&format!("--listen[{index}]"))));
+        let flag = format!("--listen[{index}]");
+        tables.push(listener_table(address, None, |key| sources.of_listener(&flag, key)));
     }
     for (index, TcpListen { address, endpoint }) in config.tcp_listen.iter().enumerate() {
-        let source = sources.of(&format!("--tcp-listen[{index}]"));
+        let flag = format!("--tcp-listen[{index}]");
+        let source = |key: &str| sources.of_listener(&flag, key);
         tables.push(listener_table(address, Some(endpoint.as_str()), source));
     }
     tables
 }
 
-fn listener_table(address: &SocketAddr, endpoint: Option<&str>, source: String) -> Shown {
+fn listener_table(
+    address: &SocketAddr,
+    endpoint: Option<&str>,
+    source: impl Fn(&str) -> String,
+) -> Shown {
     table_of(Table::Listener, |key| {
         let value = match key {
             "address" => text(address),
@@ -131,7 +137,7 @@ fn listener_table(address: &SocketAddr, endpoint: Option<&str>, source: String) 
             "endpoint" => optional(endpoint),
             _ => unreachable!("a key of a listener that nobody shows: {key}"),
         };
-        (value, source.clone())
+        (value, source(key))
     })
 }
 

@@ -17,26 +17,26 @@ use crate::connection::OverflowPolicy;
 use crate::dialect::Selector;
 use crate::limits;
 
-/// Reads an endpoint; `None` if it is not one, for want of a path or a dialect.
+/// Reads an endpoint. Where its path or its dialect is not known, which is noted, another stands in,
+/// so that the rest can be found fault with and each keeps its index.
 pub(super) fn read(
     reader: &mut Reader<'_>,
     section: &Section<'_>,
     known_handlers: &[&str],
     seen: &mut Seen,
-) -> Option<EndpointConfig> {
+) -> EndpointConfig {
     let path = read_path(reader, section, seen);
     let dialect = reader.required(section, "dialect");
     let dialect =
         dialect.and_then(|item| reader.one_of(section, "dialect", &item, DialectName::ALL));
-    // What is wrong with the rest is to be told even if these two are not known.
-    let plain = path.clone().unwrap_or_else(|| "/".to_owned());
-    let mut endpoint = EndpointConfig::new(&plain, dialect.unwrap_or(DialectName::Raw));
+    let mut endpoint =
+        EndpointConfig::new(path.as_deref().unwrap_or("/"), dialect.unwrap_or(DialectName::Raw));
     read_dialects(reader, section, &mut endpoint, dialect);
     read_session(reader, section, &mut endpoint, path.is_some());
     read_limits(reader, section, &mut endpoint);
     read_json(reader, section, &mut endpoint, dialect.is_some());
     read_routes(reader, section, &mut endpoint, known_handlers);
-    (path.is_some() && dialect.is_some()).then_some(endpoint)
+    endpoint
 }
 
 fn read_path(reader: &mut Reader<'_>, section: &Section<'_>, seen: &mut Seen) -> Option<String> {

@@ -64,7 +64,7 @@ impl File {
                     Table::Listener => self.read_listener(reader, &section),
                     Table::Endpoint => {
                         let read = endpoints::read(reader, &section, known_handlers, &mut paths);
-                        self.endpoints.extend(read);
+                        self.endpoints.push(read);
                     }
                     Table::Room => self.rooms.extend(rooms::read(reader, &section, &mut patterns)),
                     _ => self.read_values(reader, &section),

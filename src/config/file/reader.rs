@@ -119,6 +119,11 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// Some bytes of the file.
+    pub(super) fn text(&self, span: Range<usize>) -> &'a str {
+        self.source.get(span).unwrap_or_default()
+    }
+
     /// The place of a table's header.
     pub(super) fn place_of_section(&self, section: &Section<'_>) -> Place {
         self.place(section.span.clone(), &section.path)
@@ -126,7 +131,7 @@ impl<'a> Reader<'a> {
 
     /// The place of a value, with what is written there.
     fn place_of(&self, value: &Spanned<DeValue<'_>>, field: &str) -> Place {
-        let written = self.source.get(value.span()).unwrap_or_default();
+        let written = self.text(value.span());
         let shown = written.len() <= WRITTEN_MAX && !written.contains('\n');
         let written = if shown { written.to_owned() } else { String::new() };
         Place { written, ..self.place(value.span(), field) }
@@ -292,7 +297,7 @@ impl<'a> Reader<'a> {
                     format!("expected {}", headers.join(", "))
                 }
             };
-            self.fail(place, "nothing is called so", fix);
+            self.fail(place, "unknown key", fix);
         }
     }
 
@@ -312,7 +317,7 @@ impl<'a> Reader<'a> {
                     format!("{} has {}", section.table.header(), known.join(", "))
                 }),
             };
-            self.fail(place, "nothing is called so", fix);
+            self.fail(place, "unknown key", fix);
         }
     }
 

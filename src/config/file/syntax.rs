@@ -10,7 +10,8 @@ pub(super) fn report(reader: &mut Reader<'_>, errors: &[Error]) -> bool {
     let mut last_line = 0;
     let mut fatal = false;
     for error in errors {
-        let place = reader.place(error.span().unwrap_or_default(), "");
+        let span = error.span().unwrap_or_default();
+        let place = reader.place(span.clone(), "");
         // What follows in a line is mostly the echo of its first mistake.
         if place.line == last_line {
             continue;
@@ -21,9 +22,13 @@ pub(super) fn report(reader: &mut Reader<'_>, errors: &[Error]) -> bool {
             None => (error.message(), String::new()),
         };
         let double = what == "duplicate key";
-        fatal |= !double;
-        let fix = if double { "leave one of them out".to_owned() } else { fix };
-        reader.fail(place, if double { "given twice" } else { what }, fix);
+        if double {
+            let what = format!("`{}` is given twice", reader.text(span));
+            reader.fail(place, what, "leave one of them out");
+        } else {
+            fatal = true;
+            reader.fail(place, what, fix);
+        }
     }
     fatal
 }
