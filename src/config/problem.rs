@@ -48,7 +48,7 @@ pub struct Problem {
     /// Where the value came from.
     pub origin: Origin,
     /// Where it stands, if it came from a file.
-    pub place: Option<Place>,
+    pub place: Option<Box<Place>>,
     /// What is wrong with it.
     pub what: String,
     /// What puts it right.
@@ -103,7 +103,7 @@ impl Problem {
         if let Some(place) = place {
             self.origin = place.origin();
             self.value.clone_from(&place.written);
-            self.place = Some(place);
+            self.place = Some(Box::new(place));
         }
         self
     }
