@@ -1,5 +1,6 @@
 //! Arguments → configuration → run → exit code. Exit codes: `docs/OPERATING.md`.
 
+use std::io::Write as _;
 use std::process::ExitCode;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::Duration;
@@ -7,14 +8,17 @@ use std::time::Duration;
 use clap::Parser as _;
 use nix::sys::signal::{SigSet, Signal};
 use tidegate::app::{Running, StartError, Stopped};
-use tidegate::config::{Cli, Command, Machine, Resolved, resolve, start_banner};
+use tidegate::config::{
+    Cli, Command, ConfigFormat, Machine, Resolved, document, resolve, show_json, show_toml,
+    start_banner,
+};
 use tidegate::routing::Gateway;
 use tidegate::telemetry::report::summary;
 use tidegate::{logging, preflight};
 
 /// It could not run, or not go on.
 const FAILED: u8 = 1;
-/// A flag or variable has a mistake.
+/// A flag, a variable or the file has a mistake.
 const USAGE: u8 = 2;
 /// A second signal cut the drain short.
 const FORCED: u8 = 3;
@@ -26,8 +30,10 @@ const HEALTH_INTERVAL: Duration = Duration::from_millis(500);
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    if let Some(Command::Check(args)) = &cli.command {
-        return preflight::run(&cli, args);
+    match &cli.command {
+        Some(Command::Check(args)) => return preflight::run(&cli, args),
+        Some(Command::Config(args)) if args.docs => return print(&document()),
+        _ => {}
     }
     let machine = match Machine::read() {
         Ok(machine) => machine,
@@ -40,6 +46,12 @@ fn main() -> ExitCode {
             return fail(USAGE, &lines.join("\n"));
         }
     };
+    if let Some(Command::Config(args)) = &cli.command {
+        return print(&match args.format {
+            ConfigFormat::Toml => show_toml(&resolved),
+            ConfigFormat::Json => show_json(&resolved),
+        });
+    }
     // Blocked before any thread is started, and so in all of them but the one that waits.
     let signals = SigSet::from_iter([Signal::SIGTERM, Signal::SIGINT, Signal::SIGUSR1]);
     if let Err(e) = signals.thread_block() {
@@ -138,6 +150,12 @@ fn wait_for_signals(signals: SigSet) -> std::io::Result<mpsc::Receiver<Signal>> 
         }
     })?;
     Ok(rx)
+}
+
+/// Writes to standard output. Who closes it early has read enough.
+fn print(text: &str) -> ExitCode {
+    let _ = std::io::stdout().write_all(text.as_bytes());
+    ExitCode::SUCCESS
 }
 
 fn fail(code: u8, message: &str) -> ExitCode {

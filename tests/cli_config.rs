@@ -249,7 +249,7 @@ fn the_environment_can_say_all_that_flags_can() {
     let expected = "4096 None [127.0.0.1:1, 127.0.0.1:2] Trace Default";
     assert_eq!(in_a_process(&listen, ""), expected);
     let quiet = [("TIDEGATE_QUIET", "1"), ("TIDEGATE_BACKLOG", "")];
-    assert_eq!(in_a_process(&quiet, ""), "4096 None [0.0.0.0:8080] Warn Environment");
+    assert_eq!(in_a_process(&quiet, ""), "4096 None [0.0.0.0:8080] Warn Default");
     let wrong = in_a_process(&[("TIDEGATE_BACKLOG", "many")], "");
     assert!(wrong.starts_with("TIDEGATE_BACKLOG=\"many\": cannot be read; expected"), "{wrong}");
 }
@@ -259,13 +259,13 @@ fn check_takes_the_capacity_flags_on_either_side_and_no_others() {
     for args in [["check", "--max-connections", "5"], ["--max-connections", "5", "check"]] {
         let cli = cli(&args);
         assert!(matches!(cli.command, Some(Command::Check(_))));
-        assert_eq!(cli.flags.max_connections.as_deref(), Some("5"));
+        assert_eq!(cli.values("--max-connections"), ["5"]);
         assert_eq!(cli.origin("--max-connections"), Origin::CommandLine);
     }
     let all = "check --loops 1 --fd-table auto --listen 0.0.0.0:1 --listen 0.0.0.0:2 --backlog 3 \
                --memory-limit 4 --format json";
     let all = cli(&all.split_whitespace().collect::<Vec<_>>());
-    assert_eq!(all.flags.listen, ["0.0.0.0:1", "0.0.0.0:2"]);
+    assert_eq!(all.values("--listen"), ["0.0.0.0:1", "0.0.0.0:2"]);
     assert!(
         matches!(all.command, Some(Command::Check(check)) if check.format == OutputFormat::Json)
     );

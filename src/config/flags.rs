@@ -1,23 +1,32 @@
 //! The command line and the environment as they were given: raw texts, read in `resolve`.
 //!
 //! Values stay texts here, so that every mistake in them can be reported at once and not only the
-//! first. What is said of ranges and defaults is compared with the real ones by a test.
+//! first. The flags are those of `definitions`.
 
 use std::collections::BTreeMap;
 
 use clap::parser::ValueSource;
-use clap::{ArgAction, ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{
+    Arg, ArgAction, ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand,
+    builder::FalseyValueParser,
+};
 
 use super::Origin;
+use super::definitions::{Definition, FLAGS, Kind, Table};
+use super::given::{Given, GivenValue, Layer};
 
 const UNITS: &str = "\
 Sizes:  4096, 64KiB, 512K, 1MiB (steps of 1024); 10MB (steps of 1000)
 Times:  250ms, 10s, 5m, 2h, 1d; a plain number is seconds
 Counts: 4096, 1_000_000
-Every flag can stand in the environment as TIDEGATE_ and its name; the command line goes first.
+Every flag can stand in the environment as TIDEGATE_ and its name. The command line goes before the
+environment, and that before the file of --config.
 
-Exit codes: 0 stopped cleanly, 1 failed while running (cannot bind), 2 mistakes in flags,
+Exit codes: 0 stopped cleanly, 1 failed while running (cannot bind), 2 mistakes in flags or file,
             3 second signal, 4 drain timeout ran out with connections left";
+
+/// The subcommand that takes all flags that serving does.
+const SHOW: &str = "config";
 
 /// Arguments and environment, with where each value came from.
 ///
@@ -26,9 +35,7 @@ Exit codes: 0 stopped cleanly, 1 failed while running (cannot bind), 2 mistakes 
 pub struct Cli {
     /// What to do; `None` is to serve.
     pub command: Option<Command>,
-    /// The flags, as given.
-    pub flags: Flags,
-    origins: BTreeMap<String, Origin>,
+    given: Layer,
 }
 
 /// What to do other than serve.
@@ -38,6 +45,10 @@ pub enum Command {
     ///
     /// Nothing is changed. The exit code is 1 if something is in the way, else 0.
     Check(CheckArgs),
+    /// Print the configuration in force, and where each value came from
+    ///
+    /// It takes the flags that serving takes. What it prints can be given back by --config.
+    Config(ConfigArgs),
 }
 
 /// Flags of `tidegate check` alone.
@@ -56,6 +67,24 @@ pub struct CheckArgs {
     pub format: OutputFormat,
 }
 
+/// Flags of `tidegate config` alone.
+#[derive(Clone, Debug, Args)]
+pub struct ConfigArgs {
+    /// How it is written [toml or json; default: toml]
+    #[arg(
+        long,
+        value_name = "FORMAT",
+        value_enum,
+        default_value = "toml",
+        hide_default_value = true,
+        hide_possible_values = true
+    )]
+    pub format: ConfigFormat,
+    /// Print docs/CONFIGURATION.md instead, which says what a file may hold
+    #[arg(long)]
+    pub docs: bool,
+}
+
 /// A way to write for people or for programs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum OutputFormat {
@@ -65,343 +94,53 @@ pub enum OutputFormat {
     Json,
 }
 
-/// The flags, as given; `None` where nobody gave one.
-#[derive(Clone, Debug, Default, Args)]
-pub struct Flags {
-    /// Address to listen on, repeatable [IP:PORT, port 0 takes a free one; default: 0.0.0.0:8080]
-    ///
-    /// In the environment, addresses stand apart by commas. `[::]:8080` takes IPv4 clients too; an
-    /// IPv4 address costs 128 bytes less per connection.
-    #[arg(
-        long,
-        env = "TIDEGATE_LISTEN",
-        value_name = "ADDR",
-        help_heading = "Capacity",
-        global = true,
-        value_delimiter = ',',
-        allow_negative_numbers = true
-    )]
-    pub listen: Vec<String>,
-
-    /// Connections held at once [1 to 17179869184; default: what the descriptors and half of the
-    /// memory hold]
-    ///
-    /// Clients over it are answered 503 with Retry-After.
-    #[arg(
-        long,
-        env = "TIDEGATE_MAX_CONNECTIONS",
-        value_name = "N",
-        help_heading = "Capacity",
-        global = true,
-        allow_negative_numbers = true
-    )]
-    pub max_connections: Option<String>,
-
-    /// Event-loop threads [1 to 1024; default: cores, or what private tables need]
-    #[arg(
-        long,
-        env = "TIDEGATE_LOOPS",
-        value_name = "N",
-        help_heading = "Capacity",
-        global = true,
-        allow_negative_numbers = true
-    )]
-    pub loops: Option<String>,
-
-    /// Where sockets' descriptors live [auto, shared or private; default: auto]
-    ///
-    /// `shared`: one table for all loops, as usual; the hard limit of `ulimit -n` bounds all
-    /// connections together. `private`: each loop has a table of its own, and the limit bounds each
-    /// loop's connections. `auto`: shared if --max-connections fits it, else private.
-    #[arg(
-        long,
-        env = "TIDEGATE_FD_TABLE",
-        value_name = "KIND",
-        help_heading = "Capacity",
-        global = true,
-        allow_negative_numbers = true
-    )]
-    pub fd_table: Option<String>,
-
-    /// Queue of connections not yet accepted, per listener [1 to 1048576; default: 4096]
-    ///
-    /// The kernel cuts it to net.core.somaxconn.
-    #[arg(
-        long,
-        env = "TIDEGATE_BACKLOG",
-        value_name = "N",
-        help_heading = "Capacity",
-        global = true,
-        allow_negative_numbers = true
-    )]
-    pub backlog: Option<String>,
-
-    /// What all buffers together may take before the slowest connections are shed [64KiB to 1PiB;
-    /// default: half of the memory]
-    ///
-    /// Half of what the machine or the control group has, whichever is less. The kernel's 3,960
-    /// bytes of an idle connection are not part of it.
-    #[arg(
-        long,
-        env = "TIDEGATE_MEMORY_LIMIT",
-        value_name = "BYTES",
-        help_heading = "Capacity",
-        global = true,
-        allow_negative_numbers = true
-    )]
-    pub memory_limit: Option<String>,
-
-    /// Worker threads that route messages; 0 routes inline on the loops [0 to 256; default: cores]
-    #[arg(
-        long,
-        env = "TIDEGATE_WORKERS",
-        value_name = "N",
-        help_heading = "Capacity",
-        allow_negative_numbers = true
-    )]
-    pub workers: Option<String>,
-
-    /// Longest request head [512B to 1MiB; default: 8KiB]
-    ///
-    /// Also the most that is kept of frames sent behind the request. Longer ones are answered 431.
-    #[arg(
-        long,
-        env = "TIDEGATE_MAX_HEADER",
-        value_name = "BYTES",
-        help_heading = "Protocol limits",
-        allow_negative_numbers = true
-    )]
-    pub max_header: Option<String>,
-
-    /// Longest message, all its frames together [1B to 1GiB; default: 1MiB]
-    ///
-    /// A longer one closes the connection with 1009.
-    #[arg(
-        long,
-        env = "TIDEGATE_MAX_MESSAGE",
-        value_name = "BYTES",
-        help_heading = "Protocol limits",
-        allow_negative_numbers = true
-    )]
-    pub max_message: Option<String>,
-
-    /// Longest payload of one frame [1B to 1GiB; default: 1MiB]
-    ///
-    /// A longer one closes the connection with 1009 when its header is read.
-    #[arg(
-        long,
-        env = "TIDEGATE_MAX_FRAME",
-        value_name = "BYTES",
-        help_heading = "Protocol limits",
-        allow_negative_numbers = true
-    )]
-    pub max_frame: Option<String>,
-
-    /// Most frames one message may come in [1 to 16777216; default: 4096]
-    #[arg(
-        long,
-        env = "TIDEGATE_MAX_FRAGMENTS",
-        value_name = "N",
-        help_heading = "Protocol limits",
-        allow_negative_numbers = true
-    )]
-    pub max_fragments: Option<String>,
-
-    /// What one connection may be owed before it is closed as too slow [4KiB to 16GiB; default:
-    /// 4MiB]
-    #[arg(
-        long,
-        env = "TIDEGATE_OUTBOUND_LIMIT",
-        value_name = "BYTES",
-        help_heading = "Protocol limits",
-        allow_negative_numbers = true
-    )]
-    pub outbound_limit: Option<String>,
-
-    /// Send small frames at once, without Nagle's delay [true or false; default: true]
-    #[arg(
-        long,
-        env = "TIDEGATE_TCP_NODELAY",
-        value_name = "BOOL",
-        help_heading = "Protocol limits",
-        allow_negative_numbers = true
-    )]
-    pub tcp_nodelay: Option<String>,
-
-    /// From accept to the end of the upgrade [1ms to 365d; default: 10s]
-    #[arg(
-        long,
-        env = "TIDEGATE_HANDSHAKE_TIMEOUT",
-        value_name = "TIME",
-        help_heading = "Timeouts",
-        allow_negative_numbers = true
-    )]
-    pub handshake_timeout: Option<String>,
-
-    /// Close after so long without a byte from the client [1ms to 365d, 0 or off: never; default:
-    /// off]
-    #[arg(
-        long,
-        env = "TIDEGATE_IDLE_TIMEOUT",
-        value_name = "TIME",
-        help_heading = "Timeouts",
-        allow_negative_numbers = true
-    )]
-    pub idle_timeout: Option<String>,
-
-    /// A begun message must end within this [1ms to 365d, 0 or off: never; default: 30s]
-    #[arg(
-        long,
-        env = "TIDEGATE_MESSAGE_TIMEOUT",
-        value_name = "TIME",
-        help_heading = "Timeouts",
-        allow_negative_numbers = true
-    )]
-    pub message_timeout: Option<String>,
-
-    /// Ping after so long without a byte from the client [1ms to 365d, 0 or off: never; default:
-    /// 30s]
-    ///
-    /// Jittered by 10 % either way, so that a million pings do not leave together.
-    #[arg(
-        long,
-        env = "TIDEGATE_PING_INTERVAL",
-        value_name = "TIME",
-        help_heading = "Timeouts",
-        allow_negative_numbers = true
-    )]
-    pub ping_interval: Option<String>,
-
-    /// After a ping, any byte must come within this [1ms to 365d; default: 20s]
-    #[arg(
-        long,
-        env = "TIDEGATE_PONG_TIMEOUT",
-        value_name = "TIME",
-        help_heading = "Timeouts",
-        allow_negative_numbers = true
-    )]
-    pub pong_timeout: Option<String>,
-
-    /// A client that is owed bytes must take some within this [1ms to 365d; default: 30s]
-    #[arg(
-        long,
-        env = "TIDEGATE_WRITE_TIMEOUT",
-        value_name = "TIME",
-        help_heading = "Timeouts",
-        allow_negative_numbers = true
-    )]
-    pub write_timeout: Option<String>,
-
-    /// For handlers to settle before our Close, and from it to the end of the connection [1ms to
-    /// 365d; default: 5s]
-    #[arg(
-        long,
-        env = "TIDEGATE_CLOSE_TIMEOUT",
-        value_name = "TIME",
-        help_heading = "Timeouts",
-        allow_negative_numbers = true
-    )]
-    pub close_timeout: Option<String>,
-
-    /// From SIGTERM or SIGINT to exit [1ms to 365d; default: 20s]
-    ///
-    /// Every client gets Close 1001 and what it is owed. A second signal leaves at once.
-    #[arg(
-        long,
-        env = "TIDEGATE_DRAIN_TIMEOUT",
-        value_name = "TIME",
-        help_heading = "Timeouts",
-        allow_negative_numbers = true
-    )]
-    pub drain_timeout: Option<String>,
-
-    /// Write statistics here at SIGUSR1 and at exit [one JSON object; default: none]
-    #[arg(
-        long,
-        env = "TIDEGATE_STATS_OUT",
-        value_name = "FILE",
-        help_heading = "Output",
-        allow_negative_numbers = true
-    )]
-    pub stats_out: Option<String>,
-
-    /// Log latency histograms here [HdrHistogram interval log; default: none]
-    #[arg(
-        long,
-        env = "TIDEGATE_HISTOGRAM_OUT",
-        value_name = "FILE",
-        help_heading = "Output",
-        allow_negative_numbers = true
-    )]
-    pub histogram_out: Option<String>,
-
-    /// How often an interval is logged [1ms to 365d; default: 10s]
-    #[arg(
-        long,
-        env = "TIDEGATE_HISTOGRAM_INTERVAL",
-        value_name = "TIME",
-        help_heading = "Output",
-        allow_negative_numbers = true
-    )]
-    pub histogram_interval: Option<String>,
-
-    /// How log lines look on standard error [text or json; default: text]
-    #[arg(
-        long,
-        env = "TIDEGATE_LOG_FORMAT",
-        value_name = "FORMAT",
-        help_heading = "Output",
-        allow_negative_numbers = true
-    )]
-    pub log_format: Option<String>,
-
-    /// Log more: -v for debug, -vv for every step [0 to 2; default: 0]
-    ///
-    /// RUST_LOG, where set, has the last word.
-    #[arg(
-        short,
-        long,
-        env = "TIDEGATE_VERBOSE",
-        help_heading = "Output",
-        action = ArgAction::Count
-    )]
-    pub verbose: u8,
-
-    /// Log warnings and errors only [default: false]
-    #[arg(
-        short,
-        long,
-        env = "TIDEGATE_QUIET",
-        help_heading = "Output",
-        action = ArgAction::SetTrue,
-        value_parser = clap::builder::FalseyValueParser::new()
-    )]
-    pub quiet: bool,
+/// A way to write a configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum ConfigFormat {
+    /// As a file of `--config`, with comments.
+    Toml,
+    /// JSON, each value beside its origin.
+    Json,
 }
 
 impl Cli {
-    /// Where a flag's value came from; the flag as it is typed, such as `--loops`.
+    /// Where a flag's value came from, of the command line and the environment; the flag as it is
+    /// typed, such as `--loops`.
     #[must_use]
     pub fn origin(&self, flag: &str) -> Origin {
-        let id = flag.trim_start_matches('-').replace('-', "_");
-        self.origins.get(&id).copied().unwrap_or(Origin::Default)
+        self.given.get(flag).map_or(Origin::Default, |given| given.origin)
+    }
+
+    /// A flag's values as given on the command line or in the environment; none if it was not.
+    #[must_use]
+    pub fn values(&self, flag: &str) -> Vec<&str> {
+        let given = self.given.get(flag).map_or(&[][..], |given| &given.values);
+        given.iter().map(|value| value.text.as_str()).collect()
+    }
+
+    /// All that was given.
+    pub(crate) fn layer(&self) -> &Layer {
+        &self.given
     }
 }
 
 impl CommandFactory for Cli {
     fn command() -> clap::Command {
-        Arguments::command()
+        with_flags(Arguments::command())
     }
 
     fn command_for_update() -> clap::Command {
-        Arguments::command_for_update()
+        with_flags(Arguments::command_for_update())
     }
 }
 
 impl FromArgMatches for Cli {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
-        let Arguments { command, flags } = Arguments::from_arg_matches(matches)?;
-        Ok(Self { command, flags, origins: origins(matches) })
+        let Arguments { command } = Arguments::from_arg_matches(matches)?;
+        let all = [matches.subcommand_matches(SHOW), Some(matches)];
+        let all: Vec<_> = all.into_iter().flatten().collect();
+        let given = FLAGS.iter().filter_map(|flag| Some((flag.flag(), given(&all, flag)?)));
+        Ok(Self { command, given: given.collect::<BTreeMap<_, _>>() })
     }
 
     fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
@@ -421,17 +160,73 @@ impl Parser for Cli {}
 struct Arguments {
     #[command(subcommand)]
     command: Option<Command>,
-    #[command(flatten)]
-    flags: Flags,
 }
 
-fn origins(matches: &ArgMatches) -> BTreeMap<String, Origin> {
-    let origin = |id: &str| match matches.value_source(id)? {
-        ValueSource::EnvVariable => Some(Origin::Environment),
-        ValueSource::CommandLine => Some(Origin::CommandLine),
-        _ => None,
+fn with_flags(command: clap::Command) -> clap::Command {
+    let serving_alone = FLAGS.iter().filter(|flag| !flag.is_for_check()).map(arg);
+    command.args(FLAGS.iter().map(arg)).mut_subcommand(SHOW, |show| show.args(serving_alone))
+}
+
+fn arg(flag: &Definition) -> Arg {
+    let arg = Arg::new(flag.key)
+        .long(flag.key.replace('_', "-"))
+        .env(flag.variable())
+        .global(flag.is_for_check())
+        .help(help(flag));
+    let arg = if flag.detail.is_empty() {
+        arg
+    } else {
+        arg.long_help(format!("{}\n\n{}", help(flag), flag.detail))
     };
-    let ids = matches.ids().map(clap::Id::as_str);
-    // Groups made by `flatten` stand among the ids, but have no source of their own.
-    ids.filter_map(|id| Some((id.to_owned(), origin(id)?))).collect()
+    let arg = match (flag.table, flag.key) {
+        (Table::FlagOnly, "config") => arg,
+        _ => arg.help_heading(flag.table.heading()),
+    };
+    match (flag.kind, flag.key) {
+        (_, "verbose") => arg.short('v').action(ArgAction::Count),
+        (_, "quiet") => {
+            arg.short('q').action(ArgAction::SetTrue).value_parser(FalseyValueParser::new())
+        }
+        (Kind::Address, _) => with_value(arg, flag).action(ArgAction::Append).value_delimiter(','),
+        _ => with_value(arg, flag).action(ArgAction::Set),
+    }
+}
+
+fn with_value(arg: Arg, flag: &Definition) -> Arg {
+    arg.value_name(flag.kind.placeholder()).allow_negative_numbers(true)
+}
+
+fn help(flag: &Definition) -> String {
+    let Definition { summary, values, default, .. } = flag;
+    let values = if values.is_empty() { String::new() } else { format!("{values}; ") };
+    format!("{summary} [{values}default: {default}]")
+}
+
+/// A flag's values, from the command line where it has them, else from the environment.
+fn given(all: &[&ArgMatches], flag: &Definition) -> Option<Given> {
+    let from = |source: ValueSource, origin: Origin| {
+        let matches = all.iter().find(|matches| matches.value_source(flag.key) == Some(source))?;
+        let texts = texts(matches, flag).into_iter();
+        let texts: Vec<_> = match origin {
+            // A variable set to nothing is how many tools leave one out.
+            Origin::Environment => texts.filter(|text| !text.is_empty()).collect(),
+            _ => texts.collect(),
+        };
+        let values: Vec<_> =
+            texts.into_iter().map(|text| GivenValue { text, place: None }).collect();
+        (!values.is_empty()).then_some(Given { values, origin })
+    };
+    from(ValueSource::CommandLine, Origin::CommandLine)
+        .or_else(|| from(ValueSource::EnvVariable, Origin::Environment))
+}
+
+fn texts(matches: &ArgMatches, flag: &Definition) -> Vec<String> {
+    match flag.key {
+        "verbose" => vec![matches.get_count(flag.key).to_string()],
+        "quiet" => vec![matches.get_flag(flag.key).to_string()],
+        _ => {
+            let texts = matches.get_many::<String>(flag.key).unwrap_or_default();
+            texts.map(|text| text.trim().to_owned()).collect()
+        }
+    }
 }

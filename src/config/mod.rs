@@ -1,18 +1,34 @@
-//! Raw flags and environment → one validated [`Config`].
+//! Command line, environment and file → one validated [`Config`].
 //!
 //! Invariants:
 //! - a `Config` that passed [`Config::validate`] can be run by: limits fit each other, counts fit
 //!   the machine;
-//! - every mistake is reported, not the first one, and each names its flag, its value and a fix;
+//! - every mistake is reported, not the first one, and each names its flag or its place in the file,
+//!   its value and a fix;
+//! - what a setting is called, takes and means stands in `definitions` alone: flags, the file, what
+//!   `tidegate config` prints and the manual are made of it;
 //! - nothing here opens a socket or starts a thread; of the machine only `/proc`, `/sys` and the
-//!   process's limits are read, all of it in [`Machine`] and [`Sysfs`].
+//!   process's limits are read, all of it in [`Machine`] and [`Sysfs`], and the file of `--config`.
 
 mod banner;
 mod capacity;
+mod cross;
+mod definitions;
+mod definitions_file;
+mod document;
+mod endpoints;
+mod file;
 mod flags;
+mod given;
 mod machine;
+mod origins;
+mod parse;
+mod paths;
 mod problem;
 mod resolve;
+mod show;
+mod shown;
+mod suggest;
 mod sysfs;
 mod units;
 mod validate;
@@ -23,10 +39,18 @@ use std::time::Duration;
 
 pub use banner::start_banner;
 pub use capacity::{Capacity, loops_needed};
-pub use flags::{CheckArgs, Cli, Command, Flags, OutputFormat};
+pub use definitions::{Definition, Kind, REQUIRED, Table, definitions};
+pub use document::document;
+pub use endpoints::{
+    BUILTIN_HANDLERS, DialectName, EndpointConfig, JsonFields, RoomConfig, RouteConfig, RunOn,
+};
+pub use flags::{CheckArgs, Cli, Command, ConfigArgs, ConfigFormat, OutputFormat};
+pub use given::Sources;
 pub use machine::{Machine, descriptor_limits, raise_descriptor_limit};
-pub use problem::{Origin, Problem};
-pub use resolve::{LogSettings, Resolved, planned, resolve};
+pub use origins::OriginRule;
+pub use problem::{Origin, Place, Problem};
+pub use resolve::{LogSettings, Resolved, planned, resolve, resolve_with};
+pub use show::{show_json, show_toml};
 pub use sysfs::{CgroupLimit, Sysfs};
 pub use units::{format_bytes, format_duration, parse_bytes, parse_count, parse_duration};
 
@@ -105,6 +129,10 @@ pub struct Config {
     pub histogram_out: Option<PathBuf>,
     /// How often an interval is written to `histogram_out`.
     pub histogram_interval: Duration,
+    /// Endpoints as a file declares them; without any, the built-in ones are there.
+    pub endpoints: Vec<EndpointConfig>,
+    /// Rules of rooms as a file declares them, no two with one pattern.
+    pub rooms: Vec<RoomConfig>,
     /// Capacities and budgets that have no flag.
     pub tuning: Tuning,
 }
@@ -190,6 +218,8 @@ impl Default for Config {
             stats_out: None,
             histogram_out: None,
             histogram_interval: Duration::from_secs(10),
+            endpoints: Vec::new(),
+            rooms: Vec::new(),
             tuning: Tuning::default(),
         }
     }

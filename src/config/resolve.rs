@@ -1,16 +1,24 @@
-//! Raw flags and the machine's facts → a configuration to run by, or all that is wrong with it.
+//! File, environment, command line and the machine's facts → a configuration to run by, or all
+//! that is wrong with it.
 
+use std::cmp::Ordering;
+use std::fs;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use log::LevelFilter;
 
 use super::capacity::{Layout, loops_needed};
+use super::endpoints::BUILTIN_HANDLERS;
+use super::file::File;
+use super::given::{Given, GivenValue, Source, Sources};
+use super::parse::{
+    fitting_count, parse_address, parse_bool, parse_fd_table, parse_file, parse_log_format,
+    parse_optional_duration, parse_some_count, parse_tcp_listen,
+};
 use super::validate::is_capacity_flag;
 use super::{
     Capacity, Cli, Config, FdTable, Machine, Origin, OutputFormat, Problem, parse_bytes,
-    parse_count, parse_duration,
+    parse_duration,
 };
 use crate::limits;
 
@@ -26,6 +34,8 @@ pub struct Resolved {
     pub log: LogSettings,
     /// What can be run by but is probably not meant, one sentence each.
     pub warnings: Vec<String>,
+    /// Where each value came from.
+    pub sources: Sources,
 }
 
 /// What `-v`, `-q` and `--log-format` ask for.
@@ -37,12 +47,24 @@ pub struct LogSettings {
     pub format: OutputFormat,
 }
 
-/// Reads and checks everything, against the machine too.
+/// Reads and checks everything, against the machine too. Routes of a file name built-in handlers.
 ///
 /// # Errors
-/// Every mistake there is, each with its flag, its value and a fix.
+/// Every mistake there is, each with its flag or its place, its value and a fix.
 pub fn resolve(cli: &Cli, machine: &Machine) -> Result<Resolved, Vec<Problem>> {
-    let mut draft = Draft::of(cli, machine);
+    resolve_with(cli, machine, BUILTIN_HANDLERS)
+}
+
+/// As [`resolve`], with the names of the handlers that routes of a file may have.
+///
+/// # Errors
+/// Every mistake there is, each with its flag or its place, its value and a fix.
+pub fn resolve_with(
+    cli: &Cli,
+    machine: &Machine,
+    known_handlers: &[&str],
+) -> Result<Resolved, Vec<Problem>> {
+    let mut draft = Draft::of(cli, machine, known_handlers);
     let capacity = if draft.has_capacity_problem() {
         None
     } else {
@@ -52,9 +74,10 @@ pub fn resolve(cli: &Cli, machine: &Machine) -> Result<Resolved, Vec<Problem>> {
     match (capacity, draft.problems.is_empty()) {
         (Some(capacity), true) => {
             let warnings = draft.config.warnings(machine);
-            Ok(Resolved { config: draft.config, capacity, log: draft.log, warnings })
+            let Draft { config, log, sources, .. } = draft;
+            Ok(Resolved { config, capacity, log, warnings, sources })
         }
-        _ => Err(draft.problems),
+        _ => Err(draft.into_problems()),
     }
 }
 
@@ -62,107 +85,145 @@ pub fn resolve(cli: &Cli, machine: &Machine) -> Result<Resolved, Vec<Problem>> {
 /// machine's descriptors suffice: what `tidegate check` compares the machine with.
 ///
 /// # Errors
-/// Every mistake in the flags themselves.
+/// Every mistake in flags, environment and file.
 pub fn planned(cli: &Cli, machine: &Machine) -> Result<Config, Vec<Problem>> {
-    let draft = Draft::of(cli, machine);
-    if draft.problems.is_empty() { Ok(draft.config) } else { Err(draft.problems) }
+    let draft = Draft::of(cli, machine, BUILTIN_HANDLERS);
+    if draft.problems.is_empty() { Ok(draft.config) } else { Err(draft.into_problems()) }
 }
 
 /// A configuration in the making.
 struct Draft<'a> {
     cli: &'a Cli,
+    file: File,
     config: Config,
     log: LogSettings,
     problems: Vec<Problem>,
+    sources: Sources,
 }
 
 impl<'a> Draft<'a> {
-    fn of(cli: &'a Cli, machine: &Machine) -> Self {
+    fn of(cli: &'a Cli, machine: &Machine, known_handlers: &[&str]) -> Self {
         let log = LogSettings { level: LevelFilter::Info, format: OutputFormat::Text };
-        let mut draft = Self { cli, config: Config::default(), log, problems: Vec::new() };
+        let mut draft = Self {
+            cli,
+            file: File::default(),
+            config: Config::default(),
+            log,
+            problems: Vec::new(),
+            sources: Sources::default(),
+        };
+        draft.read_file(known_handlers);
         draft.read_limits();
         draft.read_timeouts();
         draft.read_output();
         draft.read_capacity(machine);
+        draft.check_endpoints();
         draft
     }
 
+    fn read_file(&mut self, known_handlers: &[&str]) {
+        let Some(&name) = self.cli.values("--config").first() else { return };
+        match fs::read_to_string(name) {
+            Ok(text) => self.file = File::parse(name, &text, known_handlers),
+            Err(e) => {
+                let fix = "give the name of a TOML file";
+                let what = format!("cannot be read: {e}");
+                self.report(Problem::new("--config", format!("{name:?}"), what, fix));
+            }
+        }
+        self.problems.append(&mut self.file.problems);
+        self.config.endpoints = std::mem::take(&mut self.file.endpoints);
+        self.config.rooms = std::mem::take(&mut self.file.rooms);
+        self.sources.note_fields(std::mem::take(&mut self.file.places));
+    }
+
     fn read_limits(&mut self) {
-        let flags = &self.cli.flags;
         let mut config = self.config.clone();
-        self.read_bytes("--max-header", &flags.max_header, &mut config.max_header_bytes);
-        self.read_bytes("--max-message", &flags.max_message, &mut config.max_message_bytes);
-        self.read_bytes("--max-frame", &flags.max_frame, &mut config.max_frame_bytes);
-        self.read_bytes(
-            "--outbound-limit",
-            &flags.outbound_limit,
-            &mut config.outbound_limit_bytes,
-        );
-        self.read_count("--max-fragments", &flags.max_fragments, &mut config.max_fragments);
-        self.read_count("--backlog", &flags.backlog, &mut config.backlog);
-        self.read("--tcp-nodelay", &flags.tcp_nodelay, &mut config.tcp_nodelay, parse_bool);
+        self.read_bytes("--max-header", &mut config.max_header_bytes);
+        self.read_bytes("--max-message", &mut config.max_message_bytes);
+        self.read_bytes("--max-frame", &mut config.max_frame_bytes);
+        self.read_bytes("--outbound-limit", &mut config.outbound_limit_bytes);
+        self.read("--max-fragments", &mut config.max_fragments, fitting_count);
+        self.read("--backlog", &mut config.backlog, fitting_count);
+        self.read("--tcp-nodelay", &mut config.tcp_nodelay, parse_bool);
         self.config = config;
     }
 
     fn read_timeouts(&mut self) {
-        let flags = &self.cli.flags;
         let mut config = self.config.clone();
-        for (flag, raw, time) in [
-            ("--handshake-timeout", &flags.handshake_timeout, &mut config.handshake_timeout),
-            ("--pong-timeout", &flags.pong_timeout, &mut config.pong_timeout),
-            ("--write-timeout", &flags.write_timeout, &mut config.write_timeout),
-            ("--close-timeout", &flags.close_timeout, &mut config.close_timeout),
-            ("--drain-timeout", &flags.drain_timeout, &mut config.drain_timeout),
-            ("--histogram-interval", &flags.histogram_interval, &mut config.histogram_interval),
+        for (flag, time) in [
+            ("--handshake-timeout", &mut config.handshake_timeout),
+            ("--pong-timeout", &mut config.pong_timeout),
+            ("--write-timeout", &mut config.write_timeout),
+            ("--close-timeout", &mut config.close_timeout),
+            ("--drain-timeout", &mut config.drain_timeout),
+            ("--histogram-interval", &mut config.histogram_interval),
         ] {
-            self.read(flag, raw, time, parse_duration);
+            self.read(flag, time, parse_duration);
         }
-        for (flag, raw, time) in [
-            ("--idle-timeout", &flags.idle_timeout, &mut config.idle_timeout),
-            ("--message-timeout", &flags.message_timeout, &mut config.message_timeout),
-            ("--ping-interval", &flags.ping_interval, &mut config.ping_interval),
+        for (flag, time) in [
+            ("--idle-timeout", &mut config.idle_timeout),
+            ("--message-timeout", &mut config.message_timeout),
+            ("--ping-interval", &mut config.ping_interval),
         ] {
-            self.read(flag, raw, time, parse_optional_duration);
+            self.read(flag, time, parse_optional_duration);
         }
         self.config = config;
     }
 
     fn read_output(&mut self) {
-        let flags = &self.cli.flags;
         let mut config = self.config.clone();
-        self.read("--stats-out", &flags.stats_out, &mut config.stats_out, parse_file);
-        self.read("--histogram-out", &flags.histogram_out, &mut config.histogram_out, parse_file);
+        self.read("--stats-out", &mut config.stats_out, parse_file);
+        self.read("--histogram-out", &mut config.histogram_out, parse_file);
         self.config = config;
         let mut log = self.log;
-        self.read("--log-format", &flags.log_format, &mut log.format, parse_log_format);
-        log.level = match (flags.quiet, flags.verbose) {
+        self.read("--log-format", &mut log.format, parse_log_format);
+        log.level = self.read_level();
+        self.log = log;
+    }
+
+    /// Of `quiet` and `verbose`, the one that was said more directly.
+    fn read_level(&mut self) -> LevelFilter {
+        let (mut verbose, mut quiet) = (0_u8, false);
+        self.read("--verbose", &mut verbose, fitting_count);
+        self.read("--quiet", &mut quiet, parse_bool);
+        if quiet && verbose > 0 {
+            let rank = |flag| self.strongest(flag).map_or(0, |given| given.origin.rank());
+            match rank("--verbose").cmp(&rank("--quiet")) {
+                Ordering::Less => {
+                    verbose = 0;
+                    self.sources.note_same("--verbose", "--quiet");
+                }
+                Ordering::Greater => {
+                    quiet = false;
+                    self.sources.note_same("--quiet", "--verbose");
+                }
+                Ordering::Equal => {
+                    let what = "--quiet and --verbose ask for opposite things";
+                    self.report(Problem::new("--verbose", verbose, what, "give one of them"));
+                }
+            }
+        }
+        match (quiet, verbose) {
             (false, 0) => LevelFilter::Info,
             (false, 1) => LevelFilter::Debug,
             (false, _) => LevelFilter::Trace,
             (true, _) => LevelFilter::Warn,
-        };
-        self.log = log;
-        if flags.quiet && flags.verbose > 0 {
-            let what = "--quiet and --verbose ask for opposite things";
-            let problem = Problem::new("--verbose", flags.verbose, what, "give one of them");
-            self.report(problem);
         }
     }
 
     /// Reads what depends on the machine, and lays out loops and tables once all of it is sound.
     fn read_capacity(&mut self, machine: &Machine) {
-        let flags = &self.cli.flags;
         let (mut loops, mut wanted, mut fd_table) = (None, None, None);
         let mut config = self.config.clone();
-        self.read_listen(&mut config.listen);
-        self.read("--loops", &flags.loops, &mut loops, parse_some_count);
-        self.read("--max-connections", &flags.max_connections, &mut wanted, parse_some_count);
-        self.read("--fd-table", &flags.fd_table, &mut fd_table, parse_fd_table);
+        self.read_listen(&mut config);
+        self.read("--loops", &mut loops, parse_some_count);
+        self.read("--max-connections", &mut wanted, parse_some_count);
+        self.read("--fd-table", &mut fd_table, parse_fd_table);
         config.workers = machine.cores.min(limits::WORKERS_MAX);
-        self.read_count("--workers", &flags.workers, &mut config.workers);
+        self.read("--workers", &mut config.workers, fitting_count);
         config.memory_limit_bytes = default_memory_limit(machine, config.memory_limit_bytes);
-        let memory = &mut config.memory_limit_bytes;
-        self.read("--memory-limit", &flags.memory_limit, memory, parse_bytes);
+        self.read("--memory-limit", &mut config.memory_limit_bytes, parse_bytes);
         config.loops = loops.unwrap_or(machine.cores.min(limits::LOOPS_MAX));
         config.max_connections = wanted.unwrap_or(config.max_connections);
         self.config = config;
@@ -178,75 +239,140 @@ impl<'a> Draft<'a> {
         }
     }
 
-    fn read_listen(&mut self, listen: &mut Vec<SocketAddr>) {
-        let given = self.cli.flags.listen.iter().map(|text| text.trim());
-        let given: Vec<&str> = given.filter(|text| !text.is_empty()).collect();
-        if given.is_empty() {
-            return;
+    /// What of endpoints must fit the rest of the configuration.
+    fn check_endpoints(&mut self) {
+        let mut problems = self.config.endpoint_limit_problems();
+        // An endpoint that could not be read may be the one that is missed.
+        if !self.problems.iter().any(|problem| field_of(problem).starts_with("endpoint")) {
+            problems.extend(self.config.tcp_endpoint_problems());
         }
-        let mut addresses = Vec::new();
-        for text in given {
-            match text.parse() {
-                Ok(address) => addresses.push(address),
-                Err(_) => self.misread(
-                    "--listen",
-                    text,
-                    "an IP address and a port, such as 0.0.0.0:8080 or [::]:8080",
-                ),
+        for (field, problem) in problems {
+            if field.is_empty() {
+                self.report(problem);
+            } else {
+                let place = self.sources.place(&field).cloned();
+                self.problems.push(problem.placed(place));
             }
-        }
-        // Without one that can be read, that there is none is not a second mistake.
-        if !addresses.is_empty() {
-            *listen = addresses;
         }
     }
 
-    fn read_bytes(&mut self, flag: &'static str, raw: &Option<String>, target: &mut usize) {
-        self.read(flag, raw, target, |text| {
+    fn read_listen(&mut self, config: &mut Config) {
+        // Who lists listeners and has none for WebSockets wants none.
+        if self.file.given.contains_key("--tcp-listen") {
+            config.listen.clear();
+        }
+        self.read_each("--listen", &mut config.listen, parse_address);
+        self.read_each("--tcp-listen", &mut config.tcp_listen, parse_tcp_listen);
+    }
+
+    fn read_bytes(&mut self, flag: &'static str, target: &mut usize) {
+        self.read(flag, target, |text| {
             usize::try_from(parse_bytes(text)?).map_err(|_| "a size that fits memory".to_owned())
         });
     }
 
-    fn read_count<T>(&mut self, flag: &'static str, raw: &Option<String>, target: &mut T)
-    where
-        T: TryFrom<u64>,
-    {
-        self.read(flag, raw, target, fitting_count);
-    }
-
-    /// Reads one flag, if it was given, into `target`.
+    /// Reads one flag into `target`, wherever it was given: what goes before comes last.
     fn read<T>(
         &mut self,
         flag: &'static str,
-        raw: &Option<String>,
         target: &mut T,
-        parse: impl FnOnce(&str) -> Result<T, String>,
+        parse: impl Fn(&str) -> Result<T, String>,
     ) {
-        // A variable set to nothing is how many tools leave one out.
-        let unset = |text: &str| text.is_empty() && self.cli.origin(flag) == Origin::Environment;
-        let Some(text) = raw.as_deref().map(str::trim).filter(|text| !unset(text)) else {
-            return;
-        };
-        match parse(text) {
-            Ok(value) => *target = value,
-            Err(expected) => self.misread(flag, text, &expected),
+        for Given { values, origin } in self.layers(flag) {
+            let Some(value) = values.last() else { continue };
+            match parse(&value.text) {
+                Ok(read) => {
+                    *target = read;
+                    self.sources.note(flag.to_owned(), Source::of(flag, origin, value));
+                }
+                Err(expected) => self.misread(flag, origin, value, &expected),
+            }
         }
     }
 
-    fn misread(&mut self, flag: &'static str, text: &str, expected: &str) {
-        let value = format!("{text:?}");
-        let fix = format!("expected {expected}");
-        self.report(Problem::new(flag, value, "cannot be read", fix));
+    /// Reads a repeatable flag: its values of one source take the place of those of another.
+    fn read_each<T>(
+        &mut self,
+        flag: &'static str,
+        target: &mut Vec<T>,
+        parse: impl Fn(&str) -> Result<T, String>,
+    ) {
+        for Given { values, origin } in self.layers(flag) {
+            let mut read = Vec::new();
+            for value in &values {
+                match parse(&value.text) {
+                    Ok(address) => {
+                        let source = Source::of(flag, origin, value);
+                        self.sources.note(format!("{flag}[{}]", read.len()), source);
+                        read.push(address);
+                    }
+                    Err(expected) => self.misread(flag, origin, value, &expected),
+                }
+            }
+            // Without one that can be read, that there is none is not a second mistake.
+            if !read.is_empty() {
+                *target = read;
+            }
+        }
     }
 
+    /// What was given for a flag, from the weakest source to the strongest.
+    fn layers(&self, flag: &str) -> Vec<Given> {
+        let layers = [self.file.given.get(flag), self.cli.layer().get(flag)];
+        layers.into_iter().flatten().cloned().collect()
+    }
+
+    fn strongest(&self, flag: &str) -> Option<&Given> {
+        self.cli.layer().get(flag).or_else(|| self.file.given.get(flag))
+    }
+
+    fn misread(&mut self, flag: &'static str, origin: Origin, value: &GivenValue, expected: &str) {
+        let text = format!("{:?}", value.text);
+        let problem = Problem::new(flag, text, "cannot be read", format!("expected {expected}"));
+        let problem = Problem { origin, ..problem };
+        self.problems.push(problem.placed(value.place.clone()));
+    }
+
+    /// Notes a problem of the value in force.
     fn report(&mut self, mut problem: Problem) {
-        problem.origin = self.cli.origin(problem.flag);
+        if let Some(Given { values, origin }) = self.strongest(problem.flag) {
+            let named = |value: &&GivenValue| address_in(&value.text) == problem.value;
+            let value = values.iter().rev().find(named).or(values.first());
+            let place = value.and_then(|value| value.place.clone());
+            problem.origin = *origin;
+            problem = problem.placed(place);
+        }
         self.problems.push(problem);
     }
 
     fn has_capacity_problem(&self) -> bool {
-        self.problems.iter().any(|problem| is_capacity_flag(problem.flag))
+        self.problems.iter().any(|problem| {
+            let field = field_of(problem);
+            let unknown = problem.place.is_some() && field.is_empty();
+            let of_capacity = field.starts_with("capacity") || field.starts_with("listener");
+            is_capacity_flag(problem.flag) || unknown || of_capacity
+        })
     }
+
+    /// Those of the file first, in its order.
+    fn into_problems(mut self) -> Vec<Problem> {
+        self.problems.sort_by_key(|problem| match &problem.place {
+            Some(place) => (false, place.line, place.column),
+            None => (true, 0, 0),
+        });
+        self.problems
+    }
+}
+
+/// Where in a file a problem is, if it is in one.
+fn field_of(problem: &Problem) -> &str {
+    problem.place.as_ref().map_or("", |place| &place.field)
+}
+
+/// The address in a value of `--listen` or `--tcp-listen`, as it is written out.
+fn address_in(text: &str) -> String {
+    let address = text.split_once('=').map_or(text, |(address, _)| address);
+    address.parse::<SocketAddr>().map_or_else(|_| address.to_owned(), |a| a.to_string())
 }
 
 /// What was asked for in particular; `None` leaves the choice to [`lay_out`].
@@ -278,60 +404,4 @@ fn lay_out(config: &mut Config, demand: &Demand, machine: &Machine) {
 fn default_memory_limit(machine: &Machine, unknown: u64) -> u64 {
     let half = machine.memory_bytes().map_or(unknown, |memory| (memory / 2) >> 20 << 20);
     half.clamp(*limits::MEMORY_BYTES.start(), *limits::MEMORY_BYTES.end())
-}
-
-fn fitting_count<T: TryFrom<u64>>(text: &str) -> Result<T, String> {
-    let count = parse_count(text)?;
-    T::try_from(count).map_err(|_| "a smaller number".to_owned())
-}
-
-fn parse_some_count(text: &str) -> Result<Option<usize>, String> {
-    fitting_count(text).map(Some)
-}
-
-fn parse_optional_duration(text: &str) -> Result<Option<Duration>, String> {
-    if text.eq_ignore_ascii_case("off") {
-        return Ok(None);
-    }
-    let time = parse_duration(text).map_err(|expected| format!("{expected}; 0 or off is never"))?;
-    Ok((!time.is_zero()).then_some(time))
-}
-
-fn parse_bool(text: &str) -> Result<bool, String> {
-    match text.to_ascii_lowercase().as_str() {
-        "true" | "yes" | "on" | "1" => Ok(true),
-        "false" | "no" | "off" | "0" => Ok(false),
-        _ => Err("true or false".to_owned()),
-    }
-}
-
-fn parse_fd_table(text: &str) -> Result<Option<FdTable>, String> {
-    match text.to_ascii_lowercase().as_str() {
-        "auto" => Ok(None),
-        "shared" => Ok(Some(FdTable::Shared)),
-        "private" => Ok(Some(FdTable::Private)),
-        _ => Err("auto, shared or private".to_owned()),
-    }
-}
-
-fn parse_log_format(text: &str) -> Result<OutputFormat, String> {
-    match text.to_ascii_lowercase().as_str() {
-        "text" => Ok(OutputFormat::Text),
-        "json" => Ok(OutputFormat::Json),
-        _ => Err("text or json".to_owned()),
-    }
-}
-
-/// A file to write: it need not be there, but its directory must, or the first statistics would be
-/// lost when they are asked for.
-fn parse_file(text: &str) -> Result<Option<PathBuf>, String> {
-    let file = PathBuf::from(text);
-    let directory = file.parent().filter(|parent| *parent != Path::new(""));
-    match directory {
-        Some(directory) if !directory.is_dir() => {
-            Err("a file in a directory that exists".to_owned())
-        }
-        _ if text.is_empty() => Err("the name of a file".to_owned()),
-        _ => Ok(Some(file)),
-    }
 }

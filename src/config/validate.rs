@@ -82,7 +82,8 @@ impl Config {
     }
 
     fn check_listen(&self, found: &mut Problems) {
-        if self.listen.is_empty() || self.listen.len() > limits::LISTEN_MAX {
+        let none = self.listen.is_empty() && self.tcp_listen.is_empty();
+        if none || self.listen.len() > limits::LISTEN_MAX {
             let what = format!("expected 1 to {} addresses", limits::LISTEN_MAX);
             found.add("--listen", self.listen.len(), what, "give --listen 0.0.0.0:8080");
         }

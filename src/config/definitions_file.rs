@@ -1,0 +1,217 @@
+//! The settings that only a file has: listeners, endpoints, routes and rooms.
+
+use super::definitions::{Definition, Kind, REQUIRED, Table};
+
+use Kind::{Address, Count, Size, Switch, Text, Texts, Time, Word};
+use Table::{Endpoint, Json, Listener, Room, Route};
+
+/// A member's name in a JSON message.
+const NAME: &str = "a member's name";
+
+const fn name(key: &'static str, default: &'static str, summary: &'static str) -> Definition {
+    Definition::new(Json, Text, key, (NAME, default), summary)
+}
+
+pub(super) static FILE_ONLY: &[Definition] = &[
+    Definition::new(
+        Listener,
+        Address,
+        "address",
+        ("IP:PORT, port 0 takes a free one", REQUIRED),
+        "Address to listen on",
+    ),
+    Definition::new(
+        Listener,
+        Word,
+        "transport",
+        ("websocket or tcp", "websocket"),
+        "What comes in at it",
+    )
+    .detail(
+        "`tcp`: frames without a handshake, each an opcode as in a WebSocket (one byte), the length \
+         (four bytes, big-endian) and the payload.",
+    ),
+    Definition::new(
+        Listener,
+        Text,
+        "endpoint",
+        ("the path of an endpoint", "none"),
+        "Whom connections over `tcp` are for, which is required there",
+    ),
+    Definition::new(
+        Endpoint,
+        Text,
+        "path",
+        ("a path, such as /ws or /room/{name}", REQUIRED),
+        "Path of the URL, without the query",
+    )
+    .detail("A segment in braces is a parameter: it stands for any one segment."),
+    Definition::new(
+        Endpoint,
+        Word,
+        "dialect",
+        ("raw, json, mef, action, event, kim or hub", REQUIRED),
+        "How its clients speak",
+    ),
+    Definition::new(
+        Endpoint,
+        Texts,
+        "also",
+        ("names of dialects", "[]"),
+        "More dialects on the same path",
+    )
+    .detail(
+        "A client chooses by asking for the dialect's name as Sec-WebSocket-Protocol; without that, \
+         the first bytes of its first message tell kim and hub apart from the others.",
+    ),
+    Definition::new(
+        Endpoint,
+        Texts,
+        "subprotocols",
+        ("tokens (RFC 9110, 5.6.2)", "[]"),
+        "Subprotocols that it has",
+    )
+    .detail("The first that a client asks for and the endpoint has is answered."),
+    Definition::new(
+        Endpoint,
+        Texts,
+        "origins",
+        ("same-host, *, https://example.com or https://*.example.com", "[\"same-host\"]"),
+        "Pages that browsers may connect from, by the Origin header",
+    )
+    .detail(
+        "`same-host`: pages of the host that is connected to. `*`: all. Clients that send no Origin \
+         are no browsers and are let in.",
+    ),
+    Definition::new(
+        Endpoint,
+        Word,
+        "overflow",
+        ("close, drop-oldest or keep-latest", "close"),
+        "What happens when a connection is owed more than its outbound limit",
+    )
+    .detail(
+        "`close`: it is closed as too slow. `drop-oldest`: its oldest publishes are dropped. \
+         `keep-latest`: of each room's publishes only the latest is kept. Answers are never dropped.",
+    ),
+    Definition::new(
+        Endpoint,
+        Size,
+        "max_message",
+        ("1B to 1GiB, at most that of [limits]", "that of [limits]"),
+        "Longest message, all its frames together",
+    ),
+    Definition::new(
+        Endpoint,
+        Size,
+        "outbound_limit",
+        ("4KiB to 16GiB, at most that of [limits]", "that of [limits]"),
+        "What one connection may be owed",
+    ),
+    Definition::new(
+        Endpoint,
+        Texts,
+        "join",
+        ("names of rooms, with the path's parameters, such as room/{name}", "[]"),
+        "Rooms that connections are in from the start",
+    ),
+    Definition::new(
+        Endpoint,
+        Texts,
+        "grants",
+        ("names of permissions", "[]"),
+        "Permissions that every connection has",
+    ),
+    Definition::new(
+        Endpoint,
+        Switch,
+        "builtin",
+        ("true or false", "true"),
+        "Whether the built-in routes of the dialect are there",
+    )
+    .detail("Routes of the file with the same key go before them."),
+    Definition::new(
+        Json,
+        Text,
+        "selector",
+        (
+            "$request.body.action, ${header.opt}:${header.res}, or a JSON pointer",
+            "the member of request_route",
+        ),
+        "Where the route's key stands in a request",
+    ),
+    name("request_route", "route", "The route's key in a request"),
+    name("request_id", "id", "A request's id"),
+    name("request_body", "body", "A request's body"),
+    name("answer_id", "id", "The request's id in an answer"),
+    name("answer_body", "body", "An answer's body"),
+    name("answer_error", "error", "The error in an answer"),
+    name("push_event", "event", "What a push is"),
+    name("push_room", "room", "The room of a publish"),
+    name("push_from", "from", "Who published"),
+    name("push_data", "data", "The body of a push"),
+    Definition::new(
+        Route,
+        Text,
+        "key",
+        ("a name, a number, a prefix such as chat.*, or *", REQUIRED),
+        "The keys of messages that it is for",
+    )
+    .detail("A whole key goes before a prefix, a longer prefix before a shorter, and `*` comes last."),
+    Definition::new(Route, Text, "handler", ("the name of a handler", REQUIRED), "What answers"),
+    Definition::new(
+        Route,
+        Text,
+        "permission",
+        ("the name of a permission", "none"),
+        "What a connection must be permitted to use it",
+    ),
+    Definition::new(
+        Route,
+        Time,
+        "timeout",
+        ("1ms to 365d", "none"),
+        "How long an answer may take before an error is sent instead",
+    ),
+    Definition::new(
+        Route,
+        Word,
+        "run",
+        ("inline, pooled or blocking", "as the handler asks"),
+        "Where the handler runs",
+    )
+    .detail(
+        "`inline`: wherever the message is routed. `pooled`: on a worker, never on a loop. \
+         `blocking`: on a pool for handlers that wait; those of one connection run one at a time, \
+         in their order.",
+    ),
+    Definition::new(
+        Room,
+        Text,
+        "pattern",
+        ("a room's name, or a prefix such as news/*", REQUIRED),
+        "The rooms that it is for",
+    )
+    .detail("A whole name goes before a prefix, and a longer prefix before a shorter."),
+    Definition::new(
+        Room,
+        Text,
+        "join",
+        ("the name of a permission", "none"),
+        "What a connection must be permitted to join",
+    ),
+    Definition::new(
+        Room,
+        Text,
+        "publish",
+        ("the name of a permission", "none"),
+        "What a connection must be permitted to publish",
+    ),
+    Definition::new(
+        Room,
+        Count,
+        "max_members",
+        ("1 to 17179869184", "no limit"),
+        "Connections that may be in it at once",
+    ),
+];

@@ -1,0 +1,78 @@
+//! Texts → values, for flags and for files alike. An error is what was expected instead.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::paths::check_plain_path;
+use super::{FdTable, OutputFormat, TcpListen, parse_count, parse_duration};
+
+/// Whom connections of a `--tcp-listen` without a path are for.
+const TCP_ENDPOINT: &str = "/kim";
+
+pub(super) fn fitting_count<T: TryFrom<u64>>(text: &str) -> Result<T, String> {
+    let count = parse_count(text)?;
+    T::try_from(count).map_err(|_| "a smaller number".to_owned())
+}
+
+pub(super) fn parse_some_count(text: &str) -> Result<Option<usize>, String> {
+    fitting_count(text).map(Some)
+}
+
+pub(super) fn parse_optional_duration(text: &str) -> Result<Option<Duration>, String> {
+    if text.eq_ignore_ascii_case("off") {
+        return Ok(None);
+    }
+    let time = parse_duration(text).map_err(|expected| format!("{expected}; 0 or off is never"))?;
+    Ok((!time.is_zero()).then_some(time))
+}
+
+pub(super) fn parse_bool(text: &str) -> Result<bool, String> {
+    match text.to_ascii_lowercase().as_str() {
+        "true" | "yes" | "on" | "1" => Ok(true),
+        "false" | "no" | "off" | "0" => Ok(false),
+        _ => Err("true or false".to_owned()),
+    }
+}
+
+pub(super) fn parse_fd_table(text: &str) -> Result<Option<FdTable>, String> {
+    match text.to_ascii_lowercase().as_str() {
+        "auto" => Ok(None),
+        "shared" => Ok(Some(FdTable::Shared)),
+        "private" => Ok(Some(FdTable::Private)),
+        _ => Err("auto, shared or private".to_owned()),
+    }
+}
+
+pub(super) fn parse_log_format(text: &str) -> Result<OutputFormat, String> {
+    match text.to_ascii_lowercase().as_str() {
+        "text" => Ok(OutputFormat::Text),
+        "json" => Ok(OutputFormat::Json),
+        _ => Err("text or json".to_owned()),
+    }
+}
+
+/// A file to write: it need not be there, but its directory must, or the first statistics would be
+/// lost when they are asked for.
+pub(super) fn parse_file(text: &str) -> Result<Option<PathBuf>, String> {
+    let file = PathBuf::from(text);
+    let directory = file.parent().filter(|parent| *parent != Path::new(""));
+    match directory {
+        Some(directory) if !directory.is_dir() => {
+            Err("a file in a directory that exists".to_owned())
+        }
+        _ if text.is_empty() => Err("the name of a file".to_owned()),
+        _ => Ok(Some(file)),
+    }
+}
+
+pub(super) fn parse_address(text: &str) -> Result<SocketAddr, String> {
+    text.parse()
+        .map_err(|_| "an IP address and a port, such as 0.0.0.0:8080 or [::]:8080".to_owned())
+}
+
+pub(super) fn parse_tcp_listen(text: &str) -> Result<TcpListen, String> {
+    let (address, endpoint) = text.split_once('=').unwrap_or((text, TCP_ENDPOINT));
+    check_plain_path(endpoint)?;
+    Ok(TcpListen { address: parse_address(address)?, endpoint: endpoint.to_owned() })
+}

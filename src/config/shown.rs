@@ -1,0 +1,236 @@
+//! The configuration in force as tables of values, each with its source.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use log::LevelFilter;
+
+use super::definitions::{Definition, TABLES, Table, definitions_of};
+use super::endpoints::Words;
+use super::{
+    DialectName, EndpointConfig, FdTable, OutputFormat, Resolved, RoomConfig, RouteConfig, Sources,
+    TcpListen, format_bytes, format_duration,
+};
+
+/// One table.
+#[derive(Debug)]
+pub(super) struct Shown {
+    pub(super) table: Table,
+    pub(super) entries: Vec<Entry>,
+    /// The tables in it.
+    pub(super) tables: Vec<Self>,
+}
+
+/// One value.
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub(super) definition: &'static Definition,
+    pub(super) value: Value,
+    pub(super) source: String,
+}
+
+/// A value as a file has it.
+#[derive(Debug)]
+pub(super) enum Value {
+    /// It has none, which a file says by leaving it out.
+    Unset,
+    Number(u64),
+    Switch(bool),
+    Text(String),
+    Texts(Vec<String>),
+}
+
+/// All tables, in the order of a file.
+pub(super) fn shown(resolved: &Resolved) -> Vec<Shown> {
+    let settings = TABLES.into_iter().filter(|table| !table.is_repeated());
+    let settings = settings.filter(|table| table.parent().is_none());
+    let mut tables: Vec<_> = settings.map(|table| settings_of(table, resolved)).collect();
+    tables.extend(listeners(resolved));
+    let sources = &resolved.sources;
+    let endpoints = resolved.config.endpoints.iter().enumerate();
+    tables.extend(endpoints.map(|(index, endpoint)| endpoint_table(index, endpoint, sources)));
+    let rooms = resolved.config.rooms.iter().enumerate();
+    tables.extend(rooms.map(|(index, room)| room_table(index, room, sources)));
+    tables
+}
+
+fn settings_of(table: Table, resolved: &Resolved) -> Shown {
+    let entry = |definition: &'static Definition| Entry {
+        definition,
+        value: setting(definition.key, resolved),
+        source: resolved.sources.of(&definition.flag()),
+    };
+    Shown { table, entries: definitions_of(table).map(entry).collect(), tables: Vec::new() }
+}
+
+/// The value in force of a setting with a flag.
+fn setting(key: &str, resolved: &Resolved) -> Value {
+    let Resolved { config, log, .. } = resolved;
+    let file =
+        |file: &Option<PathBuf>| file.as_ref().map_or(Value::Unset, |file| text(file.display()));
+    match key {
+        "max_connections" => number(config.max_connections),
+        "loops" => number(config.loops),
+        "fd_table" => text(match config.fd_table {
+            FdTable::Shared => "shared",
+            FdTable::Private => "private",
+        }),
+        "backlog" => Value::Number(config.backlog.into()),
+        "memory_limit" => text(format_bytes(config.memory_limit_bytes)),
+        "workers" => number(config.workers),
+        "max_header" => size(config.max_header_bytes),
+        "max_message" => size(config.max_message_bytes),
+        "max_frame" => size(config.max_frame_bytes),
+        "max_fragments" => Value::Number(config.max_fragments.into()),
+        "outbound_limit" => size(config.outbound_limit_bytes),
+        "tcp_nodelay" => Value::Switch(config.tcp_nodelay),
+        "handshake_timeout" => time(config.handshake_timeout),
+        "idle_timeout" => time_or_never(config.idle_timeout),
+        "message_timeout" => time_or_never(config.message_timeout),
+        "ping_interval" => time_or_never(config.ping_interval),
+        "pong_timeout" => time(config.pong_timeout),
+        "write_timeout" => time(config.write_timeout),
+        "close_timeout" => time(config.close_timeout),
+        "drain_timeout" => time(config.drain_timeout),
+        "stats_out" => file(&config.stats_out),
+        "histogram_out" => file(&config.histogram_out),
+        "histogram_interval" => time(config.histogram_interval),
+        "log_format" => text(match log.format {
+            OutputFormat::Text => "text",
+            OutputFormat::Json => "json",
+        }),
+        "verbose" => Value::Number(match log.level {
+            LevelFilter::Trace => 2,
+            LevelFilter::Debug => 1,
+            _ => 0,
+        }),
+        "quiet" => Value::Switch(log.level == LevelFilter::Warn),
+        _ => unreachable!("a setting that nobody shows: {key}"),
+    }
+}
+
+fn listeners(resolved: &Resolved) -> Vec<Shown> {
+    let Resolved { config, sources, .. } = resolved;
+    let mut tables = Vec::new();
+    for (index, address) in config.listen.iter().enumerate() {
+        let flag = format!("--listen[{index}]");
+        tables.push(listener_table(address, None, |key| sources.of_listener(&flag, key)));
+    }
+    for (index, TcpListen { address, endpoint }) in config.tcp_listen.iter().enumerate() {
+        let flag = format!("--tcp-listen[{index}]");
+        let source = |key: &str| sources.of_listener(&flag, key);
+        tables.push(listener_table(address, Some(endpoint.as_str()), source));
+    }
+    tables
+}
+
+fn listener_table(
+    address: &SocketAddr,
+    endpoint: Option<&str>,
+    source: impl Fn(&str) -> String,
+) -> Shown {
+    table_of(Table::Listener, |key| {
+        let value = match key {
+            "address" => text(address),
+            "transport" => text(if endpoint.is_some() { "tcp" } else { "websocket" }),
+            "endpoint" => optional(endpoint),
+            _ => unreachable!("a key of a listener that nobody shows: {key}"),
+        };
+        (value, source(key))
+    })
+}
+
+fn endpoint_table(index: usize, endpoint: &EndpointConfig, sources: &Sources) -> Shown {
+    let path = format!("endpoint[{index}]");
+    let dialects = |names: &[DialectName]| names.iter().map(ToString::to_string).collect();
+    let mut shown = table_of(Table::Endpoint, |key| {
+        let value = match key {
+            "path" => text(&endpoint.path),
+            "dialect" => text(endpoint.dialect),
+            "also" => Value::Texts(dialects(&endpoint.also)),
+            "subprotocols" => Value::Texts(endpoint.subprotocols.clone()),
+            "origins" => Value::Texts(endpoint.origins.iter().map(ToString::to_string).collect()),
+            "overflow" => text(endpoint.overflow.word()),
+            "max_message" => endpoint.max_message_bytes.map_or(Value::Unset, size),
+            "outbound_limit" => endpoint.outbound_limit_bytes.map_or(Value::Unset, size),
+            "join" => Value::Texts(endpoint.join.clone()),
+            "grants" => Value::Texts(endpoint.grants.clone()),
+            "builtin" => Value::Switch(endpoint.builtin),
+            _ => unreachable!("a key of an endpoint that nobody shows: {key}"),
+        };
+        (value, sources.of(&format!("{path}.{key}")))
+    });
+    if endpoint.speaks(DialectName::Json) {
+        shown.tables.push(table_of(Table::Json, |key| {
+            let mut fields = endpoint.json.by_key().into_iter();
+            let name = fields.find(|(name, _)| *name == key).and_then(|(_, name)| name.as_deref());
+            (optional(name), sources.of(&format!("{path}.json.{key}")))
+        }));
+    }
+    let routes = endpoint.routes.iter().enumerate();
+    shown.tables.extend(routes.map(|(n, route)| {
+        let path = format!("{path}.route[{n}]");
+        route_table(&path, route, sources)
+    }));
+    shown
+}
+
+fn route_table(path: &str, route: &RouteConfig, sources: &Sources) -> Shown {
+    table_of(Table::Route, |key| {
+        let value = match key {
+            "key" => text(&route.key),
+            "handler" => text(&route.handler),
+            "permission" => optional(route.permission.as_deref()),
+            "timeout" => route.timeout.map_or(Value::Unset, time),
+            "run" => optional(route.run.map(Words::word)),
+            _ => unreachable!("a key of a route that nobody shows: {key}"),
+        };
+        (value, sources.of(&format!("{path}.{key}")))
+    })
+}
+
+fn room_table(index: usize, room: &RoomConfig, sources: &Sources) -> Shown {
+    table_of(Table::Room, |key| {
+        let value = match key {
+            "pattern" => text(&room.pattern),
+            "join" => optional(room.join.as_deref()),
+            "publish" => optional(room.publish.as_deref()),
+            "max_members" => room.max_members.map_or(Value::Unset, number),
+            _ => unreachable!("a key of a room that nobody shows: {key}"),
+        };
+        (value, sources.of(&format!("room[{index}].{key}")))
+    })
+}
+
+fn table_of(table: Table, value_of: impl Fn(&str) -> (Value, String)) -> Shown {
+    let entry = |definition: &'static Definition| {
+        let (value, source) = value_of(definition.key);
+        Entry { definition, value, source }
+    };
+    Shown { table, entries: definitions_of(table).map(entry).collect(), tables: Vec::new() }
+}
+
+fn text(text: impl ToString) -> Value {
+    Value::Text(text.to_string())
+}
+
+fn optional(value: Option<&str>) -> Value {
+    value.map_or(Value::Unset, text)
+}
+
+fn number(number: usize) -> Value {
+    Value::Number(number as u64)
+}
+
+fn size(bytes: usize) -> Value {
+    text(format_bytes(bytes as u64))
+}
+
+fn time(time: Duration) -> Value {
+    text(format_duration(time))
+}
+
+fn time_or_never(value: Option<Duration>) -> Value {
+    value.map_or_else(|| text("off"), time)
+}

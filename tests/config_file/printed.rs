@@ -1,0 +1,94 @@
+//! What is printed: the configuration in force, and the manual.
+
+use std::fs;
+use std::path::Path;
+
+use tidegate::config::{Resolved, document, show_json, show_toml};
+
+use crate::{File, WHOLE, resolved};
+
+#[test]
+fn what_is_printed_gives_the_same_configuration_when_read_back() {
+    for text in ["", WHOLE] {
+        let first = resolved(text);
+        let printed = show_toml(&first);
+        let second = resolved(&printed);
+        assert_eq!(format!("{:?}", first.config), format!("{:?}", second.config), "{printed}");
+        assert_eq!(first.log, second.log, "{printed}");
+        let values = |resolved: &Resolved| {
+            let shown: serde_json::Value = serde_json::from_str(&show_json(resolved)).unwrap();
+            without_sources(shown)
+        };
+        assert_eq!(values(&first), values(&second));
+        assert!(!show_json(&second).contains("\"--"), "{printed}");
+    }
+}
+
+fn without_sources(value: serde_json::Value) -> serde_json::Value {
+    use serde_json::Value;
+    match value {
+        Value::Object(fields) if fields.contains_key("source") => fields["value"].clone(),
+        Value::Object(fields) => {
+            fields.into_iter().map(|(key, value)| (key, without_sources(value))).collect()
+        }
+        Value::Array(values) => values.into_iter().map(without_sources).collect(),
+        value => value,
+    }
+}
+
+#[test]
+fn each_value_says_where_it_came_from() {
+    let file = File::new(WHOLE);
+    let text = file.run(
+        &["config", "--config", "gateway.toml", "--backlog", "5", "--listen", "127.0.0.1:7"],
+        &[("TIDEGATE_LOOPS", "4")],
+    );
+    let text = String::from_utf8(text.stdout).expect("text");
+    let source = |start: &str| {
+        let line = text.lines().find(|line| line.starts_with(start));
+        let line = line.unwrap_or_else(|| panic!("no {start} in {text}"));
+        line.rsplit_once("  # ").expect("a comment").1.to_owned()
+    };
+    let line_of = |start: &str| {
+        let line = WHOLE.lines().position(|line| line.starts_with(start)).expect("a line");
+        format!("gateway.toml:{}", line + 1)
+    };
+    assert_eq!(source("backlog = 5"), "--backlog");
+    assert_eq!(source("loops = 4"), "TIDEGATE_LOOPS");
+    assert_eq!(source("address = \"127.0.0.1:7\""), "--listen");
+    for start in [
+        "max_connections = ",
+        "address = \"[::1]:9000\"",
+        "path = \"/room",
+        "selector",
+        "key = \"7\"",
+        "pattern = \"lobby\"",
+        "max_members = ",
+    ] {
+        assert_eq!(source(start), line_of(start), "{start}");
+    }
+    let unset = text.lines().filter(|line| line.starts_with("# ") && line.ends_with("  # default"));
+    assert!(unset.count() > 5, "{text}");
+}
+
+#[test]
+fn the_manual_is_what_the_definitions_say() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/CONFIGURATION.md");
+    let said = document();
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        return fs::write(path, said).expect("a file");
+    }
+    let manual = fs::read_to_string(path).unwrap_or_default();
+    let differs = manual.lines().zip(said.lines()).find(|(manual, said)| manual != said);
+    assert!(manual == said, "UPDATE_DOCS=1 in the environment writes it anew: {differs:?}");
+    let output = File::new("").run(&["config", "--docs"], &[]);
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), manual);
+}
+
+#[test]
+fn the_example_of_the_manual_has_no_mistake() {
+    let manual = document();
+    let example = manual.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next());
+    let config = resolved(example.expect("an example")).config;
+    assert_eq!((config.endpoints.len(), config.rooms.len(), config.tcp_listen.len()), (2, 1, 1));
+}
