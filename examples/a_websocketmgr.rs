@@ -18,8 +18,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use tidegate::{
-    Accept, Admission, AskError, Body, ConnId, ConnectRequest, Content, Context, Dialect, Endpoint,
-    Ended, ErrorAnswer, Gateway, Message, Refuse, Running, StartError,
+    Accept, Admission, AskError, Body, ConnId, ConnectRequest, Content, Context, Dialect, Ended,
+    Endpoint, ErrorAnswer, Gateway, Message, Refuse, Running, StartError,
 };
 
 /// How long a client may take to answer what it is asked.

@@ -20,8 +20,8 @@ use nix::sys::signal::{SigSet, Signal};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tidegate::{
-    Accept, Admission, ConnectRequest, Content, Context, Dialect, Endpoint, ErrorAnswer, Gateway,
-    Message, Origins, OverflowPolicy, Route, Running, SelfDelivery, StartError,
+    Accept, Admission, Body, ConnectRequest, Content, Context, Dialect, Endpoint, ErrorAnswer,
+    Gateway, Message, Origins, OverflowPolicy, Route, Running, SelfDelivery, StartError,
 };
 
 /// What it takes to address a list of clients.
@@ -66,8 +66,10 @@ pub(crate) fn start(args: &Args) -> Result<Running, StartError> {
         // A client that does not keep up loses what is oldest, and holds back nobody else.
         .overflow(OverflowPolicy::DropOldest)
         .on_connect(move |request, admission| enter(request, admission, &operator, &clerk))
-        .route("heart_beat", |ctx, message| ctx.reply(message.body))
-        .route_json("client_id", |ctx, _: serde_json::Value| Ok(ctx.public_id().as_str().to_owned()))
+        .route("heart_beat", |ctx, _| ctx.reply(Body::Json("null")))
+        .route_json("client_id", |ctx, _: serde_json::Value| {
+            Ok(ctx.public_id().as_str().to_owned())
+        })
         .route_json("price", |_, order| price(&order))
         .route_with("notice", Route::new(notice).permission(MAY_ADDRESS));
     Gateway::builder().without_default_endpoints().endpoint(endpoint).listen(args.listen).start()

@@ -62,8 +62,11 @@ pub(crate) fn start(args: &Args) -> Result<Running, StartError> {
     // Sending from a thread of one's own waits while the gateway is busy, and fails once it has
     // stopped: then nobody is left to be told.
     thread::spawn(move || {
-        while occupied.tell_time(&gateway).is_ok() {
+        loop {
             thread::sleep(interval);
+            if occupied.tell_time(&gateway).is_err() {
+                return;
+            }
         }
     });
     Ok(running)

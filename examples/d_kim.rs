@@ -21,7 +21,7 @@ use prost::Message as _;
 use serde::Deserialize;
 use sha2::Sha256;
 use tidegate::{
-    Body, ConnId, Content, Context, Dialect, Endpoint, Ended, ErrorAnswer, Flow, Gateway, Message,
+    Body, ConnId, Content, Context, Dialect, Ended, Endpoint, ErrorAnswer, Flow, Gateway, Message,
     Running, SelfDelivery, StartError,
 };
 
