@@ -3,12 +3,11 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
-use tidegate::{Running, Stopped};
-
 use crate::script::{Action, Part};
+use crate::server::Server;
 
 /// Longer than any answer takes on a machine under load: past it the server hangs.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -20,12 +19,12 @@ const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
 /// The client's part.
 pub(crate) struct Player<S> {
     start: S,
-    server: Option<Running>,
+    server: Option<Server>,
     conns: BTreeMap<u32, TcpStream>,
     kept: HashMap<String, Vec<u8>>,
 }
 
-impl<S: Fn(&[String]) -> Running> Player<S> {
+impl<S: Fn(&[String]) -> Server> Player<S> {
     /// With what starts the server.
     pub(crate) fn new(start: S) -> Self {
         Self { start, server: None, conns: BTreeMap::new(), kept: HashMap::new() }
@@ -71,20 +70,13 @@ impl<S: Fn(&[String]) -> Running> Player<S> {
         if let Some(conn) = self.conns.keys().next() {
             return Err(format!("connection {conn} has not ended"));
         }
-        match self.server.take().map(|server| server.stop(|| false).0) {
-            None | Some(Stopped::Clean) => Ok(()),
-            Some(other) => Err(format!("the server stopped: {other:?}")),
-        }
+        self.server.take().map_or(Ok(()), Server::stop)
     }
 
     fn open(&mut self, conn: u32, tcp: bool) -> Result<(), String> {
         let server = self.server.as_ref().ok_or("no server was started")?;
-        let addresses = if tcp { server.tcp_addresses() } else { server.addresses() };
-        let stream = addresses
-            .first()
-            .ok_or(ErrorKind::AddrNotAvailable.into())
-            .and_then(|address| patient(*address))
-            .map_err(|e: io::Error| format!("can't connect: {e}"))?;
+        let address = server.address(tcp).ok_or("the server does not listen for that")?;
+        let stream = patient(address).map_err(|e| format!("can't connect: {e}"))?;
         match self.conns.insert(conn, stream) {
             Some(_) => Err(format!("connection {conn} has not ended")),
             None => Ok(()),
@@ -173,7 +165,7 @@ fn no_such(conn: u32) -> String {
     format!("connection {conn} is not open")
 }
 
-fn patient(address: std::net::SocketAddr) -> io::Result<TcpStream> {
+fn patient(address: SocketAddr) -> io::Result<TcpStream> {
     let stream = TcpStream::connect(address)?;
     stream.set_nodelay(true)?;
     stream.set_read_timeout(Some(PATIENCE))?;
