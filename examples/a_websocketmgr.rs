@@ -162,7 +162,7 @@ impl Clients {
 }
 
 /// Whether it matches `^[a-zA-Z0-9]([-_a-zA-Z0-9]{0,62}[a-zA-Z0-9])?$`.
-fn is_client_name(name: &str) -> bool {
+pub(crate) fn is_client_name(name: &str) -> bool {
     let inner = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
     let [first, .., last] = name.as_bytes() else {
         // One letter is its own first and last.

@@ -10,8 +10,10 @@ use std::collections::HashMap;
 use std::error::Error;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
+use std::sync::mpsc::{self, Receiver};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::thread;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use clap::Parser;
 use data_encoding::BASE64URL_NOPAD;
@@ -47,6 +49,9 @@ pub(crate) struct Args {
     /// Address to listen on for frames over plain TCP; port 0 takes a free one
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8081")]
     tcp_listen: SocketAddr,
+    /// How long the first packet, which signs in, may take to come, milliseconds
+    #[arg(long, value_name = "MS", default_value_t = 10_000)]
+    login_wait_ms: u64,
     /// What tokens are signed with
     #[arg(long, default_value = "secret")]
     secret: String,
@@ -70,7 +75,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 pub(crate) fn start(args: &Args) -> Result<Running, StartError> {
     Gateway::builder()
         .without_default_endpoints()
-        .endpoint(endpoint(&args.secret))
+        .endpoint(endpoint(&args.secret, Duration::from_millis(args.login_wait_ms)))
         .listen(args.listen)
         // The endpoint's connections over TCP have the same hooks, routes and rooms.
         .tcp_listen(args.tcp_listen, "/kim")
@@ -84,10 +89,16 @@ pub(crate) fn start(args: &Args) -> Result<Running, StartError> {
         .start()
 }
 
-fn endpoint(secret: &str) -> Endpoint {
+fn endpoint(secret: &str, login_wait: Duration) -> Endpoint {
+    let (opened, waiting) = mpsc::channel();
+    thread::spawn(move || close_late(&waiting, login_wait));
     let chat = Arc::new(Chat { secret: secret.to_owned(), ..Chat::default() });
     let [sign_in, sign_out, left, user, group] = std::array::from_fn(|_| Arc::clone(&chat));
     Endpoint::new("/kim", Dialect::Kim)
+        // The thread is there for as long as the endpoint, so it takes them all.
+        .on_established(move |ctx| {
+            drop(opened.send((ctx.gateway().clone(), ctx.conn(), Instant::now())))
+        })
         .before(signed_in)
         .on_closed(move |ended| left.left(ended))
         .route(SIGN_IN, move |ctx, message| sign_in.sign_in(ctx, message))
@@ -98,6 +109,20 @@ fn endpoint(secret: &str) -> Endpoint {
         .route(GROUP_TALK, move |ctx, message| group.talk(ctx, message, Chat::to_group))
         // What a handler does not answer itself is answered by an empty body.
         .route("chat.talk.ack", |_, _| {})
+}
+
+/// Closes those who have not signed in in time. They come in the order in which they are due.
+fn close_late(waiting: &Receiver<(Gateway, ConnId, Instant)>, login_wait: Duration) {
+    for (gateway, conn, since) in waiting {
+        thread::sleep((since + login_wait).saturating_duration_since(Instant::now()));
+        // Behind all that has come from the connection, and not if that has ended. `Gone` only where
+        // the gateway has stopped.
+        let _ = gateway.run_on(conn, |ctx| {
+            if account_of(ctx).is_none() {
+                ctx.close(1008, "not signed in in time");
+            }
+        });
+    }
 }
 
 /// Runs ahead of every handler: the first packet has to be a sign-in.

@@ -59,6 +59,19 @@ fn e_hub() {
     hold("e.txt", "e_hub", e_hub::start);
 }
 
+/// System A's expression is `^[a-zA-Z0-9]([-_a-zA-Z0-9]{0,62}[a-zA-Z0-9])?$`.
+#[test]
+fn names_match_the_expression() {
+    let long = |length: usize| format!("a{}9", "-".repeat(length - 2));
+    for name in ["a", "Z", "0", "ab", "a-b", "a__-b", "edge-1", &long(64)] {
+        assert!(a_websocketmgr::is_client_name(name), "{name}");
+    }
+    for name in ["", "-", "_", "-a", "a-", "a_", "_a", "a b", "a.b", "ä", "aä", "a\n", &long(65)]
+    {
+        assert!(!a_websocketmgr::is_client_name(name), "{name}");
+    }
+}
+
 /// Holds an example to a transcript.
 fn hold<Args: Parser>(
     transcript: &str,
