@@ -184,6 +184,9 @@ fn read(
             Ok(0) => break,
             Ok(n) => bytes.extend_from_slice(&chunk[..n]),
             Err(e) if e.kind() == ErrorKind::Interrupted => {}
+            Err(e) if e.kind() == ErrorKind::WouldBlock => {
+                return Err(format!("nothing more comes behind{}", shown(bytes, stream)));
+            }
             Err(e) => return Err(format!("{e}, behind{}", shown(bytes, stream))),
         }
     }
