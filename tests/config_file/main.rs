@@ -272,6 +272,7 @@ fn the_gateway_serves_by_its_file() {
     let mut answer = [0; 12];
     stream.read_exact(&mut answer).expect("an answer");
     assert_eq!(&answer, b"HTTP/1.1 431");
+    drop(stream);
     kill(Pid::from_raw(child.id().cast_signed()), Signal::SIGTERM).expect("it runs");
     lines.for_each(drop);
     assert!(child.wait().expect("an end").success());
