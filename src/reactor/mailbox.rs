@@ -106,8 +106,8 @@ impl EventLoop {
     /// take counts against it, not what one turn has gathered.
     #[inline]
     fn make_way(&mut self, index: usize, more: usize) {
-        let limit = self.kit.snapshot.config.outbound_limit_bytes;
         let Some(slot) = self.table.get_mut(index) else { return };
+        let limit = self.kit.outbound_limit(slot.endpoint);
         if slot.conn.owes() && slot.conn.owed_bytes() + more + ENTRY_BYTES > limit {
             self.flush(index);
         }
@@ -197,7 +197,6 @@ impl EventLoop {
         except: Option<ConnId>,
         direct: &mut usize,
     ) {
-        let limit = self.kit.snapshot.config.outbound_limit_bytes;
         // Taken out for the while, so that deliveries can borrow the loop; nothing subscribes
         // in between.
         let members = self.topics.take_members(room);
@@ -212,7 +211,7 @@ impl EventLoop {
             if let Some(frame) = frame
                 && *direct > 0
                 // Alone in an outbox it fits, so it can't be dropped with bytes of it written.
-                && frame.bytes().len() + ENTRY_BYTES <= limit
+                && frame.bytes().len() + ENTRY_BYTES <= self.kit.outbound_limit(endpoint)
                 && self.write_through(index, frame, room.to_bits())
             {
                 *direct -= 1;

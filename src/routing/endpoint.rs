@@ -50,6 +50,10 @@ pub struct Endpoint {
     pub subprotocols: Vec<String>,
     /// What happens when bytes owed to a connection pass the limit.
     pub overflow: OverflowPolicy,
+    /// Longest message; the gateway's own limit holds beside it.
+    pub max_message_bytes: Option<usize>,
+    /// Bytes owed to one connection; the gateway's own limit holds beside it.
+    pub outbound_limit_bytes: Option<usize>,
     /// From which pages browsers may connect.
     pub origins: Origins,
     /// Whose frames its members share; given to it by its snapshot.
@@ -108,6 +112,8 @@ impl Endpoint {
             framing: Framing::WebSocket,
             subprotocols: Vec::new(),
             overflow: OverflowPolicy::Close,
+            max_message_bytes: None,
+            outbound_limit_bytes: None,
             origins: Origins::default(),
             class: None,
             on_connect: None,

@@ -34,12 +34,10 @@ pub(crate) struct RouteTable<T> {
 /// # Errors
 /// What was expected.
 pub(crate) fn check_key(pattern: &str) -> Result<(), String> {
-    let expected = "expected a name, a number, a prefix such as `chat.*`, or `*`";
+    let expected = "a name, a number, a prefix such as `chat.*`, or `*`";
     match pattern.find('*') {
-        _ if pattern.is_empty() => Err(format!("an empty key: {expected}")),
-        Some(at) if at + 1 < pattern.len() => {
-            Err(format!("`*` before the end of `{pattern}`: {expected}"))
-        }
+        _ if pattern.is_empty() => Err(expected.to_owned()),
+        Some(at) if at + 1 < pattern.len() => Err("`*` to stand at the end, as in `chat.*`".into()),
         _ => Ok(()),
     }
 }
