@@ -40,6 +40,8 @@ pub const WORK_ON_ITS_WAY_MAX: usize = 4096;
 pub const LOOPS_MIN: usize = 1;
 /// Most worker threads. More than this only pass the same core to each other.
 pub const WORKERS_MAX: usize = 256;
+/// Bounds of the number of threads for handlers that block.
+pub const BLOCKING_THREADS: RangeInclusive<usize> = 1..=1024;
 /// Most addresses to listen on.
 pub const LISTEN_MAX: usize = 64;
 /// Longest queue of connections not yet accepted. The kernel cuts it to `net.core.somaxconn`.

@@ -127,6 +127,9 @@ impl GatewayBuilder {
         let base = if declared.is_empty() { self.endpoints } else { declared };
         let mut endpoints = with_routes(base.into_iter().chain(self.added), self.routes);
         add_rooms(&self.config, &mut self.rooms);
+        if endpoints.is_empty() {
+            return Err(StartError::NoEndpoints);
+        }
         if let Some(hook) = self.on_connect {
             for endpoint in &mut endpoints {
                 endpoint.on_connect.get_or_insert_with(|| Arc::clone(&hook.0));

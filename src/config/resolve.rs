@@ -225,6 +225,7 @@ impl<'a> Draft<'a> {
         self.read("--fd-table", &mut fd_table, parse_fd_table);
         config.workers = machine.cores.min(limits::WORKERS_MAX);
         self.read("--workers", &mut config.workers, fitting_count);
+        self.read("--blocking-threads", &mut config.blocking_threads, fitting_count);
         config.memory_limit_bytes = default_memory_limit(machine, config.memory_limit_bytes);
         self.read("--memory-limit", &mut config.memory_limit_bytes, parse_bytes);
         config.loops = loops.unwrap_or(machine.cores.min(limits::LOOPS_MAX));

@@ -149,7 +149,10 @@ fn read_json(
         for (key, name) in endpoint.json.by_key_mut() {
             *name = reader.read(&json, key, |text| match key {
                 "selector" => check_selector(text),
-                _ if text.is_empty() => Err("the name of a member".to_owned()),
+                // Without a member for the body, the whole message is the body.
+                _ if text.is_empty() && key != "request_body" => {
+                    Err("the name of a member".to_owned())
+                }
                 _ => Ok(text.to_owned()),
             });
         }
