@@ -125,7 +125,6 @@ impl Echo {
     }
 
     fn answer(&mut self, link: &mut Link<'_, Client>, answer: &Message) -> Result<(), Trouble> {
-        link.tally.received += 1;
         let now = link.now();
         let Some(stamp) = link.client.stamps.pop_front() else {
             count(&mut link.tally.wrong, Trouble::Wrong("to nothing that was sent"));

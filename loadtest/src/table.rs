@@ -461,7 +461,10 @@ fn pump_messages<D: Driver>(link: &mut Link<'_, D::Client>, driver: &mut D) -> R
         match (message, *link.phase) {
             (Message::Close(frame), Phase::Closing) => closed(link, frame)?,
             (Message::Close(frame), _) => return Err(Trouble::Closed(code(frame))),
-            (message, Phase::Open) => driver.message(link, message)?,
+            (message, Phase::Open) => {
+                link.tally.received += u64::from(message.is_text() || message.is_binary());
+                driver.message(link, message)?;
+            }
             // What was on its way when we sent Close.
             _ => {}
         }

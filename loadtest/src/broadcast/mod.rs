@@ -228,7 +228,6 @@ impl Broadcast {
 
     /// Deals with a data message.
     fn hear(&mut self, link: &mut Link<'_, Member>, message: &[u8]) -> Result<(), Trouble> {
-        link.tally.received += 1;
         if matches!(link.client.state, State::Resumed | State::Drained) {
             link.tally.stall.piled_up += 1;
             return Ok(());

@@ -178,7 +178,6 @@ impl Scale {
     }
 
     fn hear(&mut self, link: &mut Link<'_, Client>, message: &[u8]) -> Result<(), Trouble> {
-        link.tally.received += 1;
         let mut from = 0;
         while let Some((found, end)) = self.marks.find(message, from) {
             match found {
