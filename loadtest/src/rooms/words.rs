@@ -1,8 +1,6 @@
-//! How a server is told to join a room and to publish: in its dialect, or by templates of its own
-//! words.
-//!
-//! `json` is a template too. So its deliveries are recognised by their data alone, whatever the
-//! envelope, which is cheap where there are very many; those of other dialects are taken apart.
+//! How a server is told to join a room and to publish: in its dialect, or by templates in the place
+//! of the JSON of `json`. What comes by a template is recognised by its data alone, whatever the
+//! envelope; what comes in a dialect is taken apart.
 
 use tungstenite::{Bytes, Message, Utf8Bytes};
 
@@ -11,7 +9,7 @@ use crate::{
     lanes::Turns,
 };
 
-/// What the gateway's JSON dialect says; `{self}` is replaced once.
+/// What stands in the place of templates that are not given.
 const JSON_JOIN: &str = r#"{"route":"join","id":1,"body":{"room":"{room}"}}"#;
 const JSON_JOINED: &str = r#"{"id":1,"body":"#;
 const JSON_PUBLISH: &str =
@@ -20,6 +18,8 @@ const JSON_PUBLISH_OTHERS: &str =
     r#"{"route":"publish","id":2,"body":{"room":"{room}","data":"{data}","self":false}}"#;
 const JSON_REFUSED: &str = r#","error":{"code":"#;
 const JSON_ECHO: &str = r#"{"route":"echo","id":3,"body":"{data}"}"#;
+
+const JSON_DELIVERY: &str = r#"{"event":"publish","room":""#;
 
 const ROOM: &str = "{room}";
 const DATA: &str = "{data}";
@@ -93,16 +93,15 @@ impl Words {
             dialects => dialects,
         };
         let templates = [&given.join, &given.joined, &given.publish, &given.refused, &given.echo];
-        if templates.iter().any(|template| template.is_some()) && *dialects != [Dialect::Json] {
-            return Err(
-                "--join, --joined, --publish, --refused and --echo are text in the place of \
-                        JSON: they go with --dialect json alone"
-                    .to_owned(),
-            );
+        let templated = templates.iter().any(|template| template.is_some());
+        if templated && *dialects != [Dialect::Json] {
+            let why = "--join, --joined, --publish, --refused and --echo are text in the place of \
+                       JSON: they go with --dialect json alone";
+            return Err(why.to_owned());
         }
         let speech = |dialect: &Dialect| match dialect {
             Dialect::Raw => Err("--dialect raw has no rooms".to_owned()),
-            Dialect::Json => Template::new(given, rooms).map(Speech::Template),
+            Dialect::Json if templated => Template::new(given, rooms).map(Speech::Template),
             other => Ok(Speech::Dialect(*other)),
         };
         if !given.prefix.chars().all(|c| c.is_ascii_alphanumeric() || "-_.:/".contains(c)) {
@@ -181,11 +180,21 @@ impl Words {
     pub(crate) fn delivers(&self, index: u32, room: u32, message: &Message) -> bool {
         match self.speech(index) {
             Speech::Template(_) => true,
+            Speech::Dialect(Dialect::Json) if self.is_usual(room, message) => true,
             Speech::Dialect(dialect) => {
                 let heard = dialect.hear(message);
                 heard.is_ok_and(|heard| dialect.delivers(&heard, &self.room(room)))
             }
         }
+    }
+
+    /// Whether a message begins as the gateway's deliveries do. That saves taking apart the JSON of
+    /// very many.
+    fn is_usual(&self, room: u32, message: &Message) -> bool {
+        let Message::Text(text) = message else { return false };
+        let behind = text.strip_prefix(JSON_DELIVERY).and_then(|at| at.strip_prefix(&*self.prefix));
+        let number = behind.and_then(|behind| behind.split_once('"'));
+        number.is_some_and(|(number, _)| number.parse() == Ok(room))
     }
 
     fn speech(&self, index: u32) -> &Speech {
@@ -347,6 +356,18 @@ mod tests {
         assert!(words.delivers(0, 0, &Message::text(r#"{"name":"message","message":"x"}"#)));
         assert!(!words.delivers(0, 0, &Message::text(r#"{"name":"push","message":"x"}"#)));
         assert!(!words.delivers(0, 0, &Message::text("x")));
+    }
+
+    #[test]
+    fn deliveries_of_json_have_their_room() {
+        let words = of(&[Dialect::Json]).unwrap();
+        let delivers = |text: &str| words.delivers(0, 7, &Message::text(text));
+        assert!(delivers(r#"{"event":"publish","room":"r-7","from":"x","data":"x"}"#));
+        assert!(delivers(r#"{ "room": "r-7", "data": "x", "event": "publish" }"#));
+        for other in ["r-70", "r-", "q-7"] {
+            assert!(!delivers(&format!(r#"{{"event":"publish","room":"{other}","data":"x"}}"#)));
+        }
+        assert!(!delivers(r#"{"event":"push","room":"r-7","data":"x"}"#));
     }
 
     #[test]
