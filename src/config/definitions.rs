@@ -135,7 +135,8 @@ impl Definition {
     /// Whether `tidegate check` takes it too: what capacity is worked out from.
     #[must_use]
     pub fn is_for_check(&self) -> bool {
-        matches!(self.table, Table::Capacity | Table::FlagOnly) && !matches!(self.key, "workers" | "blocking_threads")
+        matches!(self.table, Table::Capacity | Table::FlagOnly)
+            && !matches!(self.key, "workers" | "blocking_threads")
     }
 }
 

@@ -17,9 +17,10 @@ use nix::unistd::Pid;
 use tempfile::TempDir;
 use tidegate::OverflowPolicy;
 use tidegate::config::{
-    Cli, Config, DialectName, EndpointConfig, JsonFields, Kind, Machine, OriginRule, Problem,
-    Resolved, RoomConfig, RouteConfig, RunOn, TcpListen, definitions, resolve, resolve_with,
+    Cli, Config, DialectName, EndpointConfig, JsonFields, Kind, Machine, Problem, Resolved,
+    RoomConfig, RouteConfig, TcpListen, definitions, resolve, resolve_with,
 };
+use tidegate::routing::{OriginRule, RunOn};
 
 /// Two cores, 20,000 descriptors, 24 GiB.
 fn machine() -> Machine {
@@ -136,8 +137,8 @@ fn endpoints_and_rooms_are_as_they_are_written() {
         subprotocols: texts(&["v2.kim", "v1.kim"]),
         origins: vec![
             OriginRule::SameHost,
-            OriginRule::Exact("https://example.com".to_owned()),
-            OriginRule::parse("https://*.example.com").unwrap(),
+            "https://example.com".parse().unwrap(),
+            "https://*.example.com".parse().unwrap(),
         ],
         overflow: OverflowPolicy::KeepLatest,
         max_message_bytes: Some(64 << 10),
