@@ -162,9 +162,9 @@ fn connect_shows_its_handshakes() {
 #[test]
 fn a_server_that_ends_is_told_and_survived() {
     let url = serve(Duration::ZERO);
-    let mut server = Command::new("sleep").arg("0.4").stdout(Stdio::null()).spawn().unwrap();
+    let mut server = Command::new("sleep").arg("1").stdout(Stdio::null()).spawn().unwrap();
     let arguments = format!(
-        "connect --url ws://{url}/ -c 2 --hold 1s --sample-interval 100ms --server-pid {} --html DIR/x.html",
+        "connect --url ws://{url}/ -c 2 --hold 2s --sample-interval 100ms --server-pid {} --html DIR/x.html",
         server.id()
     );
     let reaper = std::thread::spawn(move || server.wait());

@@ -183,8 +183,9 @@ pub(crate) struct EchoArgs {
 
     /// How messages are enveloped.
     ///
-    /// In all but "raw" each message is a request for the route "echo", with --size bytes as its body.
-    /// An answer must carry what its request is told by, be of that route, and have the same body.
+    /// In all but "raw" each message is a request for the route "echo" (in mef option and resource are
+    /// "echo"; in hub it is protocol 2), with --size bytes as its body. An answer must carry what its
+    /// request is told by, be of that route, and have the same body.
     /// kim goes over plain TCP, too: --url tcp://127.0.0.1:9000.
     #[arg(long, value_enum, default_value = "raw")]
     pub(crate) dialect: Dialect,

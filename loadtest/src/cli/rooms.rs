@@ -58,11 +58,14 @@ pub(crate) struct WordsArgs {
     /// What is spoken: json, mef, action, event, kim or hub; several, with commas, by members in turn.
     ///
     /// Member k of room r takes number k + r of the list. Rooms are joined and published to by the
-    /// routes "join" and "publish" of tidegate's endpoints, in every dialect with the same JSON as
-    /// body: {"room":"…"} and {"room":"…","data":"…","self":true}. Each may say where it is spoken, as
-    /// in kim=tcp://127.0.0.1:9000 (frames over plain TCP). Else a single one is spoken at --url, and
-    /// of several each in its place: the last segment of --url's path becomes its name ("ws" for json).
-    /// The following options are templates in the place of the JSON of "json", and go with it alone.
+    /// routes "join" and "publish" of tidegate's endpoints (in mef join:room and publish:room, in hub
+    /// protocols 3 and 4), in every dialect with the same JSON as body: {"room":"…"} and
+    /// {"room":"…","data":"…","self":true}.
+    ///
+    /// A name may say where it is spoken, as in kim=tcp://127.0.0.1:9000 (frames over plain TCP). Else
+    /// one alone is spoken at --url, and of several each in its place: the last segment of --url's
+    /// path becomes its name ("ws" for json). --join and the like are templates in the place of the
+    /// JSON of "json", and go with it alone.
     #[arg(long, value_name = "NAME[=URL],…", value_delimiter = ',', default_value = "json")]
     pub(crate) dialect: Vec<Spoken>,
 

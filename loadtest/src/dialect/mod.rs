@@ -39,7 +39,7 @@ pub(crate) enum Dialect {
     Mef,
     /// {"actioncode":"…","data":…}, answered by {"code":0,"msg":"","data":…,"actioncode":"…"}
     Action,
-    /// {"name":"…","message":"…"} both ways
+    /// {"name":"…","message":…} both ways
     Event,
     /// Binary packets with a protobuf header; an answer has the request's sequence
     Kim,
