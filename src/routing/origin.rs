@@ -508,7 +508,7 @@ mod tests {
     #[test]
     fn mistakes_are_told() {
         for (text, why) in [
-            ("*", "`any`"),
+            ("*", "an origin"),
             ("", "`scheme://host`"),
             ("null", "`scheme://host`"),
             ("example.com", "`scheme://host`"),

@@ -308,7 +308,9 @@ mod tests {
         for fine in ["a", "*", "a*", "chat.*", "1", "${a}:${b}", "ä*"] {
             assert_eq!(check_key(fine), Ok(()), "{fine}");
         }
-        for (bad, why) in [("", "empty"), ("*a", "before"), ("a*b", "before"), ("**", "before")] {
+        for (bad, why) in
+            [("", "a name"), ("*a", "at the end"), ("a*b", "at the end"), ("**", "at the end")]
+        {
             let error = check_key(bad).expect_err(bad);
             assert!(error.contains(why) && error.contains("`chat.*`"), "{error}");
         }

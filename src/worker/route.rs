@@ -111,7 +111,10 @@ fn route(
     match message.kind {
         Kind::Request | Kind::Push => {}
         Kind::Heartbeat => {
-            ctx.reply(&b""[..]);
+            // One without a correlation is an answer to a heartbeat of ours.
+            if ctx.correlation.is_some() {
+                ctx.reply(&b""[..]);
+            }
             return Outcome::Handled;
         }
         Kind::Response { .. } if ctx.endpoint.dialect.routes_responses() => {}

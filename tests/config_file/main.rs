@@ -92,6 +92,7 @@ const WHOLE: &str = include_str!("whole.toml");
 fn every_setting_reaches_its_field() {
     let Resolved { config, log, .. } = resolved(WHOLE);
     assert_eq!((config.max_connections, config.loops, config.workers), (1000, 3, 0));
+    assert_eq!(config.blocking_threads, 5);
     assert_eq!((config.fd_table, config.backlog), (tidegate::FdTable::Private, 77));
     assert_eq!((config.memory_limit_bytes, config.max_header_bytes), (1 << 30, 4096));
     assert_eq!((config.max_message_bytes, config.max_frame_bytes), (2 << 20, 1_000_000));
@@ -137,7 +138,7 @@ fn endpoints_and_rooms_are_as_they_are_written() {
         subprotocols: texts(&["v2.kim", "v1.kim"]),
         origins: vec![
             OriginRule::SameHost,
-            "https://example.com".parse().unwrap(),
+            "https://Example.com:443".parse().unwrap(),
             "https://*.example.com".parse().unwrap(),
         ],
         overflow: OverflowPolicy::KeepLatest,
