@@ -3,17 +3,17 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::batch::Run;
 use super::blocking::{Job, Strand};
 use super::route::{Settled, finish_effects, finish_message};
 use super::shard::Shard;
 use crate::app::Snapshot;
-use crate::channels::{ReplyTo, Settles};
+use crate::channels::ReplyTo;
+use crate::dialect::{Kind, Message};
 use crate::protocol::MessageKind;
-use crate::routing::{
-    Away, Context, Finish, Gateway, Place, Pull, Route, What, Work, run_actions, ticks,
-};
+use crate::routing::{Away, Context, Finish, Gateway, Place, Pull, What, Work, run_actions, ticks};
 
 /// A message on its way to a handler on the pool apart.
 struct Errand {
@@ -63,30 +63,29 @@ impl Shard {
     pub(super) fn send_away(
         &mut self,
         run: &Run,
-        kind: MessageKind,
-        payload: &[u8],
-        correlation: Option<&[u8]>,
+        (kind, payload): (MessageKind, &[u8]),
+        to: ReplyTo,
         is_request: bool,
+        timeout: Option<Duration>,
     ) {
+        let correlation = to.correlation.clone();
         let mut away = self.away(run);
-        self.give_deadline(run, (kind, payload), correlation, is_request, &mut away);
-        let errand = Errand {
-            snapshot: Arc::clone(&self.snapshot),
-            run: run.clone(),
-            kind,
-            payload: payload.into(),
-            away,
-        };
+        if let (Some(timeout), true) = (timeout, is_request) {
+            let answered = away.answered.get_or_insert_default();
+            let due = self.state.tick.saturating_add(ticks(timeout));
+            self.state.timeouts.add(due, to, Arc::clone(answered));
+        }
+        let (snapshot, payload) = (Arc::clone(&self.snapshot), payload.into());
+        let errand = Errand { snapshot, run: run.clone(), kind, payload, away };
         let strand = self.strand(run);
-        let given = strand.is_some_and(|strand| strand.run(Box::new(|| errand.run())).is_ok());
-        if given {
+        if strand.is_some_and(|strand| strand.run(Box::new(|| errand.run())).is_ok()) {
             self.parts.counters.blocking.add(1);
             return;
         }
         self.parts.counters.blocking_refused.add(1);
         let Self { parts, snapshot, state, .. } = self;
         let mut ctx = state.context(run, snapshot, &parts.gateway, &mut parts.out);
-        (ctx.correlation, ctx.is_request) = (correlation, is_request);
+        (ctx.correlation, ctx.is_request) = (correlation.as_deref(), is_request);
         if correlation.is_some() {
             ctx.reply_error(503, "too many messages wait for handlers that block");
         }
@@ -104,29 +103,6 @@ impl Shard {
             is_taken: false,
             actions: Vec::new(),
         }
-    }
-
-    fn give_deadline(
-        &mut self,
-        run: &Run,
-        (kind, payload): (MessageKind, &[u8]),
-        correlation: Option<&[u8]>,
-        is_request: bool,
-        away: &mut Away,
-    ) {
-        let endpoint = self.snapshot.endpoint(run.endpoint);
-        let decoded = endpoint.dialect.decode(kind, payload);
-        let route = decoded.ok().and_then(|message| endpoint.find(&message.key));
-        let timeout = route.and_then(|route| route.timeout);
-        let (Some(timeout), Some(correlation), true) = (timeout, correlation, is_request) else {
-            return;
-        };
-        let (conn, endpoint) = (run.conn, run.endpoint);
-        let correlation = Some(correlation.into());
-        let to = ReplyTo { conn, endpoint, correlation, settles: Settles::No };
-        let answered = away.answered.get_or_insert_default();
-        let due = self.state.tick.saturating_add(ticks(timeout));
-        self.state.timeouts.add(due, to, Arc::clone(answered));
     }
 
     fn strand(&mut self, run: &Run) -> Option<&Strand> {
@@ -208,30 +184,28 @@ impl Errand {
     fn run(mut self) {
         let endpoint = self.snapshot.endpoint(self.run.endpoint);
         let decoded = endpoint.dialect.decode(self.kind, &self.payload);
-        // It was understood before it was sent here.
-        let Ok(message) = decoded else { return };
         let mut ctx = context(&self.run, &self.snapshot, &mut self.away);
-        ctx.correlation = message.correlation.as_deref();
-        ctx.is_request = message.kind == crate::dialect::Kind::Request;
-        let is_request = ctx.is_request;
-        let handled = catch_unwind(AssertUnwindSafe(|| {
-            if let Some(Route { handler, .. }) = endpoint.find(&message.key) {
-                handler(&mut ctx, &message);
-            }
-            for after in &endpoint.hooks.after {
-                after(&mut ctx, &message);
-            }
-        }));
+        // Only a dialect of a user's own can fail at what it has understood before.
+        let handled = decoded.as_ref().ok().map(|message| {
+            ctx.correlation = message.correlation.as_deref();
+            ctx.is_request = message.kind == Kind::Request;
+            catch_unwind(AssertUnwindSafe(|| run_handler(&mut ctx, message)))
+        });
+        let (is_request, failed) = (ctx.is_request, !matches!(handled, Some(Ok(()))));
+        let correlation = ctx.correlation.map(Into::into);
         let Away { gateway, answered, is_taken, actions, .. } = self.away;
-        let finish = Finish {
-            correlation: message.correlation.map(|c| c.into_owned().into()),
-            is_request,
-            answered,
-            is_taken,
-            actions,
-            failed: handled.is_err(),
-        };
+        let finish = Finish { correlation, is_request, answered, is_taken, actions, failed };
         send_back(&gateway, &self.run, What::Finish(Box::new(finish)));
+    }
+}
+
+fn run_handler(ctx: &mut Context<'_>, message: &Message<'_>) {
+    let endpoint = ctx.endpoint;
+    if let Some(route) = endpoint.find(&message.key) {
+        (route.handler)(ctx, message);
+    }
+    for after in &endpoint.hooks.after {
+        after(ctx, message);
     }
 }
 

@@ -3,6 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 use super::batch::Run;
 use super::shard::Shard;
@@ -20,8 +21,8 @@ enum Outcome {
     Handled,
     /// The router had to answer with an error of its own.
     Failed,
-    /// Its handler is to run on the pool apart.
-    Away,
+    /// Its handler is to run on the pool apart, where an answer may take so long.
+    Away(Option<Duration>),
 }
 
 impl Shard {
@@ -54,9 +55,10 @@ impl Shard {
             }
         };
         counters.errors.add(u64::from(outcome == Outcome::Failed));
-        if outcome == Outcome::Away {
+        if let Outcome::Away(timeout) = outcome {
+            let to = ctx.reply_to(Settles::No);
             drop(ctx);
-            return self.send_away(run, kind, payload, correlation, is_request);
+            return self.send_away(run, (kind, payload), to, is_request, timeout);
         }
         finish_message(ctx);
     }
@@ -136,7 +138,7 @@ fn route(
             }
         }
         if is_away(route, inline) {
-            return Outcome::Away;
+            return Outcome::Away(route.timeout);
         }
         (route.handler)(ctx, message);
         for after in &endpoint.hooks.after {
