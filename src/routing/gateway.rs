@@ -55,7 +55,7 @@ pub(crate) fn adopt_executor() {
 }
 
 /// Takes what handlers on this thread left to be sent. Returns at once when there is nothing.
-#[inline]
+#[inline(always)]
 pub(crate) fn take_deferred(mut each: impl FnMut(Deferred)) {
     DEFERRED.with_borrow_mut(|deferred| {
         if let Some(deferred) = deferred

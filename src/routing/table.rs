@@ -82,6 +82,13 @@ impl<T> RouteTable<T> {
     /// The route of a key.
     #[inline]
     pub(crate) fn find(&self, key: &Key<'_>) -> Option<&T> {
+        if key.is_none() {
+            return self.default.map(|index| &self.routes[index].1);
+        }
+        self.find_named(key)
+    }
+
+    fn find_named(&self, key: &Key<'_>) -> Option<&T> {
         let exact = match key {
             Key::Name(name) => self.names.get(&**name),
             Key::Number(number) => self.numbers.get(number),

@@ -240,7 +240,7 @@ impl Shard {
     }
 
     /// Sends on what handlers left behind for lanes, and does the room work that is its own.
-    #[inline]
+    #[inline(always)]
     pub(super) fn send_deferred(&mut self) {
         let out = &mut self.parts.out;
         take_deferred(|deferred| match deferred {
@@ -254,7 +254,15 @@ impl Shard {
     }
 
     /// Room work of which this shard is the home needs no lane: it is done in place, in order.
+    #[inline]
     fn run_local_rooms(&mut self) {
+        if self.parts.out.has_rooms() {
+            self.apply_own_rooms();
+        }
+    }
+
+    #[inline(never)]
+    fn apply_own_rooms(&mut self) {
         if let Some(batch) = self.parts.out.take_rooms_for(self.parts.index) {
             for work in batch.work {
                 self.apply_room_work(work);

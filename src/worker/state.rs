@@ -35,8 +35,9 @@ impl State {
         }
     }
 
-    /// The surroundings of something that concerns a connection.
-    #[inline]
+    /// The surroundings of something that concerns a connection. Built where it is used: moving it
+    /// costs as much as routing a short message.
+    #[inline(always)]
     pub(super) fn context<'a>(
         &'a mut self,
         run: &Run,
