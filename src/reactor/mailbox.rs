@@ -215,8 +215,7 @@ impl EventLoop {
                 && self.write_through(index, frame, room.to_bits())
             {
                 *direct -= 1;
-                self.counters.messages_out.add(1);
-                self.counters.deliveries.add(1);
+                self.count_shared(true);
                 continue;
             }
             self.deliver_shared(index, frame, Some(room));
@@ -235,11 +234,16 @@ impl EventLoop {
         let key = room.map_or(NO_KEY, RoomId::to_bits);
         self.make_way(index, frame.bytes().len());
         if self.change(index, |conn, env| conn.deliver_shared(frame, key, env)) == Some(true) {
-            self.counters.messages_out.add(1);
-            self.counters.deliveries.add(u64::from(room.is_some()));
+            self.count_shared(room.is_some());
         } else {
             self.count_drop(DropCause::AfterClose, 1);
         }
+    }
+
+    #[inline]
+    fn count_shared(&self, is_publish: bool) {
+        self.counters.messages_out.add(1);
+        self.counters.deliveries.add(u64::from(is_publish));
     }
 
     fn close(&mut self, conn: ConnId, code: u16, reason: &str) {
