@@ -4,11 +4,7 @@ Called by compare.sh beside it; docs/PERFORMANCE.md says what is measured and ho
 """
 
 import argparse
-import json
-import os
-import platform
 import re
-import subprocess
 import sys
 import time
 from collections import namedtuple
@@ -18,6 +14,7 @@ from pathlib import Path
 # Nothing is left beside the scripts.
 sys.dont_write_bytecode = True
 import compare_processes as processes  # noqa: E402
+from compare_kept import Kept, kept_cases  # noqa: E402
 from compare_processes import Failure, Holder, Server, ServerPlan, generate, say  # noqa: E402
 from compare_tables import cost_us, per_second, render  # noqa: E402
 
@@ -34,9 +31,6 @@ TIDEGATE = ["tidegate", "--ping-interval", "off"]
 INLINE = TIDEGATE + ["--workers", "0", "--loops", "1"]
 POOL = TIDEGATE + ["--workers", "1", "--loops", "1"]
 PRIVATE = ["--fd-table", "private"]
-
-# Of the files of results: others are not read.
-FORMAT = 2
 
 # ---- what is measured
 
@@ -180,6 +174,31 @@ def open_cases(options):
     yield Case({"active": 1000}, servers, rows, "message", (many, held))
 
 
+# Where the gateway speaks each dialect; the first is what the others are compared with.
+DIALECTS = {
+    "raw": "/echo",
+    "hub": "/hub",
+    "kim": "/kim",
+    "json": "/ws",
+    "event": "/event",
+    "action": "/action",
+    "mef": "/mef",
+}
+
+
+def dialect_cases(options):
+    """An echo as a request in each dialect, all of them to one process."""
+    baseline = f"raw, {DIALECTS['raw']}"
+    for pipeline in [1, 16]:
+        drive = ["loadtest", "echo", "--threads", "1", "--connections", "100", "--size", "20"]
+        drive += ["--pipeline", str(pipeline)]
+        rows = [
+            Row(f"{name}, {path}", "tidegate", drive + ["--dialect", name, "--url", path], baseline)
+            for name, path in DIALECTS.items()
+        ]
+        yield Case({"in flight": pipeline}, {"tidegate": ServerPlan(INLINE)}, rows, "message")
+
+
 CASES = {
     "echo": echo_cases,
     "pool": pool_cases,
@@ -187,6 +206,7 @@ CASES = {
     "upgrade": upgrade_cases,
     "fanout": fanout_cases,
     "open": open_cases,
+    "dialects": dialect_cases,
 }
 
 
@@ -196,7 +216,6 @@ CASES = {
 def run_case(case, options):
     """The rounds of a case: the samples of each row by name, and what ended them before the last."""
     wanted = [row for row in case.rows if is_wanted(row, case, options)]
-    times = ["--seconds", str(options.seconds), "--warmup", str(options.warmup)]
     samples = {row.name: [] for row in wanted}
     servers = {}
     failure = None
@@ -212,7 +231,7 @@ def run_case(case, options):
                 running.callback(holder.stop)
             for number in range(options.rounds):
                 for row in wanted:
-                    sample = generate(row.generator + times, servers[row.server], options)
+                    sample = generate(timed(row.generator, options), servers[row.server], options)
                     samples[row.name].append({**sample, "at": time.time()})
                     cost, rate = cost_us(sample), per_second(sample)
                     place = f"  round {number + 1}/{options.rounds}"
@@ -220,6 +239,13 @@ def run_case(case, options):
         except Exception as error:
             failure = explain(error)
     return samples, failure
+
+
+def timed(generator, options):
+    """A generator that measures as long as it shall. `loadtest` has no warm-up."""
+    if generator[0] == "loadtest":
+        return [*generator, "--duration", f"{options.seconds * 1000:.0f}ms"]
+    return [*generator, "--seconds", str(options.seconds), "--warmup", str(options.warmup)]
 
 
 def explain(error):
@@ -324,57 +350,6 @@ def hold_idle(server, connections, options):
         holder.stop()
 
 
-class Kept:
-    """What is kept of a group. A part of it that is measured alone takes the place of what was kept
-    of that part before, and the rest stays; a group that is measured whole begins anew."""
-
-    def __init__(self, group, options):
-        self.path = options.results / f"{group}.json"
-        self.run = {"machine": machine(), "options": shown(options)}
-        self.by_row = bool(options.servers)
-        partial = self.by_row or group == "echo" and (options.sizes or options.connections)
-        self.cases = kept_cases(group, options) if partial else []
-        self.failure, self.measured = None, False
-
-    def add(self, columns, unit, rows, order, failure):
-        """A case that was measured; `order` is that of all its rows."""
-        rows = [{**row, **self.run, "failure": failure} for row in rows]
-        self.measured |= any(row["samples"] for row in rows)
-        found = next((case for case in self.cases if case["columns"] == columns), None)
-        if found is None:
-            found = {"columns": columns, "unit": unit, "rows": []}
-            self.cases.append(found)
-        elif self.by_row or unit is None:
-            rows = with_others(rows, found["rows"])
-        found["rows"] = sorted(rows, key=lambda row: order.index(row["name"]))
-        self.write()
-
-    def fail(self, text):
-        self.failure = text
-        self.write()
-
-    def write(self):
-        result = {"format": FORMAT, "cases": self.cases, "failure": self.failure}
-        self.path.write_text(json.dumps(result, indent=1) + "\n")
-
-
-def with_others(rows, others):
-    """New rows and the others kept before, which stay compared with what alternated with them."""
-    new = {row["name"] for row in rows}
-    kept = {row["name"]: row for row in others}
-    stay = [row for row in others if row["name"] not in new]
-    for row in stay:
-        if row["baseline"] in new and row["baseline"] in kept:
-            row.setdefault("baseline_samples", kept[row["baseline"]]["samples"])
-    return rows + stay
-
-
-def kept_cases(group, options):
-    path = options.results / f"{group}.json"
-    result = json.loads(path.read_text()) if path.exists() else {}
-    return result["cases"] if result.get("format") == FORMAT else []
-
-
 def missing_rows(group, options):
     """Rows of the whole group that are neither kept nor about to be measured."""
     plan = argparse.Namespace(**{**vars(options), "planning": True})
@@ -399,25 +374,6 @@ def planned(group, options):
         for row in case.rows
         if is_wanted(row, case, options)
     }
-
-
-def machine():
-    def out(*argv):
-        return subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip()
-
-    model = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
-    return {
-        "commit": out("git", "rev-parse", "--short", "HEAD"),
-        "dirty": bool(out("git", "status", "--porcelain", "--untracked-files=no")),
-        "kernel": platform.release(),
-        "cpu": model[1] if model else platform.machine(),
-        "cores": os.cpu_count(),
-        "date": time.strftime("%Y-%m-%d"),
-    }
-
-
-def shown(options):
-    return {"rounds": options.rounds, "seconds": options.seconds, "warmup": options.warmup}
 
 
 def write_page(group, text):

@@ -144,10 +144,11 @@ class Holder:
         kill(self.process)
 
 
-def generate(argv, server, options):
-    """One run of a generator; its line of JSON, and how busy the machine was with other things."""
-    argv = [str(options.bin / argv[0]), "--target", server.address, *argv[1:]]
-    argv += ["--server-pid", str(server.process.pid)]
+def generate(generator, server, options):
+    """One run of a generator; what it counted, and how busy the machine was with other things."""
+    finish = finish_loadtest if generator[0] == "loadtest" else finish_peer
+    argv, result = finish(generator, server, options)
+    argv = [str(options.bin / argv[0]), *argv[1:], "--server-pid", str(server.process.pid)]
     before = Clock(server)
     process = start(argv, "1", stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
@@ -156,9 +157,35 @@ def generate(argv, server, options):
         kill(process)
     after = Clock(server)
     if process.returncode != 0:
-        raise Failure(f"{' '.join(argv)}: {stderr.strip()}")
+        # What went wrong stands in the report of loadtest, which is not on stderr.
+        raise Failure(f"{' '.join(argv)}: {(stderr + stdout).strip()}")
     elsewhere = (after.busy - before.busy) - (after.ours - before.ours)
-    return {**json.loads(stdout), "elsewhere_cores": max(0, elsewhere / (after.now - before.now))}
+    return {**result(stdout), "elsewhere_cores": max(0, elsewhere / (after.now - before.now))}
+
+
+def finish_peer(generator, server, _options):
+    """The arguments of a generator of benches/peers, and how to read the line of JSON that it says."""
+    return [generator[0], "--target", server.address, *generator[1:]], json.loads
+
+
+def finish_loadtest(generator, server, options):
+    """The arguments of a run of loadtest, whose URL is only a path, and how to read its report."""
+    report = options.results / "loadtest.json"
+    report.unlink(missing_ok=True)
+    at = generator.index("--url") + 1
+    url = f"ws://{server.address}{generator[at]}"
+    argv = [*generator[:at], url, *generator[at + 1 :], "--json", str(report)]
+    return argv, lambda _stdout: worked(json.loads(report.read_text()))
+
+
+def worked(report):
+    """What the server did in the work of a `loadtest echo`: neither handshakes nor closing is in it."""
+    server, seconds = report["server"], report["hold"]["seconds"]
+    if not server["cpu_us_per_message"]:
+        # Its watcher did not get to run between the begin and the end of the work.
+        raise Failure("loadtest did not see the work begin and end")
+    messages = round(report["echo"]["per_second"] * seconds)
+    return {"messages": messages, "seconds": seconds, "server_cpu_seconds": server["cpu_seconds_work"]}
 
 
 class Clock:
