@@ -47,10 +47,28 @@ pub(crate) enum Mood {
     Deaf,
 }
 
+/// A server of every dialect, over WebSocket at the paths that the gateway has from the start.
+pub(crate) trait Speaker {
+    /// Where WebSocket is spoken.
+    fn web(&self) -> SocketAddr;
+    /// Where `kim` over plain TCP is spoken.
+    fn tcp(&self) -> SocketAddr;
+
+    /// The URL at which a dialect is spoken.
+    fn url(&self, dialect: &str) -> String {
+        match dialect {
+            "kim over tcp" => format!("tcp://{}", self.tcp()),
+            "json" => format!("ws://{}/ws", self.web()),
+            "raw" => format!("ws://{}/echo", self.web()),
+            dialect => format!("ws://{}/{dialect}", self.web()),
+        }
+    }
+}
+
 /// A server that lives as long as the test process.
 pub(crate) struct Server {
-    pub(crate) web: SocketAddr,
-    pub(crate) tcp: SocketAddr,
+    web: SocketAddr,
+    tcp: SocketAddr,
     hub: Arc<Mutex<Hub>>,
 }
 
@@ -99,20 +117,21 @@ impl Server {
         Self { web: listen(false), tcp: listen(true), hub }
     }
 
-    /// The URL at which a dialect is spoken.
-    pub(crate) fn url(&self, dialect: &str) -> String {
-        match dialect {
-            "kim over tcp" => format!("tcp://{}", self.tcp),
-            "json" => format!("ws://{}/ws", self.web),
-            dialect => format!("ws://{}/{dialect}", self.web),
-        }
-    }
-
     /// How connections said who they are, sorted.
     pub(crate) fn logins(&self) -> Vec<String> {
         let mut logins = self.hub.lock().unwrap().logins.clone();
         logins.sort();
         logins
+    }
+}
+
+impl Speaker for Server {
+    fn web(&self) -> SocketAddr {
+        self.web
+    }
+
+    fn tcp(&self) -> SocketAddr {
+        self.tcp
     }
 }
 
