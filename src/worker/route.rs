@@ -57,7 +57,6 @@ impl Shard {
         counters.errors.add(u64::from(outcome == Outcome::Failed));
         if let Outcome::Away(timeout) = outcome {
             let to = ctx.reply_to(Settles::No);
-            drop(ctx);
             return self.send_away(run, (kind, payload), to, is_request, timeout);
         }
         finish_message(ctx);
