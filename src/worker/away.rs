@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::batch::Run;
 use super::blocking::{Job, Strand};
-use super::route::{Settled, finish_effects, finish_message};
+use super::route::{Answerers, finish_message};
 use super::shard::Shard;
 use crate::app::Snapshot;
 use crate::channels::{ReplyTo, Settles};
@@ -21,6 +21,8 @@ struct Errand {
     run: Run,
     kind: MessageKind,
     payload: Box<[u8]>,
+    correlation: Option<Box<[u8]>>,
+    is_request: bool,
     away: Away,
 }
 
@@ -30,18 +32,16 @@ impl Shard {
         let Some(what) = work.and_then(|work| self.take_work(*work, is_gone)) else { return };
         match what {
             What::Call(action) => self.call(run, action),
-            What::Ask(ask) => {
-                let Self { parts, snapshot, state, .. } = self;
-                let mut ctx = state.context(run, snapshot, &parts.gateway, &mut parts.out);
+            What::Ask(ask) => self.call(run, |ctx| {
                 let endpoint = ctx.endpoint;
                 if let Place::Shard(parts) = &mut ctx.place {
                     parts.open_ask(run.conn, endpoint, *ask);
                 }
-                finish_effects(ctx, Settled::Nothing);
-            }
+            }),
             What::Finish(finish) => self.finish(run, *finish),
             What::Signal(channel) => self.signalled(run, channel),
-            What::Pulled(channel, actions) => {
+            What::Pulled { channel, actions, failed } => {
+                self.parts.counters.panics.add(u64::from(failed));
                 self.call(run, |ctx| run_actions(ctx, actions));
                 self.pulled(run, &channel);
             }
@@ -63,18 +63,21 @@ impl Shard {
     pub(super) fn send_away(
         &mut self,
         run: &Run,
-        kind: MessageKind,
-        payload: &[u8],
+        (kind, payload): (MessageKind, &[u8]),
         correlation: Option<&[u8]>,
         is_request: bool,
+        before: Answerers,
     ) {
-        let mut away = self.away(run);
+        let mut away = self.away(run, before);
         self.give_deadline(run, (kind, payload), correlation, is_request, &mut away);
+        let (answered, is_taken) = (away.answered.clone(), away.is_taken);
         let errand = Errand {
             snapshot: Arc::clone(&self.snapshot),
             run: run.clone(),
             kind,
             payload: payload.into(),
+            correlation: correlation.map(Into::into),
+            is_request,
             away,
         };
         let strand = self.strand(run);
@@ -87,21 +90,25 @@ impl Shard {
         let Self { parts, snapshot, state, .. } = self;
         let mut ctx = state.context(run, snapshot, &parts.gateway, &mut parts.out);
         (ctx.correlation, ctx.is_request) = (correlation, is_request);
-        if correlation.is_some() {
+        if let Place::Shard(parts) = &mut ctx.place {
+            // Its deadline, or what ran before, may have the right to answer as well.
+            (parts.effects.answered, parts.effects.taken) = (answered, is_taken);
+        }
+        if correlation.is_some() && !ctx.is_answered() {
             ctx.reply_error(503, "too many messages wait for handlers that block");
         }
         finish_message(ctx);
     }
 
     /// What a handler on the pool apart works on.
-    fn away(&mut self, run: &Run) -> Away {
+    fn away(&mut self, run: &Run, before: Answerers) -> Away {
         let session = self.state.sessions.entry(run.conn).or_default();
         Away {
             gateway: self.parts.gateway.clone(),
             facts: session.facts.clone(),
             store: Arc::clone(session.store()),
-            answered: None,
-            is_taken: false,
+            answered: before.answered,
+            is_taken: before.is_taken,
             actions: Vec::new(),
         }
     }
@@ -118,9 +125,8 @@ impl Shard {
         let decoded = endpoint.dialect.decode(kind, payload);
         let route = decoded.ok().and_then(|message| endpoint.find(&message.key));
         let timeout = route.and_then(|route| route.timeout);
-        let (Some(timeout), Some(correlation), true) = (timeout, correlation, is_request) else {
-            return;
-        };
+        let owed = correlation.filter(|correlation| is_request && !correlation.is_empty());
+        let (Some(timeout), Some(correlation)) = (timeout, owed) else { return };
         let (conn, endpoint) = (run.conn, run.endpoint);
         let correlation = Some(correlation.into());
         let to = ReplyTo { conn, endpoint, correlation, settles: Settles::No };
@@ -181,15 +187,18 @@ impl Shard {
     }
 
     fn pull(&mut self, run: &Run, channel: Box<str>) {
-        let mut away = self.away(run);
+        let nobody = Answerers { answered: None, is_taken: false };
+        let mut away = self.away(run, nobody);
         let (snapshot, owner, name) = (Arc::clone(&self.snapshot), run.clone(), channel.clone());
         let job: Job = Box::new(move || {
             let endpoint = snapshot.endpoint(owner.endpoint);
+            let mut failed = false;
             if let Some(runner) = endpoint.pulls.get(&name) {
                 let mut ctx = context(&owner, &snapshot, &mut away);
-                let _ = catch_unwind(AssertUnwindSafe(|| runner(&mut ctx)));
+                failed = catch_unwind(AssertUnwindSafe(|| runner(&mut ctx))).is_err();
             }
-            send_back(&away.gateway, &owner, What::Pulled(name, away.actions));
+            let Away { gateway, actions, .. } = away;
+            send_back(&gateway, &owner, What::Pulled { channel: name, actions, failed });
         });
         let pool = self.parts.gateway.shared.blocking();
         // Each run is a strand of its own: that there is one at a time is seen to here.
@@ -207,29 +216,29 @@ impl Errand {
     /// On the pool apart.
     fn run(mut self) {
         let endpoint = self.snapshot.endpoint(self.run.endpoint);
-        let decoded = endpoint.dialect.decode(self.kind, &self.payload);
-        // It was understood before it was sent here.
-        let Ok(message) = decoded else { return };
         let mut ctx = context(&self.run, &self.snapshot, &mut self.away);
-        ctx.correlation = message.correlation.as_deref();
-        ctx.is_request = message.kind == crate::dialect::Kind::Request;
-        let is_request = ctx.is_request;
+        (ctx.correlation, ctx.is_request) = (self.correlation.as_deref(), self.is_request);
         let handled = catch_unwind(AssertUnwindSafe(|| {
+            // It was understood before it was sent here, but who knows a user's own dialect.
+            let Ok(message) = endpoint.dialect.decode(self.kind, &self.payload) else {
+                return false;
+            };
             if let Some(Route { handler, .. }) = endpoint.find(&message.key) {
                 handler(&mut ctx, &message);
             }
             for after in &endpoint.hooks.after {
                 after(&mut ctx, &message);
             }
+            true
         }));
         let Away { gateway, answered, is_taken, actions, .. } = self.away;
         let finish = Finish {
-            correlation: message.correlation.map(|c| c.into_owned().into()),
-            is_request,
+            correlation: self.correlation,
+            is_request: self.is_request,
             answered,
             is_taken,
             actions,
-            failed: handled.is_err(),
+            failed: !handled.unwrap_or(false),
         };
         send_back(&gateway, &self.run, What::Finish(Box::new(finish)));
     }
