@@ -29,7 +29,7 @@ pub(crate) enum What {
     /// There is something new on a pull channel.
     Signal(Box<str>),
     /// The runner of a pull channel has ended.
-    Pulled(Box<str>, Vec<Action>),
+    Pulled { channel: Box<str>, actions: Vec<Action>, failed: bool },
 }
 
 /// A question, on its way to the shard that keeps it open.
@@ -78,7 +78,7 @@ impl fmt::Debug for Work {
             What::Ask(_) => "Ask",
             What::Finish(_) => "Finish",
             What::Signal(_) => "Signal",
-            What::Pulled(..) => "Pulled",
+            What::Pulled { .. } => "Pulled",
         })
     }
 }

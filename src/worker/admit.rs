@@ -78,7 +78,13 @@ impl Shard {
             let work = RoomWork::Join { room: room.clone(), conn, then };
             self.parts.out.room_batch(home).work.push(work);
         }
-        self.state.sessions.entry(conn).or_default().rooms = rooms;
+        // It may be in rooms already: whoever decided on it knew its id.
+        let known = &mut self.state.sessions.entry(conn).or_default().rooms;
+        for room in rooms {
+            if !known.contains(&room) {
+                known.push(room);
+            }
+        }
     }
 
     /// The rooms that a connection is to be in from the start, and its session made of the rest.

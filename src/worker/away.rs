@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use super::batch::Run;
 use super::blocking::{Job, Strand};
-use super::route::{Settled, finish_effects, finish_message};
+use super::route::{Answerers, finish_message};
 use super::shard::Shard;
 use crate::app::Snapshot;
 use crate::channels::ReplyTo;
-use crate::dialect::{Kind, Message};
+use crate::dialect::Message;
 use crate::protocol::MessageKind;
 use crate::routing::{Away, Context, Finish, Gateway, Place, Pull, What, Work, run_actions, ticks};
 
@@ -21,6 +21,8 @@ struct Errand {
     run: Run,
     kind: MessageKind,
     payload: Box<[u8]>,
+    correlation: Option<Box<[u8]>>,
+    is_request: bool,
     away: Away,
 }
 
@@ -30,18 +32,16 @@ impl Shard {
         let Some(what) = work.and_then(|work| self.take_work(*work, is_gone)) else { return };
         match what {
             What::Call(action) => self.call(run, action),
-            What::Ask(ask) => {
-                let Self { parts, snapshot, state, .. } = self;
-                let mut ctx = state.context(run, snapshot, &parts.gateway, &mut parts.out);
+            What::Ask(ask) => self.call(run, |ctx| {
                 let endpoint = ctx.endpoint;
                 if let Place::Shard(parts) = &mut ctx.place {
                     parts.open_ask(run.conn, endpoint, *ask);
                 }
-                finish_effects(ctx, Settled::Nothing);
-            }
+            }),
             What::Finish(finish) => self.finish(run, *finish),
             What::Signal(channel) => self.signalled(run, channel),
-            What::Pulled(channel, actions) => {
+            What::Pulled { channel, actions, failed } => {
+                self.parts.counters.panics.add(u64::from(failed));
                 self.call(run, |ctx| run_actions(ctx, actions));
                 self.pulled(run, &channel);
             }
@@ -67,16 +67,26 @@ impl Shard {
         to: ReplyTo,
         is_request: bool,
         timeout: Option<Duration>,
+        before: Answerers,
     ) {
         let correlation = to.correlation.clone();
-        let mut away = self.away(run);
-        if let (Some(timeout), true) = (timeout, is_request) {
+        let is_owed = is_request && correlation.as_ref().is_some_and(|c| !c.is_empty());
+        let mut away = self.away(run, before);
+        if let (Some(timeout), true) = (timeout, is_owed) {
             let answered = away.answered.get_or_insert_default();
             let due = self.state.tick.saturating_add(ticks(timeout));
             self.state.timeouts.add(due, to, Arc::clone(answered));
         }
-        let (snapshot, payload) = (Arc::clone(&self.snapshot), payload.into());
-        let errand = Errand { snapshot, run: run.clone(), kind, payload, away };
+        let (answered, is_taken) = (away.answered.clone(), away.is_taken);
+        let errand = Errand {
+            snapshot: Arc::clone(&self.snapshot),
+            run: run.clone(),
+            kind,
+            payload: payload.into(),
+            correlation: correlation.clone(),
+            is_request,
+            away,
+        };
         let strand = self.strand(run);
         if strand.is_some_and(|strand| strand.run(Box::new(|| errand.run())).is_ok()) {
             self.parts.counters.blocking.add(1);
@@ -86,21 +96,25 @@ impl Shard {
         let Self { parts, snapshot, state, .. } = self;
         let mut ctx = state.context(run, snapshot, &parts.gateway, &mut parts.out);
         (ctx.correlation, ctx.is_request) = (correlation.as_deref(), is_request);
-        if correlation.is_some() {
+        if let Place::Shard(parts) = &mut ctx.place {
+            // Its deadline, or what ran before, may have the right to answer as well.
+            (parts.effects.answered, parts.effects.taken) = (answered, is_taken);
+        }
+        if correlation.is_some() && !ctx.is_answered() {
             ctx.reply_error(503, "too many messages wait for handlers that block");
         }
         finish_message(ctx);
     }
 
     /// What a handler on the pool apart works on.
-    fn away(&mut self, run: &Run) -> Away {
+    fn away(&mut self, run: &Run, before: Answerers) -> Away {
         let session = self.state.sessions.entry(run.conn).or_default();
         Away {
             gateway: self.parts.gateway.clone(),
             facts: session.facts.clone(),
             store: Arc::clone(session.store()),
-            answered: None,
-            is_taken: false,
+            answered: before.answered,
+            is_taken: before.is_taken,
             actions: Vec::new(),
         }
     }
@@ -157,15 +171,18 @@ impl Shard {
     }
 
     fn pull(&mut self, run: &Run, channel: Box<str>) {
-        let mut away = self.away(run);
+        let nobody = Answerers { answered: None, is_taken: false };
+        let mut away = self.away(run, nobody);
         let (snapshot, owner, name) = (Arc::clone(&self.snapshot), run.clone(), channel.clone());
         let job: Job = Box::new(move || {
             let endpoint = snapshot.endpoint(owner.endpoint);
+            let mut failed = false;
             if let Some(runner) = endpoint.pulls.get(&name) {
                 let mut ctx = context(&owner, &snapshot, &mut away);
-                let _ = catch_unwind(AssertUnwindSafe(|| runner(&mut ctx)));
+                failed = catch_unwind(AssertUnwindSafe(|| runner(&mut ctx))).is_err();
             }
-            send_back(&away.gateway, &owner, What::Pulled(name, away.actions));
+            let Away { gateway, actions, .. } = away;
+            send_back(&gateway, &owner, What::Pulled { channel: name, actions, failed });
         });
         let pool = self.parts.gateway.shared.blocking();
         // Each run is a strand of its own: that there is one at a time is seen to here.
@@ -183,18 +200,25 @@ impl Errand {
     /// On the pool apart.
     fn run(mut self) {
         let endpoint = self.snapshot.endpoint(self.run.endpoint);
-        let decoded = endpoint.dialect.decode(self.kind, &self.payload);
         let mut ctx = context(&self.run, &self.snapshot, &mut self.away);
-        // Only a dialect of a user's own can fail at what it has understood before.
-        let handled = decoded.as_ref().ok().map(|message| {
-            ctx.correlation = message.correlation.as_deref();
-            ctx.is_request = message.kind == Kind::Request;
-            catch_unwind(AssertUnwindSafe(|| run_handler(&mut ctx, message)))
-        });
-        let (is_request, failed) = (ctx.is_request, !matches!(handled, Some(Ok(()))));
-        let correlation = ctx.correlation.map(Into::into);
+        (ctx.correlation, ctx.is_request) = (self.correlation.as_deref(), self.is_request);
+        let handled = catch_unwind(AssertUnwindSafe(|| {
+            // It was understood before it was sent here, but who knows a user's own dialect.
+            let decoded = endpoint.dialect.decode(self.kind, &self.payload);
+            decoded.is_ok_and(|message| {
+                run_handler(&mut ctx, &message);
+                true
+            })
+        }));
         let Away { gateway, answered, is_taken, actions, .. } = self.away;
-        let finish = Finish { correlation, is_request, answered, is_taken, actions, failed };
+        let finish = Finish {
+            correlation: self.correlation,
+            is_request: self.is_request,
+            answered,
+            is_taken,
+            actions,
+            failed: !handled.unwrap_or(false),
+        };
         send_back(&gateway, &self.run, What::Finish(Box::new(finish)));
     }
 }

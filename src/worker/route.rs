@@ -57,7 +57,8 @@ impl Shard {
         counters.errors.add(u64::from(outcome == Outcome::Failed));
         if let Outcome::Away(timeout) = outcome {
             let to = ctx.reply_to(Settles::No);
-            return self.send_away(run, (kind, payload), to, is_request, timeout);
+            let before = finish_before(ctx);
+            return self.send_away(run, (kind, payload), to, is_request, timeout, before);
         }
         finish_message(ctx);
     }
@@ -193,6 +194,29 @@ fn await_answer(ctx: &mut Context<'_>, route: &Route) {
     }
 }
 
+/// Who may have answered a message whose handler is to run elsewhere.
+#[derive(Debug)]
+pub(super) struct Answerers {
+    /// Shared with those who may; set once anyone has.
+    pub(super) answered: Option<Arc<AtomicBool>>,
+    /// A responder was taken.
+    pub(super) is_taken: bool,
+}
+
+/// Carries out what ran before a handler that is to run elsewhere.
+fn finish_before(mut ctx: Context<'_>) -> Answerers {
+    let mut before = Answerers { answered: None, is_taken: false };
+    if let Place::Shard(parts) = &mut ctx.place {
+        let effects = &mut *parts.effects;
+        if effects.replied {
+            effects.answered.get_or_insert_with(|| Arc::new(AtomicBool::new(true)));
+        }
+        (before.answered, before.is_taken) = (effects.answered.clone(), effects.taken);
+    }
+    finish_effects(ctx, Settled::Nothing);
+    before
+}
+
 /// What is settled once the effects are carried out.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Settled {
@@ -207,9 +231,7 @@ pub(super) enum Settled {
 pub(super) fn finish_message(mut ctx: Context<'_>) {
     let wants_answer = ctx.wants_answer();
     let conn = ctx.conn;
-    let Place::Shard(parts) = &mut ctx.place else { return };
-    let effects = &*parts.effects;
-    if wants_answer && !effects.replied && !effects.taken {
+    if wants_answer && !ctx.is_answered() {
         ctx.answer(Ok(Body::Json("null")));
     }
     let Place::Shard(parts) = &mut ctx.place else { return };
