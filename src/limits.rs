@@ -33,6 +33,10 @@ pub const STORE_KEY_MAX: usize = 255;
 pub const STORE_VALUE_MAX: usize = 64 * 1024;
 /// Most segments of an endpoint's path.
 pub const PATH_SEGMENTS_MAX: usize = 32;
+/// The share of what may wait for handlers that block that one connection may have: a quarter.
+pub const BLOCKING_SHARE: usize = 4;
+/// Messages of one connection that may wait for handlers that block in any case.
+pub const BLOCKING_PER_CONNECTION_MIN: usize = 16;
 /// Work of threads that are not the gateway's own that may be on its way to shards at once.
 pub const WORK_ON_ITS_WAY_MAX: usize = 4096;
 

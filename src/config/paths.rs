@@ -2,11 +2,6 @@
 
 use crate::routing::{PathPattern, Template};
 
-/// Whether a path of a request is one that `pattern` stands for.
-pub(crate) fn matches_path(pattern: &str, path: &str) -> bool {
-    PathPattern::parse(pattern).is_ok_and(|pattern| pattern.matches(path).is_some())
-}
-
 /// A path in which parameters have no names: two of one shape stand for the same requests.
 pub(crate) fn shape(path: &str) -> String {
     let plain = |segment: &str| if segment.starts_with('{') { "{}" } else { segment }.to_owned();
@@ -57,20 +52,6 @@ mod tests {
             [("room/{nme}", "/{name}"), ("{a}", "/ws"), ("{a", "/{a}"), ("", "/")]
         {
             assert!(check_template(template, path).is_err(), "{template} of {path}");
-        }
-    }
-
-    #[test]
-    fn a_parameter_stands_for_one_segment() {
-        for (pattern, path, same) in [
-            ("/kim", "/kim", true),
-            ("/kim", "/kim/", false),
-            ("/room/{name}", "/room/lobby", true),
-            ("/room/{name}", "/room/", false),
-            ("/room/{name}", "/room/a/b", false),
-            ("/{a}/x", "/y/x", true),
-        ] {
-            assert_eq!(matches_path(pattern, path), same, "{pattern} {path}");
         }
     }
 }

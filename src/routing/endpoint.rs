@@ -69,6 +69,8 @@ pub struct Endpoint {
     pub(crate) also: Vec<Dialect>,
     /// The endpoints that they became, by the snapshot's table.
     pub(crate) twins: AllTwins,
+    /// The endpoint at the same path that it is another dialect of.
+    pub(crate) base: Option<EndpointId>,
     /// It is another endpoint's, in another dialect or framing, and not found by its path.
     is_twin: bool,
     routes: RouteTable<Route>,
@@ -123,6 +125,7 @@ impl Endpoint {
             pulls: HashMap::new(),
             also: Vec::new(),
             twins: AllTwins::default(),
+            base: None,
             is_twin: false,
             routes: RouteTable::new(),
         })

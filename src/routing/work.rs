@@ -53,6 +53,15 @@ pub(crate) struct Finish {
     pub(crate) failed: bool,
 }
 
+impl What {
+    /// Tells who waits for it that too much is on its way already.
+    pub(crate) fn refuse(self) {
+        if let Self::Ask(ask) = self {
+            (ask.callback)(Err(AskError::TooMany));
+        }
+    }
+}
+
 impl Work {
     pub(crate) fn new(what: What, permit: Option<Permit>) -> Self {
         Self { what, _permit: permit }

@@ -12,8 +12,10 @@ use super::shard::Shard;
 use crate::app::Snapshot;
 use crate::channels::ReplyTo;
 use crate::dialect::Message;
+use crate::limits::{BLOCKING_PER_CONNECTION_MIN, BLOCKING_SHARE};
 use crate::protocol::MessageKind;
 use crate::routing::{Away, Context, Finish, Gateway, Place, Pull, What, Work, run_actions, ticks};
+use crate::telemetry::memory::{Charge, Component};
 
 /// A message on its way to a handler on the pool apart.
 struct Errand {
@@ -21,6 +23,7 @@ struct Errand {
     run: Run,
     kind: MessageKind,
     payload: Box<[u8]>,
+    _charge: Charge,
     correlation: Option<Box<[u8]>>,
     is_request: bool,
     away: Away,
@@ -78,16 +81,21 @@ impl Shard {
             self.state.timeouts.add(due, to, Arc::clone(answered));
         }
         let (answered, is_taken) = (away.answered.clone(), away.is_taken);
+        let memory = &self.parts.gateway.shared.memory;
         let errand = Errand {
             snapshot: Arc::clone(&self.snapshot),
             run: run.clone(),
             kind,
             payload: payload.into(),
+            _charge: Charge::new(memory, Component::Arenas, payload.len()),
             correlation: correlation.clone(),
             is_request,
             away,
         };
-        let strand = self.strand(run);
+        // No connection takes the pool for itself.
+        let jobs_max = self.snapshot.config.tuning.blocking_jobs_max;
+        let share = (jobs_max / BLOCKING_SHARE).max(BLOCKING_PER_CONNECTION_MIN);
+        let strand = self.strand(run).filter(|strand| strand.waiting() < share);
         if strand.is_some_and(|strand| strand.run(Box::new(|| errand.run())).is_ok()) {
             self.parts.counters.blocking.add(1);
             return;
@@ -170,6 +178,15 @@ impl Shard {
         }
     }
 
+    /// Tries again what the pool had no room for, unless its connection has ended.
+    pub(super) fn serve_unserved(&mut self) {
+        for (run, channel) in std::mem::take(&mut self.state.unserved) {
+            if self.state.sessions.contains_key(&run.conn) {
+                self.pull(&run, channel);
+            }
+        }
+    }
+
     fn pull(&mut self, run: &Run, channel: Box<str>) {
         let nobody = Answerers { answered: None, is_taken: false };
         let mut away = self.away(run, nobody);
@@ -189,9 +206,7 @@ impl Shard {
         let given = pool.is_some_and(|pool| pool.strand().run(job).is_ok());
         if !given {
             self.parts.counters.blocking_refused.add(1);
-            // What is new stays unfetched until the next signal.
-            let extra = self.state.sessions.entry(run.conn).or_default().extra();
-            extra.pulls.retain(|pull| pull.name != channel);
+            self.state.unserved.push((run.clone(), channel));
         }
     }
 }

@@ -159,7 +159,8 @@ impl Batch {
 
     /// Begins a run of `conn`, which is gone, whatever the last one is.
     pub fn begin_run_apart(&mut self, conn: ConnId) {
-        let (endpoint, peer) = (EndpointId::default(), Peer::default());
+        // An endpoint that nobody has, so that the connection's own end begins a run of its own.
+        let (endpoint, peer) = (EndpointId(u16::MAX), Peer::default());
         self.runs.push(Run { conn, endpoint, peer, first: self.items.len() as u32, count: 0 });
     }
 

@@ -38,7 +38,7 @@ fn parameters_and_rooms_of_a_path() {
         let open = |path| Client::open(addr(&running), path);
         let mut peer = open("/h/room/sea%20side?x=/");
         let params = json!([["house", "h"], ["name", "sea side"]]);
-        assert_eq!(place(&mut peer), json!([params, ["all of h", "h/sea side"]]));
+        assert_eq!(place(&mut peer), json!([params, ["h/sea side", "all of h"]]));
         let mut other = open("/h/room/attic");
         let mut elsewhere = open("/i/room/attic");
         other.ask("say", 1, json!("to the house"));
