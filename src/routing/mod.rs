@@ -47,3 +47,8 @@ pub(crate) use table::{RouteTable, check_key};
 pub(crate) use timeouts::Timeouts;
 pub(crate) use twins::{Twins, add_twins};
 pub(crate) use work::{Finish, What, run_actions};
+
+/// The examples of the manual, which are run as tests.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/HANDLERS.md")]
+struct Manual;

@@ -10,6 +10,7 @@ use tidegate::telemetry::counters::CloseCause;
 use tidegate::{Accept, Config, ConnId, Endpoint, Refuse, Running, Stopped};
 
 use crate::client::{Client, PING, PONG, TEXT, frame, request};
+use crate::tcp_client::TcpClient;
 use crate::{PATH, Setup, addr, both, endpoint, got, nothing, only, open, stats_until};
 
 /// What a hook was told.
@@ -170,6 +171,26 @@ fn the_gateway_stops() {
             let life: Vec<_> = life.iter().map(|(_, told)| told.clone()).collect();
             assert_eq!(life, [Established, closing.clone(), closed.clone()]);
         }
+    });
+}
+
+/// Over plain TCP there is no request, and a connection is open from its first byte on.
+#[test]
+fn over_tcp() {
+    both(|setup| {
+        let (endpoint, told) = hooked(endpoint());
+        let running = setup.start(only(endpoint).tcp_listen(([127, 0, 0, 1], 0), PATH));
+        let mut peer = TcpClient::dial(running.tcp_addresses()[0]);
+        peer.frame(PING, b"tcp");
+        peer.expect(PONG, b"tcp");
+        peer.frame(TEXT, br#"{"route":"noted","id":1,"body":null}"#);
+        assert_eq!(peer.json()["id"], 1);
+        peer.close(1000);
+        peer.expect_close(1000);
+        let [closing, closed] = ended(CloseCause::PeerClose);
+        let ping = Ping(b"tcp".to_vec());
+        assert_eq!(life(&told), [Established, ping, Message, closing, closed]);
+        nothing(&told);
     });
 }
 

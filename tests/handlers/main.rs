@@ -18,6 +18,7 @@ mod pushes;
 mod rooms;
 mod routes;
 mod speakers;
+mod squeezed;
 mod store;
 #[path = "../support/tcp_client.rs"]
 mod tcp_client;
