@@ -117,6 +117,7 @@ fn a_server_that_says_something_else_is_found_out() {
     assert_eq!(played(right), Ok(()));
     for (part, other, why) in [
         ("1 101 Sw", "1 200 Sw", "line 6: byte 9 is not what was expected; got 'HTTP/1.1 101 "),
+        ("1< 82 10", "1< 82 7E 00 10", "line 9: byte 1 is not what was expected; got 82 10 FE EF"),
         ("1< 82 10", "1< 81 10", "line 9: byte 0 is not what was expected; got 82 10 FE EF"),
         ("2000000 'hi'\n1>", "2000000 'ha'\n1>", "line 9: byte 17 is not what was expected"),
         (

@@ -51,7 +51,8 @@ impl<S: Fn(&[String]) -> Server> Player<S> {
             Action::Expect(conn, parts) => self.expect(*conn, parts),
             Action::End(conn) => {
                 let stream = self.conn(*conn)?;
-                let more = read(stream, 1)?;
+                let mut more = Vec::new();
+                read(stream, &mut more, 1, |_| true)?;
                 if !more.is_empty() {
                     return Err(format!("expected the end, got{}", shown(&more, stream)));
                 }
@@ -87,77 +88,54 @@ impl<S: Fn(&[String]) -> Server> Player<S> {
         self.conns.get(&conn).ok_or(no_such(conn))
     }
 
+    /// Holds what comes to one part after the other, so that what differs is found out at once.
     fn expect(&mut self, conn: u32, parts: &[Part]) -> Result<(), String> {
         let stream = self.conn(conn)?.try_clone().map_err(|e| e.to_string())?;
-        let got = read(&stream, self.length(parts)?)?;
-        let mut rest = &got[..];
+        let mut got = Vec::new();
         for part in parts {
-            rest = self.compare(part, rest)?.map_err(|same| {
-                let at = got.len() - rest.len() + same;
-                format!("byte {at} is not what was expected; got{}", shown(&got, &stream))
-            })?;
+            let begin = got.len();
+            let differs = |at: usize, got: &[u8]| {
+                let got = shown(got, &stream);
+                Err(format!("byte {} is not what was expected; got{got}", begin + at))
+            };
+            match part {
+                Part::Blank(form, name) => {
+                    read(&stream, &mut got, form.len(), |_| true)?;
+                    if got.len() - begin < form.len() || !form.fits(&got[begin..]) {
+                        return differs(0, &got);
+                    }
+                    if let Some(name) = name {
+                        self.kept.insert(name.clone(), got[begin..].to_vec());
+                    }
+                }
+                Part::Bytes(_) | Part::Again(_) => {
+                    let want = self.known(part)?;
+                    read(&stream, &mut got, want.len(), |so_far| want.starts_with(so_far))?;
+                    let same = got[begin..].iter().zip(want).take_while(|(a, b)| a == b).count();
+                    if same < want.len() {
+                        return differs(same, &got);
+                    }
+                }
+            }
         }
         Ok(())
     }
 
-    /// How many bytes parts are. A name may be of the same line.
-    fn length(&self, parts: &[Part]) -> Result<usize, String> {
-        let named = |name: &str| {
-            parts.iter().find_map(|part| match part {
-                Part::Blank(form, Some(kept)) if kept == name => Some(form.len()),
-                _ => None,
-            })
-        };
-        let length = |part: &Part| match part {
-            Part::Bytes(bytes) => Ok(bytes.len()),
-            Part::Blank(form, _) => Ok(form.len()),
-            Part::Again(name) => named(name).map_or_else(|| Ok(self.kept(name)?.len()), Ok),
-        };
-        parts.iter().map(length).sum()
-    }
-
-    /// What of `got` is behind the part, or how much of it is as expected. Keeps what has a name.
-    fn compare<'g>(
-        &mut self,
-        part: &Part,
-        got: &'g [u8],
-    ) -> Result<Result<&'g [u8], usize>, String> {
-        let want = match part {
-            Part::Bytes(bytes) => bytes,
-            Part::Again(name) => self.kept(name)?,
-            Part::Blank(form, name) => {
-                let Some((bytes, rest)) = got.split_at_checked(form.len()) else {
-                    return Ok(Err(got.len()));
-                };
-                if !form.fits(bytes) {
-                    return Ok(Err(0));
-                }
-                if let Some(name) = name {
-                    self.kept.insert(name.clone(), bytes.to_vec());
-                }
-                return Ok(Ok(rest));
+    fn known<'p>(&'p self, part: &'p Part) -> Result<&'p [u8], String> {
+        match part {
+            Part::Bytes(bytes) => Ok(bytes),
+            Part::Again(name) => {
+                let kept = self.kept.get(name).map(Vec::as_slice);
+                kept.ok_or_else(|| format!("nothing was kept as `{name}`"))
             }
-        };
-        let same = got.iter().zip(want).take_while(|(got, want)| got == want).count();
-        Ok(got.strip_prefix(want).ok_or(same))
+            Part::Blank(form, _) => Err(format!("a client has to say which {form:?}")),
+        }
     }
 
     /// The bytes of parts that the client sends.
     fn filled(&self, parts: &[Part]) -> Result<Vec<u8>, String> {
-        let mut all = Vec::new();
-        for part in parts {
-            match part {
-                Part::Bytes(bytes) => all.extend_from_slice(bytes),
-                Part::Again(name) => all.extend_from_slice(self.kept(name)?),
-                Part::Blank(form, _) => return Err(format!("a client has to say which {form:?}")),
-            }
-        }
-        Ok(all)
-    }
-
-    fn kept(&self, name: &str) -> Result<&[u8], String> {
-        let kept = self.kept.get(name).map(Vec::as_slice);
-        kept.ok_or_else(|| format!("nothing was kept as `{name}`"))
+        let known: Result<Vec<_>, _> = parts.iter().map(|part| self.known(part)).collect();
+        Ok(known?.concat())
     }
 }
 
@@ -192,32 +170,35 @@ fn masked(opcode: u8, payload: &[u8]) -> Vec<u8> {
     frame
 }
 
-/// So many bytes, or fewer where the stream ends or nothing more comes.
-fn read(mut stream: &TcpStream, length: usize) -> Result<Vec<u8>, String> {
-    let mut bytes = vec![0; length];
-    let mut at = 0;
-    while at < length {
-        match stream.read(&mut bytes[at..]) {
+/// Reads so many bytes more, or fewer where the stream ends or what came so far is no `good`.
+fn read(
+    mut stream: &TcpStream,
+    bytes: &mut Vec<u8>,
+    length: usize,
+    good: impl Fn(&[u8]) -> bool,
+) -> Result<(), String> {
+    let begin = bytes.len();
+    let mut chunk = vec![0; length];
+    while bytes.len() - begin < length && good(&bytes[begin..]) {
+        match stream.read(&mut chunk[..length - (bytes.len() - begin)]) {
             Ok(0) => break,
-            Ok(n) => at += n,
+            Ok(n) => bytes.extend_from_slice(&chunk[..n]),
             Err(e) if e.kind() == ErrorKind::Interrupted => {}
-            Err(e) => {
-                bytes.truncate(at);
-                return Err(format!("{e}, behind{}", shown(&bytes, stream)));
-            }
+            Err(e) => return Err(format!("{e}, behind{}", shown(bytes, stream))),
         }
     }
-    bytes.truncate(at);
-    Ok(bytes)
+    Ok(())
 }
 
-/// Bytes as transcripts write them, with what else there is to be read.
+/// Bytes as transcripts write them, with what else there is to be read, up to a length.
 fn shown(bytes: &[u8], mut stream: &TcpStream) -> String {
     let mut all = bytes.to_vec();
-    let mut more = [0; 4096];
+    let mut more = [0; 1024];
     // Where it can't be set, what was read is all that is shown.
     if stream.set_read_timeout(Some(LAST_LOOK)).is_ok() {
-        while let Ok(n @ 1..) = stream.read(&mut more) {
+        while all.len() < bytes.len() + more.len()
+            && let Ok(n @ 1..) = stream.read(&mut more)
+        {
             all.extend_from_slice(&more[..n]);
         }
     }
