@@ -33,12 +33,12 @@ fn place(peer: &mut Client) -> Value {
 fn parameters_and_rooms_of_a_path() {
     both(|setup| {
         let endpoint = placed("/{house}/room/{name}");
-        let endpoint = endpoint.join("{house}/{name}").unwrap().join("all of {house}").unwrap();
+        let endpoint = endpoint.join("all of {house}").unwrap().join("{house}/{name}").unwrap();
         let running = setup.serve(endpoint);
         let open = |path| Client::open(addr(&running), path);
         let mut peer = open("/h/room/sea%20side?x=/");
         let params = json!([["house", "h"], ["name", "sea side"]]);
-        assert_eq!(place(&mut peer), json!([params, ["h/sea side", "all of h"]]));
+        assert_eq!(place(&mut peer), json!([params, ["all of h", "h/sea side"]]));
         let mut other = open("/h/room/attic");
         let mut elsewhere = open("/i/room/attic");
         other.ask("say", 1, json!("to the house"));
