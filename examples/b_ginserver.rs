@@ -62,7 +62,7 @@ pub(crate) fn start(args: &Args) -> Result<Running, StartError> {
     let endpoint = Endpoint::new("/ws", Dialect::Action)
         // Pages of any origin may connect, as in the original: nothing here is known by cookies, so
         // a foreign page can do no more than its own server could.
-        .origins(Origins::Any)
+        .origins(Origins::any())
         // A client that does not keep up loses what is oldest, and holds back nobody else.
         .overflow(OverflowPolicy::DropOldest)
         .on_connect(move |request, admission| enter(request, admission, &operator, &clerk))

@@ -4,15 +4,8 @@ Called by compare.sh beside it; docs/PERFORMANCE.md says what is measured and ho
 """
 
 import argparse
-import json
-import os
-import platform
 import re
-import resource
-import signal
-import subprocess
 import sys
-import tempfile
 import time
 from collections import namedtuple
 from contextlib import ExitStack
@@ -20,13 +13,14 @@ from pathlib import Path
 
 # Nothing is left beside the scripts.
 sys.dont_write_bytecode = True
+import compare_processes as processes  # noqa: E402
+from compare_kept import Kept, kept_cases  # noqa: E402
+from compare_processes import Failure, Holder, Server, ServerPlan, generate, say  # noqa: E402
 from compare_tables import cost_us, per_second, render  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs/PERFORMANCE.md"
 
-# One server, on core 0 unless said otherwise; the generator is always on core 1.
-ServerPlan = namedtuple("ServerPlan", "argv cores", defaults=("0",))
 # One row: what drives which server, and the row that it is compared with.
 Row = namedtuple("Row", "name server generator baseline")
 # Rows that alternate, all servers alive at once. `columns` stand before each row of the table.
@@ -37,165 +31,6 @@ TIDEGATE = ["tidegate", "--ping-interval", "off"]
 INLINE = TIDEGATE + ["--workers", "0", "--loops", "1"]
 POOL = TIDEGATE + ["--workers", "1", "--loops", "1"]
 PRIVATE = ["--fd-table", "private"]
-
-
-# Of the files of results: others are not read.
-FORMAT = 2
-
-
-class Failure(Exception):
-    """A program did not do what it should; the message says which and why."""
-
-
-def say(text, end="\n"):
-    print(text, end=end, file=sys.stderr, flush=True)
-
-
-# What ends this script, and with it every process that it started.
-ENDING = [signal.SIGTERM, signal.SIGHUP]
-STARTED = set()
-
-
-def end(number, _frame):
-    """Unwinds the script; what it started is stopped on the way, whatever comes in meanwhile."""
-    for ending in ENDING:
-        signal.signal(ending, signal.SIG_IGN)
-    raise SystemExit(128 + number)
-
-
-def start(argv, cores, **files):
-    """Starts a process, which `end_started` knows of before any signal can end the script."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, [*ENDING, signal.SIGINT])
-
-    def unblock():
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-    try:
-        argv = ["taskset", "-c", cores, *argv]
-        process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, preexec_fn=unblock, **files)
-        STARTED.add(process)
-    finally:
-        unblock()
-    return process
-
-
-def kill(process):
-    process.kill()
-    process.wait()
-    STARTED.discard(process)
-
-
-def end_started():
-    for process in list(STARTED):
-        kill(process)
-
-
-class Server:
-    """A running server; `stop` ends it."""
-
-    def __init__(self, plan, options):
-        self.log = tempfile.TemporaryFile("w+")
-        program = [str(options.bin / plan.argv[0]), "--listen", "127.0.0.1:0", *plan.argv[1:]]
-        self.process = start(program, plan.cores, stdout=self.log, stderr=self.log)
-        try:
-            self.address = self.await_address(plan)
-        except BaseException:
-            kill(self.process)
-            raise
-
-    def await_address(self, plan):
-        deadline = time.monotonic() + 30
-        while time.monotonic() < deadline and self.process.poll() is None:
-            found = re.search(r"listening on (127\.0\.0\.1:\d+)", self.output())
-            if found:
-                return found[1]
-            time.sleep(0.02)
-        raise Failure(f"{plan.argv[0]} did not say where it listens: {self.output()}")
-
-    def output(self):
-        self.log.seek(0)
-        return self.log.read()
-
-    def resident_kib(self):
-        status = Path(f"/proc/{self.process.pid}/status").read_text()
-        return int(re.search(r"VmRSS:\s+(\d+)", status)[1])
-
-    def stop(self):
-        try:
-            self.process.terminate()
-            self.process.wait(timeout=40)
-        except subprocess.TimeoutExpired:
-            pass
-        finally:
-            kill(self.process)
-
-
-class Holder:
-    """Idle connections, held by `loadtest connect` until `stop`; made once all are open."""
-
-    def __init__(self, server, connections, options):
-        self.log = tempfile.TemporaryFile("w+")
-        argv = [str(options.bin / "loadtest"), "connect", "--url", f"ws://{server.address}/echo"]
-        argv += ["--connections", str(connections), "--hold", "24h"]
-        stats = options.results / "held.json"
-        stats.unlink(missing_ok=True)
-        self.process = start(argv, "1", stdout=self.log, stderr=self.log)
-        try:
-            self.await_open(server, connections, stats)
-        except BaseException:
-            self.stop()
-            raise
-
-    def await_open(self, server, connections, stats):
-        deadline = time.monotonic() + 300
-        opened = 0
-        while opened < connections:
-            if time.monotonic() > deadline or self.process.poll() is not None:
-                self.log.seek(0)
-                raise Failure(f"{opened} of {connections} connections are open: {self.log.read()}")
-            server.process.send_signal(signal.SIGUSR1)
-            time.sleep(0.3)
-            if stats.exists():
-                opened = json.loads(stats.read_text())["totals"]["open"]
-
-    def stop(self):
-        # Its sockets go with it; there is nothing to say goodbye for.
-        kill(self.process)
-
-
-def generate(argv, server, options):
-    """One run of a generator; its line of JSON, and how busy the machine was with other things."""
-    argv = [str(options.bin / argv[0]), "--target", server.address, *argv[1:]]
-    argv += ["--server-pid", str(server.process.pid)]
-    before = Clock(server)
-    process = start(argv, "1", stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    try:
-        stdout, stderr = process.communicate()
-    finally:
-        kill(process)
-    after = Clock(server)
-    if process.returncode != 0:
-        raise Failure(f"{' '.join(argv)}: {stderr.strip()}")
-    elsewhere = (after.busy - before.busy) - (after.ours - before.ours)
-    return {**json.loads(stdout), "elsewhere_cores": max(0, elsewhere / (after.now - before.now))}
-
-
-class Clock:
-    """CPU seconds so far: of all cores, and of the server and the generators together."""
-
-    def __init__(self, server):
-        self.now = time.monotonic()
-        # user nice system idle iowait irq softirq steal: what is neither idle nor waiting.
-        ticks = [int(field) for field in Path("/proc/stat").read_text().split("\n")[0].split()[1:9]]
-        self.busy = (sum(ticks) - ticks[3] - ticks[4]) / os.sysconf("SC_CLK_TCK")
-        generators = resource.getrusage(resource.RUSAGE_CHILDREN)
-        self.ours = generators.ru_utime + generators.ru_stime
-        for task in Path(f"/proc/{server.process.pid}/task").glob("*/schedstat"):
-            try:
-                self.ours += int(task.read_text().split()[0]) / 1e9
-            except (FileNotFoundError, ProcessLookupError):
-                pass  # A thread that ended between being listed and being read.
-
 
 # ---- what is measured
 
@@ -339,6 +174,31 @@ def open_cases(options):
     yield Case({"active": 1000}, servers, rows, "message", (many, held))
 
 
+# Where the gateway speaks each dialect; the first is what the others are compared with.
+DIALECTS = {
+    "raw": "/echo",
+    "hub": "/hub",
+    "kim": "/kim",
+    "json": "/ws",
+    "event": "/event",
+    "action": "/action",
+    "mef": "/mef",
+}
+
+
+def dialect_cases(options):
+    """An echo as a request in each dialect, all of them to one process."""
+    baseline = f"raw, {DIALECTS['raw']}"
+    for pipeline in [1, 16]:
+        drive = ["loadtest", "echo", "--threads", "1", "--connections", "100", "--size", "20"]
+        drive += ["--pipeline", str(pipeline)]
+        rows = [
+            Row(f"{name}, {path}", "tidegate", drive + ["--dialect", name, "--url", path], baseline)
+            for name, path in DIALECTS.items()
+        ]
+        yield Case({"in flight": pipeline}, {"tidegate": ServerPlan(INLINE)}, rows, "message")
+
+
 CASES = {
     "echo": echo_cases,
     "pool": pool_cases,
@@ -346,6 +206,7 @@ CASES = {
     "upgrade": upgrade_cases,
     "fanout": fanout_cases,
     "open": open_cases,
+    "dialects": dialect_cases,
 }
 
 
@@ -355,7 +216,6 @@ CASES = {
 def run_case(case, options):
     """The rounds of a case: the samples of each row by name, and what ended them before the last."""
     wanted = [row for row in case.rows if is_wanted(row, case, options)]
-    times = ["--seconds", str(options.seconds), "--warmup", str(options.warmup)]
     samples = {row.name: [] for row in wanted}
     servers = {}
     failure = None
@@ -371,7 +231,7 @@ def run_case(case, options):
                 running.callback(holder.stop)
             for number in range(options.rounds):
                 for row in wanted:
-                    sample = generate(row.generator + times, servers[row.server], options)
+                    sample = generate(timed(row.generator, options), servers[row.server], options)
                     samples[row.name].append({**sample, "at": time.time()})
                     cost, rate = cost_us(sample), per_second(sample)
                     place = f"  round {number + 1}/{options.rounds}"
@@ -379,6 +239,13 @@ def run_case(case, options):
         except Exception as error:
             failure = explain(error)
     return samples, failure
+
+
+def timed(generator, options):
+    """A generator that measures as long as it shall. `loadtest` has no warm-up."""
+    if generator[0] == "loadtest":
+        return [*generator, "--duration", f"{options.seconds * 1000:.0f}ms"]
+    return [*generator, "--seconds", str(options.seconds), "--warmup", str(options.warmup)]
 
 
 def explain(error):
@@ -483,57 +350,6 @@ def hold_idle(server, connections, options):
         holder.stop()
 
 
-class Kept:
-    """What is kept of a group. A part of it that is measured alone takes the place of what was kept
-    of that part before, and the rest stays; a group that is measured whole begins anew."""
-
-    def __init__(self, group, options):
-        self.path = options.results / f"{group}.json"
-        self.run = {"machine": machine(), "options": shown(options)}
-        self.by_row = bool(options.servers)
-        partial = self.by_row or group == "echo" and (options.sizes or options.connections)
-        self.cases = kept_cases(group, options) if partial else []
-        self.failure, self.measured = None, False
-
-    def add(self, columns, unit, rows, order, failure):
-        """A case that was measured; `order` is that of all its rows."""
-        rows = [{**row, **self.run, "failure": failure} for row in rows]
-        self.measured |= any(row["samples"] for row in rows)
-        found = next((case for case in self.cases if case["columns"] == columns), None)
-        if found is None:
-            found = {"columns": columns, "unit": unit, "rows": []}
-            self.cases.append(found)
-        elif self.by_row or unit is None:
-            rows = with_others(rows, found["rows"])
-        found["rows"] = sorted(rows, key=lambda row: order.index(row["name"]))
-        self.write()
-
-    def fail(self, text):
-        self.failure = text
-        self.write()
-
-    def write(self):
-        result = {"format": FORMAT, "cases": self.cases, "failure": self.failure}
-        self.path.write_text(json.dumps(result, indent=1) + "\n")
-
-
-def with_others(rows, others):
-    """New rows and the others kept before, which stay compared with what alternated with them."""
-    new = {row["name"] for row in rows}
-    kept = {row["name"]: row for row in others}
-    stay = [row for row in others if row["name"] not in new]
-    for row in stay:
-        if row["baseline"] in new and row["baseline"] in kept:
-            row.setdefault("baseline_samples", kept[row["baseline"]]["samples"])
-    return rows + stay
-
-
-def kept_cases(group, options):
-    path = options.results / f"{group}.json"
-    result = json.loads(path.read_text()) if path.exists() else {}
-    return result["cases"] if result.get("format") == FORMAT else []
-
-
 def missing_rows(group, options):
     """Rows of the whole group that are neither kept nor about to be measured."""
     plan = argparse.Namespace(**{**vars(options), "planning": True})
@@ -558,25 +374,6 @@ def planned(group, options):
         for row in case.rows
         if is_wanted(row, case, options)
     }
-
-
-def machine():
-    def out(*argv):
-        return subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip()
-
-    model = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
-    return {
-        "commit": out("git", "rev-parse", "--short", "HEAD"),
-        "dirty": bool(out("git", "status", "--porcelain", "--untracked-files=no")),
-        "kernel": platform.release(),
-        "cpu": model[1] if model else platform.machine(),
-        "cores": os.cpu_count(),
-        "date": time.strftime("%Y-%m-%d"),
-    }
-
-
-def shown(options):
-    return {"rounds": options.rounds, "seconds": options.seconds, "warmup": options.warmup}
 
 
 def write_page(group, text):
@@ -663,8 +460,7 @@ def main():
 
 
 if __name__ == "__main__":
-    for ending in ENDING:
-        signal.signal(ending, end)
+    processes.take_signals()
     try:
         main()
     except Failure as failure:
@@ -672,4 +468,4 @@ if __name__ == "__main__":
     except KeyboardInterrupt:
         sys.exit(130)
     finally:
-        end_started()
+        processes.end_started()

@@ -28,13 +28,14 @@ def busy_share(row):
 
 
 def render(group, cases):
-    table = idle_table(cases) if group == "idle" else cost_table(cases)
+    table = idle_table(cases) if group == "idle" else cost_table(group, cases)
     return "\n".join([table, "", provenance(group, cases)])
 
 
-def cost_table(cases):
+def cost_table(group, cases):
     unit = cases[0]["unit"]
-    head = [*cases[0]["columns"], "server", f"CPU µs/{unit}", "least", f"{plural(unit)}/s", "busy"]
+    row_of = "dialect, path" if group == "dialects" else "server"
+    head = [*cases[0]["columns"], row_of, f"CPU µs/{unit}", "least", f"{plural(unit)}/s", "busy"]
     head += ["× by minima", "× by medians", "of"]
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     for case in cases:

@@ -84,8 +84,8 @@ step_loadtest() {
   [ "$commands" = "$known" ] || die "loadtest has the commands '$commands'; run here are '$known'"
   trap stop_gateway EXIT
   for workers in 0 2; do
-    start_gateway "$tidegate" "$root/target/loadtest-gateway.log" --workers "$workers"
-    local url=ws://$gateway_address/echo
+    start_gateway "$tidegate" "$root/target/loadtest-gateway.log" --workers "$workers" --tcp-listen 127.0.0.1:0
+    local url=ws://$gateway_address/echo tcp
     "$loadtest" connect --url "$url" --connections 2000 --rate 2000 --hold 2s
     "$loadtest" echo --url "$url" --connections 100 --duration 3s --server-pid "$gateway" --fail-if 'p99>10s' \
       --json "$root/target/echo-$workers.json" --html "$root/target/echo.html" --hgrm "$root/target/echo.hgrm"
@@ -97,6 +97,10 @@ step_loadtest() {
     url=ws://$gateway_address/ws
     "$loadtest" broadcast --url "$url" --connections 1000 --rooms 10 --publishers 20 --rate 200 --duration 3s
     "$loadtest" broadcast --url "$url" --connections 500 --rooms 2 --publishers 4 --in-flight 4 --threads 2 --duration 3s
+    tcp=$(sed -n 's/.*listening on \(127\.0\.0\.1:[0-9]*\) for .* over plain TCP.*/\1/p' "$root/target/loadtest-gateway.log")
+    [ -n "$tcp" ] || die "the gateway did not say where it listens for plain TCP"
+    "$loadtest" broadcast --url "$url" --dialect "json,mef,action,event,kim,hub,kim=tcp://$tcp" --connections 70 \
+      --rooms 2 --publishers 14 --rate 200 --duration 2s
     "$loadtest" stall --url "$url" --connections 500 --rooms 2 --stalled 2% --rate 100 --size 4KiB --duration 3s
     "$loadtest" scale --url "$url" --connections 3000 --rate 3000 --hold 1s --threads 2 --room-members 1000
     stop_gateway || die "the gateway left with status $?; its log: target/loadtest-gateway.log"

@@ -33,6 +33,10 @@ pub const STORE_KEY_MAX: usize = 255;
 pub const STORE_VALUE_MAX: usize = 64 * 1024;
 /// Most segments of an endpoint's path.
 pub const PATH_SEGMENTS_MAX: usize = 32;
+/// The share of what may wait for handlers that block that one connection may have: a quarter.
+pub const BLOCKING_SHARE: usize = 4;
+/// Messages of one connection that may wait for handlers that block in any case.
+pub const BLOCKING_PER_CONNECTION_MIN: usize = 16;
 /// Work of threads that are not the gateway's own that may be on its way to shards at once.
 pub const WORK_ON_ITS_WAY_MAX: usize = 4096;
 
@@ -40,6 +44,8 @@ pub const WORK_ON_ITS_WAY_MAX: usize = 4096;
 pub const LOOPS_MIN: usize = 1;
 /// Most worker threads. More than this only pass the same core to each other.
 pub const WORKERS_MAX: usize = 256;
+/// Bounds of the number of threads for handlers that block.
+pub const BLOCKING_THREADS: RangeInclusive<usize> = 1..=1024;
 /// Most addresses to listen on.
 pub const LISTEN_MAX: usize = 64;
 /// Longest queue of connections not yet accepted. The kernel cuts it to `net.core.somaxconn`.

@@ -63,3 +63,13 @@ fn every_field_of_the_statistics_is_documented() {
         assert!(quoted(workers).contains(own), "{own} of a worker");
     }
 }
+
+#[test]
+fn every_built_in_handler_is_documented() {
+    let page = include_str!("../docs/DIALECTS.md");
+    let rows = page.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next());
+    let documented: BTreeSet<_> = rows.collect();
+    for name in tidegate::routing::handler_names() {
+        assert!(documented.contains(name), "{name}");
+    }
+}

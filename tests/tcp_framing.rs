@@ -390,11 +390,11 @@ fn listeners_have_to_name_an_endpoint_that_lets_in_unasked() {
     let unknown = problem(Gateway::builder().tcp_listen(LOCALHOST, "/none"));
     assert!(unknown.contains("--tcp-listen") && unknown.contains("/none"), "{unknown}");
     let asked = problem(Gateway::builder().endpoint(asks()).tcp_listen(LOCALHOST, "/asks"));
-    assert!(asked.contains("--tcp-listen") && asked.contains("/asks asks on_connect"), "{asked}");
+    assert!(asked.contains("--tcp-listen") && asked.contains("/asks needs a request"), "{asked}");
     let all = problem(Gateway::builder().on_connect(|_, admission| {
         admission.accept(Accept::default());
     }));
-    assert!(all.contains("--tcp-listen") && all.contains("/ws asks on_connect"), "{all}");
+    assert!(all.contains("--tcp-listen") && all.contains("/ws needs a request"), "{all}");
 }
 
 #[test]

@@ -5,29 +5,36 @@ mod rooms;
 
 use std::{
     io::{self, Write as _},
+    net::IpAddr,
     time::Duration,
 };
 
 use crate::{
-    cli::{Cli, Command, Common, CompareArgs, ConnectArgs, EchoArgs},
+    cli::{
+        Cli, Command, Common, CompareArgs, ConnectArgs, EchoArgs,
+        dialect::{LoginArgs, Spoken},
+    },
     connect::Connect,
+    dialect::Dialect,
     echo::{Echo, Pace},
     fdtable::raise_limit,
+    lanes::Lanes,
     link::Driver,
-    payload::Payloads,
     plan::{Limits, Plan, Wanted},
     preflight::{self, Facts, Needs},
+    question::Questions,
     report::{Report, compare::Comparison, connect::Verified, echo::Echoed, outputs::Outputs},
     run::run,
     sampler::process::Processes,
     shared::Setup,
-    target::Target,
 };
 
 /// The read buffer of a connection, at least: pongs and small messages.
 const MIN_READ_BUFFER: usize = 128;
 /// The same, at most: larger messages grow it while they arrive.
 const MAX_READ_BUFFER: usize = 16 * 1024;
+/// What an envelope may add to the data, roughly, before a read buffer grows.
+const ENVELOPE: usize = 256;
 /// Ephemeral ports of Linux where `/proc` does not say.
 const DEFAULT_PORTS: u32 = 28_232;
 
@@ -48,7 +55,8 @@ pub(crate) fn execute(cli: &Cli) -> Result<bool, String> {
 
 fn connect(args: &ConnectArgs) -> Result<bool, String> {
     let pace = Times { connect_rate: args.rate, duration: args.hold };
-    let (setup, outputs) = prepare(&args.common, &pace, MIN_READ_BUFFER)?;
+    let lanes = one_lane(&args.common, args.dialect, &args.login)?;
+    let (setup, outputs) = prepare(&args.common, lanes, &pace, MIN_READ_BUFFER)?;
     let report = Report::new(Box::new(Verified::default()), &setup, args.common.seed);
     let seed = args.common.seed;
     carry_out(report, setup, outputs, move |_| Connect::new(seed))
@@ -60,13 +68,17 @@ fn echo(args: &EchoArgs) -> Result<bool, String> {
         None => Pace::Closed(args.pipeline),
     };
     let times = Times { connect_rate: args.connect_rate, duration: args.duration };
-    let read_buffer = (args.size + 16).clamp(MIN_READ_BUFFER, MAX_READ_BUFFER);
-    let (setup, outputs) = prepare(&args.common, &times, read_buffer)?;
-    let work = Echoed::new(pace, args.size, args.text);
+    let EchoArgs { dialect, size, .. } = *args;
+    let text = args.text || dialect.is_json();
+    let envelope = if dialect == Dialect::Raw { 16 } else { ENVELOPE };
+    let read_buffer = (size + envelope).clamp(MIN_READ_BUFFER, MAX_READ_BUFFER);
+    let lanes = one_lane(&args.common, dialect, &args.login)?;
+    let (setup, outputs) = prepare(&args.common, lanes, &times, read_buffer)?;
+    let work = Echoed::new(pace, size, text);
     let report = Report::new(Box::new(work), &setup, args.common.seed);
-    let (seed, size, text) = (args.common.seed, args.size, args.text);
-    let threads = setup.plan.threads;
-    let driver = move |thread| Echo::new(Payloads::new(seed, size, text), pace, thread, threads);
+    let (seed, threads) = (args.common.seed, setup.plan.threads);
+    let driver =
+        move |thread| Echo::new(Questions::new(dialect, seed, size, text), pace, thread, threads);
     carry_out(report, setup, outputs, driver)
 }
 
@@ -79,19 +91,29 @@ fn compare(args: &CompareArgs) -> Result<bool, String> {
     Ok(true)
 }
 
+/// The one way of a command whose connections are all alike.
+fn one_lane(common: &Common, dialect: Dialect, login: &LoginArgs) -> Result<Lanes, String> {
+    let spoken = [Spoken::at_url(dialect)];
+    Lanes::new(&common.url, &spoken, 1, login.resolve(&spoken)?)
+}
+
 struct Times {
     connect_rate: u64,
     duration: Duration,
 }
 
 /// Finds out before anything starts whether the run is possible, the files of results included.
-fn prepare(common: &Common, times: &Times, read_buffer: usize) -> Result<(Setup, Outputs), String> {
-    let target = Target::resolve(&common.url)?;
+fn prepare(
+    common: &Common,
+    lanes: Lanes,
+    times: &Times,
+    read_buffer: usize,
+) -> Result<(Setup, Outputs), String> {
     Processes::find(&common.report.server_pid)?;
-    let plan = lay_out(common, &target, read_buffer)?;
+    let plan = lay_out(common, lanes.first().target.address.ip(), read_buffer)?;
     let outputs = Outputs::create(&common.report)?;
     let setup = Setup {
-        target,
+        lanes,
         plan,
         connections: common.connections,
         connect_rate: times.connect_rate,
@@ -106,7 +128,7 @@ fn prepare(common: &Common, times: &Times, read_buffer: usize) -> Result<(Setup,
 }
 
 /// Plans the run and compares the plan with the limits of this host.
-fn lay_out(common: &Common, target: &Target, read_buffer: usize) -> Result<Plan, String> {
+fn lay_out(common: &Common, destination: IpAddr, read_buffer: usize) -> Result<Plan, String> {
     let descriptors =
         raise_limit().map_err(|error| format!("cannot raise the limit of open files: {error}"))?;
     let facts = Facts::read(descriptors);
@@ -115,7 +137,7 @@ fn lay_out(common: &Common, target: &Target, read_buffer: usize) -> Result<Plan,
         connections: common.connections,
         threads: common.threads,
         sources: common.source_ips.clone(),
-        destination: target.address.ip(),
+        destination,
     };
     let plan = Plan::new(&wanted, Limits { descriptors, ports })?;
     let needs = Needs {
@@ -124,7 +146,7 @@ fn lay_out(common: &Common, target: &Target, read_buffer: usize) -> Result<Plan,
         threads_chosen: common.threads.is_some(),
         max_connecting: common.max_connecting,
         read_buffer,
-        local: target.address.ip().is_loopback(),
+        local: destination.is_loopback(),
     };
     let findings = preflight::check(&needs, &facts);
     for warning in preflight::verdict(findings, common.no_preflight)? {

@@ -92,10 +92,6 @@ impl Driver for Connect {
     fn message(&mut self, link: &mut Link<'_, Pinged>, message: Message) -> Result<(), Trouble> {
         match message {
             Message::Pong(payload) => self.pong(link, &payload),
-            Message::Text(_) | Message::Binary(_) => {
-                link.tally.received += 1;
-                Ok(())
-            }
             _ => Ok(()),
         }
     }

@@ -1,4 +1,5 @@
-//! `echo`: sends messages, compares every answer with what was sent, measures the time between.
+//! `echo`: sends messages or asks for them in a dialect, compares every answer with what must come,
+//! measures the time between.
 //!
 //! A closed loop keeps a number of messages in flight on each connection. An open loop sends at a
 //! fixed rate whatever the answers do, and counts latency from when a message was *due*: a server
@@ -11,7 +12,7 @@ use tungstenite::Message;
 use crate::{
     clock::{Nanos, due},
     link::{Driver, Link, Settled},
-    payload::Payloads,
+    question::Questions,
     table::Table,
     tally::Tally,
     trouble::{Trouble, Waiting, count},
@@ -32,7 +33,7 @@ pub(crate) enum Pace {
 /// The command, on one event loop.
 #[derive(Debug)]
 pub(crate) struct Echo {
-    payloads: Payloads,
+    questions: Questions,
     pace: Pace,
     thread: u32,
     threads: u32,
@@ -59,9 +60,9 @@ pub(crate) struct Client {
 
 impl Echo {
     /// For thread number `thread` of `threads`.
-    pub(crate) fn new(payloads: Payloads, pace: Pace, thread: u32, threads: u32) -> Self {
+    pub(crate) fn new(questions: Questions, pace: Pace, thread: u32, threads: u32) -> Self {
         Self {
-            payloads,
+            questions,
             pace,
             thread,
             threads,
@@ -77,7 +78,7 @@ impl Echo {
 
     /// Sends one message that counts from `stamp`.
     fn send(&mut self, link: &mut Link<'_, Client>, stamp: Nanos) -> Result<(), Trouble> {
-        let message = self.payloads.message(link.index, link.client.sent);
+        let message = self.questions.message(link.index, link.client.sent);
         link.client.sent = link.client.sent.wrapping_add(1);
         link.client.stamps.push_back(stamp);
         self.in_flight += 1;
@@ -125,7 +126,6 @@ impl Echo {
     }
 
     fn answer(&mut self, link: &mut Link<'_, Client>, answer: &Message) -> Result<(), Trouble> {
-        link.tally.received += 1;
         let now = link.now();
         let Some(stamp) = link.client.stamps.pop_front() else {
             count(&mut link.tally.wrong, Trouble::Wrong("to nothing that was sent"));
@@ -135,7 +135,7 @@ impl Echo {
         link.client.answered = expected.wrapping_add(1);
         self.in_flight -= 1;
         let in_flight = link.client.sent.wrapping_sub(expected);
-        match self.payloads.difference(link.index, expected, in_flight, answer) {
+        match self.questions.difference(link.index, expected, in_flight, answer) {
             Some(how) => count(&mut link.tally.wrong, Trouble::Wrong(how)),
             None => {
                 link.tally.right += 1;

@@ -3,7 +3,7 @@
 use httparse::{EMPTY_HEADER, Header, Response, Status};
 use tungstenite::handshake::{client::generate_key, derive_accept_key};
 
-use crate::{target::Target, trouble::Trouble};
+use crate::{target::Target, transport::Framing, trouble::Trouble};
 
 /// The longest response head that is read before it counts as bad.
 const MAX_HEAD: usize = 16 * 1024;
@@ -13,6 +13,7 @@ const MAX_HEADERS: usize = 64;
 /// One handshake under way: lives from the connect to the answer.
 #[derive(Debug)]
 pub(crate) struct Handshake {
+    framing: Framing,
     request: Vec<u8>,
     written: usize,
     /// What of the request may be written now.
@@ -24,19 +25,36 @@ pub(crate) struct Handshake {
 impl Handshake {
     /// A handshake with a fresh random key.
     pub(crate) fn new(target: &Target) -> Self {
+        Self::with(target, &target.path, "")
+    }
+
+    /// The same with another path, and with more headers, each of which ends with a line break.
+    pub(crate) fn with(target: &Target, path: &str, headers: &str) -> Self {
         let key = generate_key();
         let request = format!(
             "GET {} HTTP/1.1\r\nHost: {}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n\r\n",
-            target.path, target.host
+             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n{headers}\r\n",
+            path, target.host
         );
         Self {
+            framing: Framing::WebSocket,
             released: request.len(),
             request: request.into_bytes(),
             written: 0,
             accept: derive_accept_key(key.as_bytes()),
             head: Vec::new(),
         }
+    }
+
+    /// None at all: a connection over plain TCP is open as soon as it is connected.
+    pub(crate) fn bare() -> Self {
+        let (request, accept, head) = (Vec::new(), String::new(), Vec::new());
+        Self { framing: Framing::Tcp, request, written: 0, released: 0, accept, head }
+    }
+
+    /// How messages stand in the stream behind it.
+    pub(crate) fn framing(&self) -> Framing {
+        self.framing
     }
 
     /// A handshake that never ends: nothing is written before [`Handshake::release`] says so, and
@@ -208,5 +226,8 @@ mod tests {
         let text = String::from_utf8(handshake.unwritten().to_vec()).unwrap();
         assert!(text.starts_with("GET /a?b HTTP/1.1\r\nHost: 127.0.0.1:1\r\n"));
         assert!(text.ends_with("\r\n\r\n"));
+        let handshake = Handshake::with(&target, "/c", "X: y\r\n");
+        let text = String::from_utf8(handshake.unwritten().to_vec()).unwrap();
+        assert!(text.starts_with("GET /c HTTP/1.1\r\n") && text.ends_with("\r\nX: y\r\n\r\n"));
     }
 }

@@ -1,15 +1,14 @@
 //! One connection as a command sees it while an event or a turn is worked on, and what a command is.
 
-use tungstenite::{
-    Message,
-    protocol::{CloseFrame, WebSocketContext},
-};
+use tungstenite::Message;
 
 use crate::{
     clock::Nanos,
+    lanes::Lanes,
     socket::Wire,
     table::{Phase, Table},
     tally::Tally,
+    transport::Transport,
     trouble::{Trouble, Waiting},
 };
 
@@ -25,8 +24,8 @@ pub(crate) trait Driver {
     /// The work goes from `from` to `until`.
     fn begin(&mut self, table: &mut Table<Self::Client>, from: Nanos, until: Nanos);
 
-    /// The opening handshake of a connection is done, in the ramp or later; it took so long since
-    /// the connect, or since that was due. An error ends the connection.
+    /// The opening handshake of a connection is done, and its login if there is one, in the ramp or
+    /// later; it took so long since the connect, or since that was due. An error ends the connection.
     fn opened(&mut self, _: &mut Link<'_, Self::Client>, _: Nanos) -> Result<(), Trouble> {
         Ok(())
     }
@@ -124,8 +123,11 @@ pub(crate) struct Link<'a, C> {
     /// What this thread counts.
     pub(crate) tally: &'a mut Tally,
     pub(crate) wire: Wire<'a>,
-    pub(crate) context: &'a mut WebSocketContext,
+    pub(crate) transport: &'a mut Transport,
+    pub(crate) lanes: &'a Lanes,
     pub(crate) phase: &'a mut Phase,
+    pub(crate) since: &'a mut Nanos,
+    pub(crate) connecting: &'a mut u32,
     pub(crate) paused: &'a mut bool,
     pub(crate) wait: &'a mut Wait,
     pub(crate) timeout: Nanos,
@@ -146,10 +148,20 @@ impl<C> Link<'_, C> {
 
     /// Queues a message; it leaves when the event or turn is done with the connection.
     pub(crate) fn send(&mut self, message: Message) -> Result<(), Trouble> {
-        match self.context.write(&mut self.wire, message) {
-            Err(error) if would_block(&error) => Ok(()),
-            result => result.map_err(Trouble::from),
-        }
+        self.transport.send(&mut self.wire, message)
+    }
+
+    /// Counts the connection as open; returns how long that took since it was begun.
+    pub(crate) fn count_open(&mut self) -> Nanos {
+        let now = self.now();
+        *self.phase = Phase::Open;
+        *self.connecting -= 1;
+        self.rest();
+        self.tally.connected += 1;
+        self.tally.open += 1;
+        let took = now.saturating_sub(std::mem::replace(self.since, now));
+        self.tally.handshake.record(took);
+        took
     }
 
     /// Waits for something, with the run's timeout.
@@ -180,36 +192,16 @@ impl<C> Link<'_, C> {
         *self.phase = Phase::Closing;
         self.tally.closing += 1;
         self.await_for(Waiting::Close);
-        self.close()
-    }
-
-    /// Begins the closing handshake.
-    fn close(&mut self) -> Result<(), Trouble> {
-        let frame = CloseFrame { code: 1000.into(), reason: "".into() };
-        match self.context.close(&mut self.wire, Some(frame)) {
-            Err(error) if would_block(&error) => Ok(()),
-            result => result.map_err(Trouble::from),
-        }
+        self.transport.close(&mut self.wire)
     }
 
     /// Writes what is queued, as far as the socket takes it.
     pub(crate) fn flush(&mut self) -> Result<(), Trouble> {
-        match self.context.flush(&mut self.wire) {
-            Err(error) if would_block(&error) => Ok(()),
-            result => result.map_err(Trouble::from),
-        }
+        self.transport.flush(&mut self.wire)
     }
 
     /// The next message, or `None` when all is read that has come.
     pub(crate) fn read(&mut self) -> Result<Option<Message>, Trouble> {
-        match self.context.read(&mut self.wire) {
-            Ok(message) => Ok(Some(message)),
-            Err(error) if would_block(&error) => Ok(None),
-            Err(error) => Err(error.into()),
-        }
+        self.transport.read(&mut self.wire)
     }
-}
-
-fn would_block(error: &tungstenite::Error) -> bool {
-    matches!(error, tungstenite::Error::Io(error) if error.kind() == std::io::ErrorKind::WouldBlock)
 }

@@ -1,7 +1,7 @@
 //! Drives any WebSocket server: ramps, holds, verifies, measures.
 //!
-//! The client side is tungstenite's `WebSocketContext` over mio, so that it shares no codec with the
-//! gateway beside it: a bug cannot cancel itself out between the two ends.
+//! The client side is tungstenite's `WebSocketContext` over mio, and dialects of its own, so that it
+//! shares no codec with the gateway beside it: a bug cannot cancel itself out between the two ends.
 //!
 //! Invariants of the whole:
 //! - A socket is touched by one thread, for its whole life.
@@ -16,16 +16,20 @@ mod cli;
 mod clock;
 mod command;
 mod connect;
+mod dialect;
 mod echo;
 mod event_loop;
 mod fdtable;
 mod handshake;
+mod lanes;
 mod link;
+mod login;
 mod payload;
 mod ping;
 mod plan;
 mod preflight;
 mod progress;
+mod question;
 mod report;
 mod rooms;
 mod run;
@@ -40,6 +44,7 @@ mod storm_counts;
 mod table;
 mod tally;
 mod target;
+mod transport;
 mod trouble;
 mod watch;
 

@@ -6,6 +6,8 @@
 
 use tungstenite::{Bytes, Message, Utf8Bytes};
 
+use crate::dialect::OTHER_TYPE;
+
 /// Length of the part that differs in every message.
 const TOKEN_LEN: usize = 8;
 /// How many different offsets into the pattern there are.
@@ -32,12 +34,17 @@ impl Payloads {
         Self { seed, size, text, pattern }
     }
 
+    /// Appends the bytes of message number `sequence` of a connection.
+    pub(crate) fn write(&self, connection: u32, sequence: u32, out: &mut Vec<u8>) {
+        let (token, rest) = self.parts(connection, sequence);
+        out.extend_from_slice(&token[..self.size.min(TOKEN_LEN)]);
+        out.extend_from_slice(rest);
+    }
+
     /// Message number `sequence` of a connection.
     pub(crate) fn message(&self, connection: u32, sequence: u32) -> Message {
-        let (token, rest) = self.parts(connection, sequence);
         let mut bytes = Vec::with_capacity(self.size);
-        bytes.extend_from_slice(&token[..self.size.min(TOKEN_LEN)]);
-        bytes.extend_from_slice(rest);
+        self.write(connection, sequence, &mut bytes);
         if self.text {
             let text = Utf8Bytes::try_from(Bytes::from(bytes));
             Message::Text(text.expect("payloads of text are ASCII"))
@@ -65,8 +72,19 @@ impl Payloads {
         let bytes = match (answer, self.text) {
             (Message::Text(text), true) => text.as_bytes(),
             (Message::Binary(bytes), false) => bytes,
-            _ => return Some("of the other type (text or binary)"),
+            _ => return Some(OTHER_TYPE),
         };
+        self.unlike(connection, expected, in_flight, bytes)
+    }
+
+    /// The same of the bytes of an answer.
+    pub(crate) fn unlike(
+        &self,
+        connection: u32,
+        expected: u32,
+        in_flight: u32,
+        bytes: &[u8],
+    ) -> Option<&'static str> {
         if self.matches(connection, expected, bytes) {
             return None;
         }
@@ -105,12 +123,16 @@ fn mix(value: u64) -> u64 {
     z ^ (z >> 31)
 }
 
-/// Eight bytes of a number: as they are, or as ASCII characters of six bits each.
+/// Eight bytes of a number: as they are, or as ASCII characters of six bits each, none of which needs
+/// an escape in JSON.
 fn dress(value: u64, text: bool) -> [u8; TOKEN_LEN] {
     if !text {
         return value.to_le_bytes();
     }
-    std::array::from_fn(|i| b'0' + (value >> (8 * i)) as u8 % 64)
+    std::array::from_fn(|i| match b'0' + (value >> (8 * i)) as u8 % 64 {
+        b'\\' => b'p',
+        other => other,
+    })
 }
 
 #[cfg(test)]
@@ -136,6 +158,12 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn text_needs_no_escape() {
+        let sent = bytes(&Payloads::new(2, 10_000, true).message(0, 0));
+        assert!(sent.iter().all(|byte| (b'0'..=b'p').contains(byte) && *byte != b'\\'));
     }
 
     #[test]

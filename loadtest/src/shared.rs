@@ -15,9 +15,9 @@ use std::{
 
 use crate::{
     clock::{Clock, MILLI, Nanos, due},
+    lanes::Lanes,
     plan::Plan,
     tally::{Latency, Pick, Tally},
-    target::Target,
 };
 
 /// From the end of the ramp to the start of the work: enough for every thread to notice.
@@ -28,8 +28,8 @@ const ENDED: u32 = u32::MAX;
 /// What stays the same for the whole run.
 #[derive(Debug)]
 pub(crate) struct Setup {
-    /// Where to connect.
-    pub(crate) target: Target,
+    /// What connections speak, and where they go.
+    pub(crate) lanes: Lanes,
     /// Threads, tables, source addresses.
     pub(crate) plan: Plan,
     /// Connections in all.

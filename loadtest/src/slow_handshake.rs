@@ -287,10 +287,6 @@ impl Driver for SlowHandshake {
     fn message(&mut self, link: &mut Link<'_, Pings>, message: Message) -> Result<(), Trouble> {
         match message {
             Message::Pong(payload) => self.pong(link, &payload),
-            Message::Text(_) | Message::Binary(_) => {
-                link.tally.received += 1;
-                Ok(())
-            }
             _ => Ok(()),
         }
     }

@@ -111,6 +111,18 @@ impl<'a> Wire<'a> {
         }
     }
 
+    /// Whether the connection is made; an error if it has failed.
+    pub(crate) fn is_connected(&self) -> io::Result<bool> {
+        if let Some(error) = self.socket.take_error()? {
+            return Err(error);
+        }
+        match self.socket.peer_addr() {
+            Ok(_) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::NotConnected => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Reads no more from the socket than is in the buffer.
     pub(crate) fn leave_rest(&mut self) {
         (self.drained, self.to_end) = (true, false);

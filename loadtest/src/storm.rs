@@ -374,10 +374,6 @@ impl Driver for Storm {
     fn message(&mut self, link: &mut Link<'_, Client>, message: Message) -> Result<(), Trouble> {
         match message {
             Message::Pong(payload) => self.pong(link, &payload),
-            Message::Text(_) | Message::Binary(_) => {
-                link.tally.received += 1;
-                Ok(())
-            }
             _ => Ok(()),
         }
     }

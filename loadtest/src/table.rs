@@ -19,26 +19,22 @@ use std::{
 
 use mio::{Interest, Registry, Token, net::TcpStream};
 use slab::Slab;
-use tungstenite::{
-    Message,
-    protocol::{CloseFrame, Role, WebSocketConfig, WebSocketContext},
-};
+use tungstenite::{Message, protocol::CloseFrame};
 
 use crate::{
     clock::{Clock, Nanos, nanos},
     handshake::Handshake,
     link::{Driver, Ended, Link, Wait},
+    login,
     shared::Setup,
     socket::{Readiness, Wire, end_by_reset, failure, open},
     tally::Tally,
+    transport::{Framing, Transport},
     trouble::{Trouble, Waiting, count},
 };
 
 /// What all connections of a loop read through.
 const SCRATCH: usize = 64 * 1024;
-/// What may wait to be written on a connection before its peer counts as not reading, beyond one
-/// message of the largest size.
-const MAX_UNWRITTEN: usize = 64 << 20;
 
 /// The connections of one event loop.
 pub(crate) struct Table<C> {
@@ -60,7 +56,7 @@ pub(crate) struct Table<C> {
 struct Conn<C> {
     socket: TcpStream,
     index: u32,
-    /// When it was begun; once open, when that was.
+    /// When it was begun; once it is open, since when it has been.
     since: Nanos,
     codec: Codec,
     phase: Phase,
@@ -76,13 +72,13 @@ enum Codec {
     /// Connecting or in the opening handshake.
     Handshake(Box<Handshake>),
     /// Frames.
-    Frames(WebSocketContext),
+    Frames(Transport),
 }
 
 /// How far a connection is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Phase {
-    /// No connection yet, or no answer to the handshake.
+    /// No connection yet, or no answer to the handshake or the login.
     Opening,
     /// Messages pass.
     Open,
@@ -159,8 +155,9 @@ impl<C: Default> Table<C> {
         driver: &mut impl Driver<Client = C>,
     ) {
         self.tally.attempted += 1;
-        let handshake = Handshake::new(&self.setup.target);
-        let (target, source) = (self.setup.target.address, self.setup.source(index));
+        let handshake = self.setup.lanes.handshake(index);
+        let target = self.setup.lanes.lane(index).target.address;
+        let source = self.setup.source(index);
         let opened = open(target, source, driver.receive_buffer(index));
         let key = match opened
             .and_then(|socket| self.insert(socket, index, since, handshake, Phase::Opening))
@@ -221,9 +218,9 @@ impl<C: Default> Table<C> {
             return;
         }
         let now = self.clock.now();
-        let result = self.handshake(key, readiness, now).and_then(|(readiness, took)| {
-            self.visit(key, readiness, now, |link| {
-                let ended = took.map_or(Ok(()), |took| driver.opened(link, took));
+        let result = self.handshake(key, readiness, now).and_then(|(readiness, shaken)| {
+            self.visit(key, readiness, shaken.unwrap_or(now), |link| {
+                let ended = shaken.map_or(Ok(()), |_| greet(link, driver));
                 let ended = ended.and_then(|()| pump_messages(link, driver));
                 // What ended the connection says more than that it cannot be written any more.
                 ended.and(link.flush())
@@ -309,7 +306,7 @@ impl<C: Default> Table<C> {
     }
 
     /// Drives the opening handshake, if that is where the connection is. Returns what there may
-    /// still be to read, and how long the handshake took if it was done just now.
+    /// still be to read, and when the handshake was done if that was just now.
     fn handshake(
         &mut self,
         key: usize,
@@ -327,16 +324,9 @@ impl<C: Default> Table<C> {
         if conn.phase == Phase::Dripping {
             return Err(Trouble::BadHandshake("101 to half a request"));
         }
-        conn.codec = Codec::Frames(context(tail, self.setup.read_buffer));
-        conn.phase = Phase::Open;
-        self.waits[key].pending = None;
-        self.connecting -= 1;
-        self.tally.connected += 1;
-        self.tally.open += 1;
-        let took = now.saturating_sub(conn.since);
-        self.tally.handshake.record(took);
-        conn.since = now;
-        Ok((readiness, Some(took)))
+        let transport = Transport::new(handshake.framing(), tail, self.setup.read_buffer);
+        conn.codec = Codec::Frames(transport);
+        Ok((readiness, Some(now)))
     }
 
     /// Borrows a connection behind its handshake as a link, and counts what passes over it.
@@ -348,7 +338,7 @@ impl<C: Default> Table<C> {
         work: impl FnOnce(&mut Link<'_, C>) -> Result<(), Trouble>,
     ) -> Result<(), Trouble> {
         let conn = &mut self.conns[key];
-        let Codec::Frames(context) = &mut conn.codec else { return Ok(()) };
+        let Codec::Frames(transport) = &mut conn.codec else { return Ok(()) };
         let readiness = if conn.paused { unread(&conn.socket, readiness)? } else { readiness };
         let mut link = Link {
             key,
@@ -356,8 +346,11 @@ impl<C: Default> Table<C> {
             client: &mut conn.client,
             tally: &mut self.tally,
             wire: Wire::new(&mut conn.socket, &mut self.scratch, readiness, self.clock, now),
-            context,
+            transport,
+            lanes: &self.setup.lanes,
             phase: &mut conn.phase,
+            since: &mut conn.since,
+            connecting: &mut self.connecting,
             paused: &mut conn.paused,
             wait: &mut self.waits[key],
             timeout: nanos(self.setup.timeout),
@@ -434,6 +427,10 @@ fn unread(socket: &TcpStream, readiness: Readiness) -> Result<Readiness, Trouble
 
 /// Writes the request and reads the answer; returns the bytes behind it once it is right.
 fn exchange(handshake: &mut Handshake, wire: &mut Wire<'_>) -> Result<Option<Vec<u8>>, Trouble> {
+    if handshake.framing() == Framing::Tcp {
+        let connected = wire.is_connected().map_err(|error| Trouble::from_io(&error))?;
+        return Ok(connected.then(Vec::new));
+    }
     while !handshake.unwritten().is_empty() {
         match wire.write(handshake.unwritten()) {
             Ok(count) => handshake.wrote(count),
@@ -455,13 +452,36 @@ fn exchange(handshake: &mut Handshake, wire: &mut Wire<'_>) -> Result<Option<Vec
     }
 }
 
+/// The handshake is done: logs in where that is a message, or else counts the connection as open.
+fn greet<D: Driver>(link: &mut Link<'_, D::Client>, driver: &mut D) -> Result<(), Trouble> {
+    let (lanes, index) = (link.lanes, link.index);
+    let dialect = lanes.lane(index).dialect;
+    match lanes.login().and_then(|login| login.greeting(dialect, index)) {
+        Some(greeting) => {
+            link.await_for(Waiting::Login);
+            link.send(greeting)
+        }
+        None => begin(link, driver),
+    }
+}
+
+/// The connection is open.
+fn begin<D: Driver>(link: &mut Link<'_, D::Client>, driver: &mut D) -> Result<(), Trouble> {
+    let took = link.count_open();
+    driver.opened(link, took)
+}
+
 /// Reads and deals with all that has come.
 fn pump_messages<D: Driver>(link: &mut Link<'_, D::Client>, driver: &mut D) -> Result<(), Trouble> {
     while let Some(message) = link.read()? {
         match (message, *link.phase) {
             (Message::Close(frame), Phase::Closing) => closed(link, frame)?,
             (Message::Close(frame), _) => return Err(Trouble::Closed(code(frame))),
-            (message, Phase::Open) => driver.message(link, message)?,
+            (message, Phase::Open) => {
+                link.tally.received += u64::from(message.is_text() || message.is_binary());
+                driver.message(link, message)?;
+            }
+            (message, Phase::Opening) if login::is_welcome(&message)? => begin(link, driver)?,
             // What was on its way when we sent Close.
             _ => {}
         }
@@ -489,15 +509,4 @@ fn closed<C>(link: &mut Link<'_, C>, frame: Option<CloseFrame>) -> Result<(), Tr
 /// The code of a Close; 1005 where it has none (RFC 6455, section 7.1.5).
 fn code(frame: Option<CloseFrame>) -> u16 {
     frame.map_or(1005, |frame| frame.code.into())
-}
-
-/// A client's codec with small buffers, that has read `tail` already.
-fn context(tail: Vec<u8>, read_buffer: usize) -> WebSocketContext {
-    let config = WebSocketConfig::default()
-        .read_buffer_size(read_buffer)
-        .write_buffer_size(MAX_UNWRITTEN)
-        .max_write_buffer_size(2 * MAX_UNWRITTEN)
-        .max_message_size(None)
-        .max_frame_size(None);
-    WebSocketContext::from_partially_read(tail, Role::Client, Some(config))
 }

@@ -36,6 +36,8 @@ pub(crate) enum Trouble {
 pub(crate) enum Waiting {
     /// The connection and the answer to the handshake.
     Handshake,
+    /// The answer to a login.
+    Login,
     /// The answer to a join.
     Joined,
     /// The pong to the verifying ping.
@@ -98,6 +100,7 @@ impl fmt::Display for Waiting {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Handshake => "no handshake",
+            Self::Login => "no answer to a login",
             Self::Joined => "no answer to a join",
             Self::Pong => "no pong",
             Self::Answer => "no answer",

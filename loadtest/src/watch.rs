@@ -184,11 +184,11 @@ impl<'a> Watch<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{plan::Plan, target::Target};
+    use crate::{lanes::Lanes, plan::Plan};
 
     fn setup(duration: Duration) -> Setup {
         Setup {
-            target: Target::resolve("ws://127.0.0.1:1/").unwrap(),
+            lanes: Lanes::plain("ws://127.0.0.1:1/").unwrap(),
             plan: Plan { threads: 1, private_tables: false, sources: Vec::new() },
             connections: 1,
             connect_rate: 0,

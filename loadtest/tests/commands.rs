@@ -1,11 +1,12 @@
 //! The program against real servers: tungstenite's, one blocking thread a connection, in several
 //! moods. What the servers do wrong must be seen, named, and make the exit code 1.
 
+mod program;
+
 use std::{
-    fs,
     io::{BufRead as _, BufReader, Read as _, Write as _},
     net::{SocketAddr, TcpListener, TcpStream},
-    process::{Command, Output, Stdio},
+    process::{Command, Stdio},
     sync::atomic::{AtomicUsize, Ordering::Relaxed},
     thread,
 };
@@ -14,6 +15,7 @@ use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
+use program::{Run, both, loadtest};
 use serde_json::Value;
 use tungstenite::{Message, WebSocket, protocol::CloseFrame};
 
@@ -171,31 +173,10 @@ fn corrupted(message: Message) -> Message {
     Message::binary(bytes)
 }
 
-/// Runs the program; returns its exit code, what it said, and its JSON.
-fn loadtest(arguments: &str, address: SocketAddr) -> (i32, String, Value) {
-    let directory = tempfile::tempdir().unwrap();
-    let json = directory.path().join("out.json");
-    let mut words = arguments.split_whitespace();
-    let output = Command::new(env!("CARGO_BIN_EXE_loadtest"))
-        .arg(words.next().unwrap())
-        .args(["--url", &format!("ws://{address}/echo"), "--json"])
-        .arg(&json)
-        .args(words)
-        .output()
-        .unwrap();
-    let text = both(&output);
-    let json = serde_json::from_slice(&fs::read(&json).unwrap()).expect(&text);
-    (output.status.code().unwrap(), text, json)
-}
-
-fn both(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
-}
-
 #[test]
 fn connect_verifies_and_closes_every_connection() {
-    let (code, text, json) = loadtest("connect -c 20 --hold 100ms", serve(Mood::Good));
-    assert_eq!(code, 0, "{text}");
+    let Run { code, text, json } = loadtest("connect -c 20 --hold 100ms", serve(Mood::Good));
+    assert_eq!(code, Some(0), "{text}");
     assert_eq!(json["ok"], true);
     assert_eq!(json["connect"]["connected"], 20);
     assert_eq!(json["verify"]["verified"], 20);
@@ -208,8 +189,8 @@ fn connect_verifies_and_closes_every_connection() {
 #[test]
 fn several_threads_share_the_connections() {
     let arguments = "connect -c 21 --hold 0 --threads 4 --rate 500";
-    let (code, text, json) = loadtest(arguments, serve(Mood::Good));
-    assert_eq!(code, 0, "{text}");
+    let Run { code, text, json } = loadtest(arguments, serve(Mood::Good));
+    assert_eq!(code, Some(0), "{text}");
     assert_eq!(json["threads"], 4);
     assert_eq!(json["verify"]["verified"], 21);
 }
@@ -271,8 +252,8 @@ fn echo_compares_every_answer() {
         "echo -c 3 --duration 300ms --size 200KiB --pipeline 4",
         "echo -c 5 --duration 300ms --size 1000 --text --pipeline 8 --threads 2",
     ] {
-        let (code, text, json) = loadtest(arguments, serve(Mood::Good));
-        assert_eq!(code, 0, "{arguments}: {text}");
+        let Run { code, text, json } = loadtest(arguments, serve(Mood::Good));
+        assert_eq!(code, Some(0), "{arguments}: {text}");
         let echo = &json["echo"];
         assert!(echo["sent"].as_u64().unwrap() > 0);
         assert_eq!(echo["sent"], echo["right"], "{arguments}: {text}");
@@ -283,8 +264,8 @@ fn echo_compares_every_answer() {
 #[test]
 fn a_fixed_rate_sends_exactly_what_is_due() {
     let arguments = "echo -c 7 --duration 500ms --rate 1000 --threads 2";
-    let (code, text, json) = loadtest(arguments, serve(Mood::Good));
-    assert_eq!(code, 0, "{text}");
+    let Run { code, text, json } = loadtest(arguments, serve(Mood::Good));
+    assert_eq!(code, Some(0), "{text}");
     assert_eq!(json["echo"]["sent"], 500);
     assert_eq!(json["echo"]["send_lag_us"]["count"], 500);
 }
@@ -298,8 +279,8 @@ fn wrong_answers_are_seen_and_named() {
         (Mood::Repeating, "--pipeline 4", "answer a second time"),
     ] {
         let arguments = format!("echo -c 2 --duration 300ms --timeout 1s {arguments}");
-        let (code, text, json) = loadtest(&arguments, serve(mood));
-        assert_eq!(code, 1, "{mood:?}: {text}");
+        let Run { code, text, json } = loadtest(&arguments, serve(mood));
+        assert_eq!(code, Some(1), "{mood:?}: {text}");
         assert_eq!(json["ok"], false);
         // How long a wrong answer took says nothing.
         assert_eq!(json["echo"]["latency_us"]["count"], json["echo"]["right"], "{mood:?}: {text}");
@@ -311,8 +292,8 @@ fn wrong_answers_are_seen_and_named() {
 #[test]
 fn answers_that_never_come_are_counted() {
     let arguments = "echo -c 3 --duration 200ms --pipeline 2 --timeout 300ms";
-    let (code, text, json) = loadtest(arguments, serve(Mood::Forgetting));
-    assert_eq!(code, 1, "{text}");
+    let Run { code, text, json } = loadtest(arguments, serve(Mood::Forgetting));
+    assert_eq!(code, Some(1), "{text}");
     // Nine answers each; then the pipeline is full of messages without one.
     assert_eq!(json["echo"]["right"], 27);
     assert_eq!(json["echo"]["unanswered"], 6);
@@ -321,8 +302,8 @@ fn answers_that_never_come_are_counted() {
 
 #[test]
 fn refusals_are_counted_by_status() {
-    let (code, text, json) = loadtest("connect -c 10 --hold 100ms", serve(Mood::Refusing));
-    assert_eq!(code, 1, "{text}");
+    let Run { code, text, json } = loadtest("connect -c 10 --hold 100ms", serve(Mood::Refusing));
+    assert_eq!(code, Some(1), "{text}");
     assert_eq!(json["connect"]["refused"]["HTTP 503"], 5);
     assert_eq!(json["verify"]["verified"], 5);
     assert!(text.contains("5 × HTTP 503"), "{text}");
@@ -336,8 +317,8 @@ fn failed_handshakes_are_counted_by_kind() {
         (serve(Mood::Silent), "timeout: no handshake"),
         (serve(Mood::Misaccepting), "bad handshake: wrong Sec-WebSocket-Accept"),
     ] {
-        let (code, text, json) = loadtest("connect -c 4 --hold 0 --timeout 300ms", address);
-        assert_eq!(code, 1, "{text}");
+        let Run { code, text, json } = loadtest("connect -c 4 --hold 0 --timeout 300ms", address);
+        assert_eq!(code, Some(1), "{text}");
         assert_eq!(json["connect"]["refused"][kind], 4, "{text}");
         assert_eq!(json["connect"]["connected"], 0);
     }
@@ -350,8 +331,8 @@ fn connections_lost_in_the_hold_are_counted_by_kind() {
         (Mood::Dropping, "end of stream without a close"),
         (Mood::Mispinging, "pong with another payload"),
     ] {
-        let (code, text, json) = loadtest("connect -c 4 --hold 300ms", serve(mood));
-        assert_eq!(code, 1, "{mood:?}: {text}");
+        let Run { code, text, json } = loadtest("connect -c 4 --hold 300ms", serve(mood));
+        assert_eq!(code, Some(1), "{mood:?}: {text}");
         assert_eq!(json["hold"]["lost"][kind], 4, "{mood:?}: {text}");
         assert_eq!(json["verify"]["verified"], 0);
         assert_eq!(json["close"]["clean"], 0);
@@ -361,8 +342,8 @@ fn connections_lost_in_the_hold_are_counted_by_kind() {
 #[test]
 fn closes_without_an_answer_are_counted() {
     let arguments = "connect -c 4 --hold 0 --timeout 2s";
-    let (code, text, json) = loadtest(arguments, serve(Mood::Rude));
-    assert_eq!(code, 1, "{text}");
+    let Run { code, text, json } = loadtest(arguments, serve(Mood::Rude));
+    assert_eq!(code, Some(1), "{text}");
     assert_eq!(json["verify"]["verified"], 4, "{text}");
     assert_eq!(json["close"]["clean"], 0, "{text}");
     let unclean = json["close"]["unclean"].as_object().unwrap();
@@ -372,8 +353,8 @@ fn closes_without_an_answer_are_counted() {
 #[test]
 fn streams_left_open_after_the_close_are_told() {
     let arguments = "connect -c 3 --hold 0 --timeout 300ms";
-    let (code, text, json) = loadtest(arguments, serve(Mood::Lingering));
-    assert_eq!(code, 0, "{text}");
+    let Run { code, text, json } = loadtest(arguments, serve(Mood::Lingering));
+    assert_eq!(code, Some(0), "{text}");
     assert_eq!(json["close"]["clean"], 3);
     assert_eq!(json["close"]["left_open_by_server"], 3);
 }
@@ -381,8 +362,8 @@ fn streams_left_open_after_the_close_are_told() {
 #[test]
 fn what_comes_behind_the_close_is_an_error() {
     let arguments = "connect -c 3 --hold 0 --timeout 2s";
-    let (code, text, json) = loadtest(arguments, serve(Mood::Babbling));
-    assert_eq!(code, 1, "{text}");
+    let Run { code, text, json } = loadtest(arguments, serve(Mood::Babbling));
+    assert_eq!(code, Some(1), "{text}");
     assert_eq!(json["close"]["clean"], 0, "{text}");
     let unclean = json["close"]["unclean"].as_object().unwrap();
     assert_eq!(unclean.values().filter_map(Value::as_u64).sum::<u64>(), 3, "{text}");
@@ -391,8 +372,8 @@ fn what_comes_behind_the_close_is_an_error() {
 #[test]
 fn a_run_without_connections_ends_at_once() {
     let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let (code, text, json) = loadtest("connect -c 4 --threads 2 --hold 40s", nobody);
-    assert_eq!(code, 1, "{text}");
+    let Run { code, text, json } = loadtest("connect -c 4 --threads 2 --hold 40s", nobody);
+    assert_eq!(code, Some(1), "{text}");
     assert_eq!(json["connect"]["refused"]["connection refused"], 4, "{text}");
     assert!(json["hold"]["seconds"].as_f64() < Some(40.0), "{text}");
 }

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use super::endpoints::{add_rooms, endpoints};
 use super::running::Running;
 use super::snapshot::Snapshot;
 use super::start::{StartError, start};
@@ -19,7 +20,9 @@ use crate::routing::{
 #[derive(Debug)]
 pub struct GatewayBuilder {
     config: Config,
+    /// Those that stand in for what the configuration does not declare.
     endpoints: Vec<Endpoint>,
+    added: Vec<Endpoint>,
     /// Put on the endpoint `/ws`, whichever that is in the end.
     routes: Vec<(String, Route)>,
     rooms: RoomPolicies,
@@ -33,6 +36,7 @@ impl Gateway {
         GatewayBuilder {
             config: Config::default(),
             endpoints: default_endpoints(),
+            added: Vec::new(),
             routes: Vec::new(),
             rooms: RoomPolicies::default(),
             on_connect: None,
@@ -85,12 +89,11 @@ impl GatewayBuilder {
     /// Adds an endpoint, or replaces the one at that path.
     #[must_use]
     pub fn endpoint(mut self, endpoint: Endpoint) -> Self {
-        self.endpoints.retain(|other| !other.path.is_same_as(&endpoint.path));
-        self.endpoints.push(endpoint);
+        self.added.push(endpoint);
         self
     }
 
-    /// Has no endpoints but those that are added from here on.
+    /// Has no endpoints but those that are added, or declared by the configuration.
     #[must_use]
     pub fn without_default_endpoints(mut self) -> Self {
         self.endpoints.clear();
@@ -119,8 +122,14 @@ impl GatewayBuilder {
     ///
     /// # Errors
     /// What in the configuration does not fit this machine, or what the kernel refused.
-    pub fn start(self) -> Result<Running, StartError> {
-        let mut endpoints = with_routes(self.endpoints, self.routes);
+    pub fn start(mut self) -> Result<Running, StartError> {
+        let declared = endpoints(&self.config).map_err(StartError::Config)?;
+        let base = if declared.is_empty() { self.endpoints } else { declared };
+        let mut endpoints = with_routes(base.into_iter().chain(self.added), self.routes);
+        add_rooms(&self.config, &mut self.rooms);
+        if endpoints.is_empty() {
+            return Err(StartError::NoEndpoints);
+        }
         if let Some(hook) = self.on_connect {
             for endpoint in &mut endpoints {
                 endpoint.on_connect.get_or_insert_with(|| Arc::clone(&hook.0));
@@ -142,9 +151,15 @@ impl GatewayBuilder {
     }
 }
 
-/// Puts routes on the endpoint `/ws`, which is made if there is none.
-fn with_routes(mut endpoints: Vec<Endpoint>, routes: Vec<(String, Route)>) -> Vec<Endpoint> {
+/// Puts routes on the endpoint `/ws`, which is made if there is none. Of endpoints at one path the
+/// last one stays.
+fn with_routes(all: impl Iterator<Item = Endpoint>, routes: Vec<(String, Route)>) -> Vec<Endpoint> {
     const PATH: &str = "/ws";
+    let mut endpoints: Vec<Endpoint> = Vec::new();
+    for endpoint in all {
+        endpoints.retain(|other| !other.path.is_same_as(&endpoint.path));
+        endpoints.push(endpoint);
+    }
     if routes.is_empty() {
         return endpoints;
     }

@@ -7,6 +7,7 @@
 //! - taking down: stop accepting, Close 1001 to all, flush, then loops end, then workers.
 
 mod builder;
+mod endpoints;
 mod plan;
 mod reserve;
 mod running;

@@ -32,6 +32,8 @@ pub enum StartError {
     Machine(io::Error),
     /// The configuration has mistakes, or does not fit the machine.
     Config(Vec<Problem>),
+    /// No endpoint to connect to.
+    NoEndpoints,
     /// More endpoints than ids for them.
     TooManyEndpoints(usize),
     /// An address cannot be listened on.
@@ -52,6 +54,7 @@ impl fmt::Display for StartError {
                 }
                 Ok(())
             }
+            Self::NoEndpoints => f.write_str("no endpoint to connect to"),
             Self::TooManyEndpoints(n) => write!(f, "{n} endpoints; at most {} fit", u16::MAX),
             Self::ThreadFailed => f.write_str("a thread failed as it began"),
             Self::Listen(e) => write!(f, "cannot listen on {e}"),

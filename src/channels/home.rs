@@ -13,7 +13,7 @@ use crate::dialect::{Body, ErrorAnswer};
 use crate::id::ConnId;
 use crate::limits::MEMBERS_LISTED_MAX;
 use crate::public_id::PublicIds;
-use crate::routing::Refuse;
+use crate::routing::{Refuse, is_room_name};
 use crate::telemetry::counters::WorkerCounters;
 use crate::telemetry::memory::{Component, LocalMemory};
 use crate::worker::{Outgoing, PostItem};
@@ -103,7 +103,9 @@ impl Home {
         out: &mut Outgoing,
         around: &mut Surroundings<'_>,
     ) -> Result<usize, ErrorAnswer<'static>> {
-        let limit = around.snapshot.rooms.find(name).and_then(|policy| policy.max_members);
+        // The gateway's own rooms, of a user's connections, are nobody's to bound.
+        let policy = around.snapshot.rooms.find(name).filter(|_| is_room_name(name));
+        let limit = policy.and_then(|policy| policy.max_members);
         if limit.is_some_and(|limit| !self.has_place(name, conn, limit)) {
             return Err(ErrorAnswer::new(429, format!("the room `{name}` is full")));
         }

@@ -1,6 +1,5 @@
 //! What of endpoints must fit the rest of a configuration.
 
-use super::paths::matches_path;
 use super::{Config, Problem, format_bytes};
 
 /// The field of a file that a problem is of, or nothing if its flag says it; and the problem.
@@ -33,11 +32,12 @@ impl Config {
             return Vec::new();
         }
         let is_there =
-            |path: &str| self.endpoints.iter().any(|endpoint| matches_path(&endpoint.path, path));
+            |path: &str| self.endpoints.iter().any(|e| e.path == path && e.join.is_empty());
         let paths: Vec<_> = self.endpoints.iter().map(|endpoint| endpoint.path.as_str()).collect();
         let lost = self.tcp_listen.iter().filter(|listen| !is_there(&listen.endpoint));
         lost.map(|listen| {
-            let what = format!("no endpoint has the path {}", listen.endpoint);
+            let what =
+                format!("no endpoint without rooms to join has the path {}", listen.endpoint);
             let fix = format!("expected one of {}", paths.join(", "));
             (String::new(), Problem::new("--tcp-listen", listen.address, what, fix))
         })

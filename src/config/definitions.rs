@@ -135,7 +135,8 @@ impl Definition {
     /// Whether `tidegate check` takes it too: what capacity is worked out from.
     #[must_use]
     pub fn is_for_check(&self) -> bool {
-        matches!(self.table, Table::Capacity | Table::FlagOnly) && self.key != "workers"
+        matches!(self.table, Table::Capacity | Table::FlagOnly)
+            && !matches!(self.key, "workers" | "blocking_threads")
     }
 }
 
@@ -325,6 +326,14 @@ pub(crate) static FLAGS: &[Definition] = &[
         ("0 to 256", "cores"),
         "Worker threads that route messages; 0 routes inline on the loops",
     ),
+    Definition::new(
+        Capacity,
+        Count,
+        "blocking_threads",
+        ("1 to 1024", "16"),
+        "Threads for handlers that block",
+    )
+    .detail("None are started where no route has `run = \"blocking\"`."),
     Definition::new(Limits, Size, "max_header", ("512B to 1MiB", "8KiB"), "Longest request head")
         .detail(
             "Also the most that is kept of frames sent behind the request. Longer ones are \

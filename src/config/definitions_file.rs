@@ -172,7 +172,8 @@ pub(super) static FILE_ONLY: &[Definition] = &[
         "timeout",
         ("1ms to 365d", "none"),
         "How long an answer may take before an error is sent instead",
-    ),
+    )
+    .detail("Handlers that run inline and answer before they return are not timed."),
     Definition::new(
         Route,
         Word,

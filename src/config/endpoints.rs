@@ -3,30 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::origins::OriginRule;
 use crate::connection::OverflowPolicy;
-
-/// The names of the built-in handlers.
-pub const BUILTIN_HANDLERS: &[&str] = &[
-    "echo",
-    "whoami",
-    "time",
-    "join",
-    "leave",
-    "publish",
-    "members",
-    "discard",
-    "heart_beat",
-    "helloworld",
-    "close",
-    "room_publish",
-    "room_publish_no_self",
-    "room_message",
-    "room_leave",
-    "room_close",
-    "push",
-    "broadcast",
-];
+use crate::routing::{OriginRule, RunOn};
 
 /// A path of the URL with a way of speaking and a route table: `[[endpoint]]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,17 +50,6 @@ pub struct RouteConfig {
     pub timeout: Option<Duration>,
     /// Where the handler runs; `None` is as the handler asks.
     pub run: Option<RunOn>,
-}
-
-/// Where a handler runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RunOn {
-    /// Wherever the message is routed.
-    Inline,
-    /// On a worker, never on a loop.
-    Pooled,
-    /// On a pool for handlers that wait.
-    Blocking,
 }
 
 /// Rules of the rooms of a pattern: `[[room]]`.

@@ -21,7 +21,6 @@ mod file;
 mod flags;
 mod given;
 mod machine;
-mod origins;
 mod parse;
 mod paths;
 mod problem;
@@ -41,13 +40,10 @@ pub use banner::start_banner;
 pub use capacity::{Capacity, loops_needed};
 pub use definitions::{Definition, Kind, REQUIRED, Table, definitions};
 pub use document::document;
-pub use endpoints::{
-    BUILTIN_HANDLERS, DialectName, EndpointConfig, JsonFields, RoomConfig, RouteConfig, RunOn,
-};
+pub use endpoints::{DialectName, EndpointConfig, JsonFields, RoomConfig, RouteConfig};
 pub use flags::{CheckArgs, Cli, Command, ConfigArgs, ConfigFormat, OutputFormat};
 pub use given::Sources;
 pub use machine::{Machine, descriptor_limits, raise_descriptor_limit};
-pub use origins::OriginRule;
 pub use problem::{Origin, Place, Problem};
 pub use resolve::{LogSettings, Resolved, planned, resolve, resolve_with};
 pub use show::{show_json, show_toml};

@@ -8,7 +8,6 @@ use std::net::SocketAddr;
 use log::LevelFilter;
 
 use super::capacity::{Layout, loops_needed};
-use super::endpoints::BUILTIN_HANDLERS;
 use super::file::File;
 use super::given::{Given, GivenValue, Source, Sources};
 use super::parse::{
@@ -47,12 +46,16 @@ pub struct LogSettings {
     pub format: OutputFormat,
 }
 
+fn builtin_handlers() -> Vec<&'static str> {
+    crate::routing::handler_names().collect()
+}
+
 /// Reads and checks everything, against the machine too. Routes of a file name built-in handlers.
 ///
 /// # Errors
 /// Every mistake there is, each with its flag or its place, its value and a fix.
 pub fn resolve(cli: &Cli, machine: &Machine) -> Result<Resolved, Vec<Problem>> {
-    resolve_with(cli, machine, BUILTIN_HANDLERS)
+    resolve_with(cli, machine, &builtin_handlers())
 }
 
 /// As [`resolve`], with the names of the handlers that routes of a file may have.
@@ -87,7 +90,7 @@ pub fn resolve_with(
 /// # Errors
 /// Every mistake in flags, environment and file.
 pub fn planned(cli: &Cli, machine: &Machine) -> Result<Config, Vec<Problem>> {
-    let draft = Draft::of(cli, machine, BUILTIN_HANDLERS);
+    let draft = Draft::of(cli, machine, &builtin_handlers());
     if draft.problems.is_empty() { Ok(draft.config) } else { Err(draft.into_problems()) }
 }
 
@@ -222,6 +225,7 @@ impl<'a> Draft<'a> {
         self.read("--fd-table", &mut fd_table, parse_fd_table);
         config.workers = machine.cores.min(limits::WORKERS_MAX);
         self.read("--workers", &mut config.workers, fitting_count);
+        self.read("--blocking-threads", &mut config.blocking_threads, fitting_count);
         config.memory_limit_bytes = default_memory_limit(machine, config.memory_limit_bytes);
         self.read("--memory-limit", &mut config.memory_limit_bytes, parse_bytes);
         config.loops = loops.unwrap_or(machine.cores.min(limits::LOOPS_MAX));

@@ -79,6 +79,7 @@ fn setting(key: &str, resolved: &Resolved) -> Value {
         "backlog" => Value::Number(config.backlog.into()),
         "memory_limit" => text(format_bytes(config.memory_limit_bytes)),
         "workers" => number(config.workers),
+        "blocking_threads" => number(config.blocking_threads),
         "max_header" => size(config.max_header_bytes),
         "max_message" => size(config.max_message_bytes),
         "max_frame" => size(config.max_frame_bytes),

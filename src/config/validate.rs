@@ -108,6 +108,7 @@ impl Config {
     fn check_counts(&self, found: &mut Problems) {
         found.count("--loops", self.loops, &(limits::LOOPS_MIN..=limits::LOOPS_MAX));
         found.count("--workers", self.workers, &(0..=limits::WORKERS_MAX));
+        found.count("--blocking-threads", self.blocking_threads, &limits::BLOCKING_THREADS);
         let connections = limits::LOOPS_MAX * limits::CONNECTIONS_PER_LOOP_MAX;
         found.count("--max-connections", self.max_connections, &(1..=connections));
         found.count("--backlog", self.backlog, &(1..=limits::BACKLOG_MAX));
@@ -163,6 +164,7 @@ impl Config {
             ("tuning.mailbox_capacity", tuning.mailbox_capacity),
             ("tuning.room_lane_capacity", tuning.room_lane_capacity),
             ("tuning.message_lane_capacity", tuning.message_lane_capacity),
+            ("tuning.blocking_jobs_max", tuning.blocking_jobs_max),
             ("tuning.read_buffer_bytes", tuning.read_buffer_bytes),
             ("tuning.batch_bytes", tuning.batch_bytes),
             ("tuning.batch_messages", tuning.batch_messages),

@@ -52,7 +52,8 @@ pub enum Kind {
     },
     /// It wants no answer.
     Push,
-    /// The dialect's own ping, answered at once by an empty answer and not routed.
+    /// The dialect's own ping, answered at once by an empty answer and not routed. Without a
+    /// correlation it is not answered either.
     Heartbeat,
 }
 

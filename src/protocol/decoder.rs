@@ -92,7 +92,9 @@ impl Decoder {
         self.resume(state, spare, input)
     }
 
-    /// The same over plain TCP; apart, so that it costs WebSockets one branch and no code.
+    /// The same over plain TCP; apart, so that it costs WebSockets one branch and no code. What both
+    /// use is `inline(always)`: left to itself, the compiler shares it between them, which costs a
+    /// short message a quarter more instructions.
     #[inline(never)]
     fn next_tcp<'a>(
         &self,
@@ -151,7 +153,7 @@ impl Decoder {
         Ok(Some(header))
     }
 
-    #[inline]
+    #[inline(always)]
     fn web_socket_header(
         &self,
         bytes: &[u8],
@@ -205,7 +207,7 @@ impl Progress {
 }
 
 /// Cuts a frame off the front of `input`, if all of it is there, and returns its payload.
-#[inline]
+#[inline(always)]
 fn take_frame<'a>(input: &mut &'a mut [u8], header: &FrameHeader) -> Option<&'a mut [u8]> {
     let len = usize::try_from(header.len).ok()?;
     if input.len() - header.size < len {
@@ -218,7 +220,7 @@ fn take_frame<'a>(input: &mut &'a mut [u8], header: &FrameHeader) -> Option<&'a 
 
 /// The event of a final frame, its payload without mask. It is made as what `next` returns: an event
 /// has room for a control frame's payload, and moving that about would cost more than decoding.
-#[inline]
+#[inline(always)]
 fn whole_frame(op: OpCode, payload: &[u8]) -> Result<Option<Event<'_>>, Violation> {
     let kind = match op {
         OpCode::Binary => MessageKind::Binary,

@@ -109,10 +109,19 @@ struct Terms {
 
 /// The terms of each endpoint.
 fn terms(snapshot: &Snapshot) -> Vec<Terms> {
-    let limit_bytes = snapshot.config.outbound_limit_bytes;
+    let Config { outbound_limit_bytes, max_message_bytes, max_frame_bytes, .. } = snapshot.config;
+    let least = |own: Option<usize>, limit: usize| own.unwrap_or(limit).min(limit);
     let of = |endpoint: &Arc<Endpoint>| Terms {
-        room: Room { limit_bytes, policy: endpoint.overflow },
-        decoder: Decoder { framing: endpoint.framing, ..snapshot.decoder },
+        room: Room {
+            limit_bytes: least(endpoint.outbound_limit_bytes, outbound_limit_bytes),
+            policy: endpoint.overflow,
+        },
+        decoder: Decoder {
+            framing: endpoint.framing,
+            max_message_bytes: least(endpoint.max_message_bytes, max_message_bytes),
+            max_frame_bytes: least(endpoint.max_message_bytes, max_frame_bytes),
+            ..snapshot.decoder
+        },
         notices: endpoint.hooks.notices,
         twins: endpoint.twins.by_magic,
     };
@@ -134,6 +143,12 @@ impl Kit {
     fn adopt(&mut self, snapshot: Arc<Snapshot>) {
         self.terms = terms(&snapshot);
         self.snapshot = snapshot;
+    }
+
+    /// Bytes that may be owed to one connection of an endpoint.
+    #[inline]
+    pub(super) fn outbound_limit(&self, endpoint: EndpointId) -> usize {
+        self.terms[usize::from(endpoint.0)].room.limit_bytes
     }
 
     /// What shards are to be told of an endpoint's connections, and what these may turn out to speak.

@@ -202,10 +202,9 @@ impl BatchSink<'_> {
     /// Finds out which of its endpoint's dialects a connection speaks, where that is not settled.
     #[inline]
     fn find_dialect(&mut self, kind: MessageKind, payload: &[u8]) {
-        if self.twins.is_open()
-            && let Some(endpoint) = self.twins.spoken(kind, payload)
-        {
-            (self.endpoint, self.twins) = (endpoint, Twins::default());
+        if self.twins.is_open() {
+            self.endpoint = self.twins.spoken(kind, payload).unwrap_or(self.endpoint);
+            self.twins = Twins::default();
         }
     }
 

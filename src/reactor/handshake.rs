@@ -164,9 +164,15 @@ impl EventLoop {
     /// Opens a connection that `on_connect` accepted, and reads what it had sent along.
     pub(super) fn open_admitted(&mut self, index: usize, accept: &Accept) {
         let Some(slot) = self.table.get_mut(index) else { return };
-        let endpoint_id = slot.endpoint;
+        let asked = slot.endpoint;
         let Some(head) = self.take_head(index) else { return };
         let snapshot = &self.kit.snapshot;
+        // Whoever answers with the name of another dialect of the path has chosen that dialect.
+        let base = snapshot.endpoint(asked).base.unwrap_or(asked);
+        let endpoint_id = match accept.subprotocol.as_deref() {
+            Some(name) => snapshot.endpoint(base).serving(base, std::iter::once(name)),
+            None => asked,
+        };
         let endpoint = snapshot.endpoint(endpoint_id);
         let parsed = parse_request(&head, snapshot.head_limits);
         let (response, consumed) = match parsed {

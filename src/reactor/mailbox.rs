@@ -106,8 +106,8 @@ impl EventLoop {
     /// take counts against it, not what one turn has gathered.
     #[inline]
     fn make_way(&mut self, index: usize, more: usize) {
-        let limit = self.kit.snapshot.config.outbound_limit_bytes;
         let Some(slot) = self.table.get_mut(index) else { return };
+        let limit = self.kit.outbound_limit(slot.endpoint);
         if slot.conn.owes() && slot.conn.owed_bytes() + more + ENTRY_BYTES > limit {
             self.flush(index);
         }
@@ -197,7 +197,6 @@ impl EventLoop {
         except: Option<ConnId>,
         direct: &mut usize,
     ) {
-        let limit = self.kit.snapshot.config.outbound_limit_bytes;
         // Taken out for the while, so that deliveries can borrow the loop; nothing subscribes
         // in between.
         let members = self.topics.take_members(room);
@@ -212,12 +211,11 @@ impl EventLoop {
             if let Some(frame) = frame
                 && *direct > 0
                 // Alone in an outbox it fits, so it can't be dropped with bytes of it written.
-                && frame.bytes().len() + ENTRY_BYTES <= limit
+                && frame.bytes().len() + ENTRY_BYTES <= self.kit.outbound_limit(endpoint)
                 && self.write_through(index, frame, room.to_bits())
             {
                 *direct -= 1;
-                self.counters.messages_out.add(1);
-                self.counters.deliveries.add(1);
+                self.count_shared(true);
                 continue;
             }
             self.deliver_shared(index, frame, Some(room));
@@ -236,11 +234,16 @@ impl EventLoop {
         let key = room.map_or(NO_KEY, RoomId::to_bits);
         self.make_way(index, frame.bytes().len());
         if self.change(index, |conn, env| conn.deliver_shared(frame, key, env)) == Some(true) {
-            self.counters.messages_out.add(1);
-            self.counters.deliveries.add(u64::from(room.is_some()));
+            self.count_shared(room.is_some());
         } else {
             self.count_drop(DropCause::AfterClose, 1);
         }
+    }
+
+    #[inline]
+    fn count_shared(&self, is_publish: bool) {
+        self.counters.messages_out.add(1);
+        self.counters.deliveries.add(u64::from(is_publish));
     }
 
     fn close(&mut self, conn: ConnId, code: u16, reason: &str) {

@@ -6,6 +6,7 @@ use super::event_loop::EventLoop;
 use super::gate::BatchSink;
 use super::table::{Marks, Slot};
 use crate::connection::{Phase, Received};
+use crate::routing::Twins;
 use crate::telemetry::counters::{CloseCause, LoopCounters};
 
 /// What a read brought.
@@ -105,7 +106,10 @@ impl EventLoop {
         let before = slot.heap_bytes();
         let batch = self.gates[gate].batch(self.index, self.now, &self.spare_batches);
         let messages = batch.messages();
-        let (notices, twins) = self.kit.wanted(slot.endpoint);
+        let (notices, mut twins) = self.kit.wanted(slot.endpoint);
+        if slot.marks.has(Marks::SPOKEN) {
+            twins = Twins::default();
+        }
         let mut sink = BatchSink {
             batch,
             conn,
@@ -119,6 +123,7 @@ impl EventLoop {
         let received = slot.conn.receive(&mut self.read_buffer[from..to], &mut env, &mut sink);
         if sink.batch.messages() != messages {
             slot.marks.set(Marks::KNOWN);
+            slot.marks.set(Marks::SPOKEN);
             slot.endpoint = sink.endpoint;
         }
         let after = slot.heap_bytes();

@@ -64,6 +64,9 @@ impl Marks {
     /// The shard has been told that it is ending.
     pub const CLOSING_TOLD: Self = Self(1 << 10);
 
+    /// A message has come: which of its endpoint's dialects it speaks is settled.
+    pub const SPOKEN: Self = Self(1 << 11);
+
     const FLUSHING_OR_BLOCKED: Self = Self(Self::FLUSHING.0 | Self::WRITE_BLOCKED.0);
 
     /// Whether all bits of `mark` are set.

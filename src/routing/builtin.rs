@@ -158,6 +158,9 @@ fn push(ctx: &mut Context<'_>, message: &Message<'_>) {
     if message.meta.get("is_broadcast").as_deref() == Some("true") {
         return broadcast(ctx, message);
     }
+    if !ctx.may("push") {
+        return ctx.reply_error(403, "to push takes the permission `push`");
+    }
     let listed = message.meta.get("client_ids");
     let ids: Vec<String> = match listed.as_deref().map_or(Ok(Vec::new()), serde_json::from_str) {
         Ok(ids) => ids,

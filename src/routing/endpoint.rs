@@ -50,6 +50,10 @@ pub struct Endpoint {
     pub subprotocols: Vec<String>,
     /// What happens when bytes owed to a connection pass the limit.
     pub overflow: OverflowPolicy,
+    /// Longest message; the gateway's own limit holds beside it.
+    pub max_message_bytes: Option<usize>,
+    /// Bytes owed to one connection; the gateway's own limit holds beside it.
+    pub outbound_limit_bytes: Option<usize>,
     /// From which pages browsers may connect.
     pub origins: Origins,
     /// Whose frames its members share; given to it by its snapshot.
@@ -65,6 +69,8 @@ pub struct Endpoint {
     pub(crate) also: Vec<Dialect>,
     /// The endpoints that they became, by the snapshot's table.
     pub(crate) twins: AllTwins,
+    /// The endpoint at the same path that it is another dialect of.
+    pub(crate) base: Option<EndpointId>,
     /// It is another endpoint's, in another dialect or framing, and not found by its path.
     is_twin: bool,
     routes: RouteTable<Route>,
@@ -108,6 +114,8 @@ impl Endpoint {
             framing: Framing::WebSocket,
             subprotocols: Vec::new(),
             overflow: OverflowPolicy::Close,
+            max_message_bytes: None,
+            outbound_limit_bytes: None,
             origins: Origins::default(),
             class: None,
             on_connect: None,
@@ -117,6 +125,7 @@ impl Endpoint {
             pulls: HashMap::new(),
             also: Vec::new(),
             twins: AllTwins::default(),
+            base: None,
             is_twin: false,
             routes: RouteTable::new(),
         })

@@ -55,7 +55,7 @@ pub(crate) fn adopt_executor() {
 }
 
 /// Takes what handlers on this thread left to be sent. Returns at once when there is nothing.
-#[inline]
+#[inline(always)]
 pub(crate) fn take_deferred(mut each: impl FnMut(Deferred)) {
     DEFERRED.with_borrow_mut(|deferred| {
         if let Some(deferred) = deferred
@@ -105,6 +105,15 @@ impl Permit {
         let left = permits.returned.wait_while(left, |left| *left == 0);
         *left.unwrap_or_else(PoisonError::into_inner) -= 1;
         Self(Arc::clone(permits))
+    }
+}
+
+impl Permit {
+    /// A place, if there is one: for threads that must not wait.
+    pub(crate) fn take(permits: &Arc<Permits>) -> Option<Self> {
+        let mut left = permits.left.lock().unwrap_or_else(PoisonError::into_inner);
+        *left = left.checked_sub(1)?;
+        Some(Self(Arc::clone(permits)))
     }
 }
 
@@ -282,8 +291,15 @@ impl Gateway {
             self.shared.count_late_answer();
             return Work::new(what, None).take(true).map_or(Ok(()), |_| Ok(()));
         }
-        let permit = if is_executor() { None } else { Some(Permit::wait(&self.shared.permits)) };
-        let work = Box::new(Work::new(what, permit));
+        let permits = &self.shared.permits;
+        let permit =
+            if is_executor() { Permit::take(permits) } else { Some(Permit::wait(permits)) };
+        let Some(permit) = permit else {
+            self.shared.count_late_answer();
+            what.refuse();
+            return Ok(());
+        };
+        let work = Box::new(Work::new(what, Some(permit)));
         self.post(conn.loop_index(), Post::of(PostItem::Work { conn, work }))
     }
 

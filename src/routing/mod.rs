@@ -29,7 +29,7 @@ pub use context::{AskError, Context, Responder, SelfDelivery};
 pub use endpoint::{Endpoint, EndpointId, OnConnect, Runner};
 pub use gateway::{Gateway, Gone};
 pub use hooks::Ended;
-pub use origin::{OriginError, OriginPattern, Origins};
+pub use origin::{OriginError, OriginPattern, OriginRule, Origins};
 pub use path::{Params, PathPattern, PatternError, Template};
 pub use route::{After, Before, Flow, Handler, Route, RunOn};
 pub use store::{Store, StoreError, Value};
@@ -43,7 +43,12 @@ pub(crate) use endpoint::OnConnectDebug;
 pub(crate) use gateway::{Deferred, Permits, adopt_executor, take_deferred};
 pub(crate) use hooks::Notices;
 pub(crate) use session::{Facts, Pull, Sessions, room_of_user};
-pub(crate) use table::RouteTable;
+pub(crate) use table::{RouteTable, check_key};
 pub(crate) use timeouts::Timeouts;
 pub(crate) use twins::{Twins, add_twins};
 pub(crate) use work::{Finish, What, run_actions};
+
+/// The examples of the manual, which are run as tests.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/HANDLERS.md")]
+struct Manual;

@@ -12,29 +12,74 @@ use std::fmt;
 use std::net::Ipv6Addr;
 use std::str::FromStr;
 
-/// Whose pages may connect to an endpoint.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Origins {
-    /// Those that came from the host and port that the request is for.
-    #[default]
+/// Whose pages may connect to an endpoint: those that any of its rules allows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Origins(Vec<OriginRule>);
+
+/// Some pages that may connect.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum OriginRule {
+    /// Those that came from the host and port that the request is for: `same-host`.
     SameHost,
-    /// Everybody's.
+    /// Everybody's: `*`.
     Any,
-    /// Those of these origins, and no others.
-    List(Vec<OriginPattern>),
+    /// Those of one origin, or of all below a domain.
+    Of(OriginPattern),
+}
+
+impl Default for Origins {
+    /// Those of the same host.
+    fn default() -> Self {
+        Self(vec![OriginRule::SameHost])
+    }
 }
 
 impl Origins {
+    /// Those that any of these rules allows.
+    #[must_use]
+    pub fn new(rules: Vec<OriginRule>) -> Self {
+        Self(rules)
+    }
+
+    /// Everybody's.
+    #[must_use]
+    pub fn any() -> Self {
+        Self(vec![OriginRule::Any])
+    }
+
     /// Whether a request with these headers may be upgraded. One without `Origin` may: it does
     /// not come from a web page.
     #[must_use]
     pub fn allows(&self, origin: Option<&[u8]>, host: Option<&[u8]>) -> bool {
         let Some(origin) = origin else { return true };
+        self.0.iter().any(|rule| match rule {
+            OriginRule::Any => true,
+            OriginRule::SameHost => is_same_host(origin, host),
+            OriginRule::Of(pattern) => {
+                Origin::read(origin).is_some_and(|origin| pattern.matches(&origin))
+            }
+        })
+    }
+}
+
+impl FromStr for OriginRule {
+    type Err = OriginError;
+
+    fn from_str(text: &str) -> Result<Self, OriginError> {
+        Ok(match text {
+            "*" => Self::Any,
+            "same-host" => Self::SameHost,
+            text => Self::Of(text.parse()?),
+        })
+    }
+}
+
+impl fmt::Display for OriginRule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Any => true,
-            Self::SameHost => is_same_host(origin, host),
-            Self::List(patterns) => Origin::read(origin)
-                .is_some_and(|origin| patterns.iter().any(|pattern| pattern.matches(&origin))),
+            Self::Any => f.write_str("*"),
+            Self::SameHost => f.write_str("same-host"),
+            Self::Of(pattern) => pattern.fmt(f),
         }
     }
 }
@@ -85,7 +130,7 @@ impl FromStr for OriginPattern {
     fn from_str(text: &str) -> Result<Self, OriginError> {
         let error = |expected: &str| OriginError { found: text.into(), expected: expected.into() };
         if text == "*" {
-            return Err(error("an origin, or `any` in place of the list"));
+            return Err(error("an origin"));
         }
         let shape = "`scheme://host` or `scheme://host:port`, such as `https://example.com`";
         let (scheme, host) = text.split_once("://").ok_or_else(|| error(shape))?;
@@ -246,11 +291,11 @@ mod tests {
     use super::*;
 
     fn same_host(origin: &str, host: &str) -> bool {
-        Origins::SameHost.allows(Some(origin.as_bytes()), Some(host.as_bytes()))
+        Origins::default().allows(Some(origin.as_bytes()), Some(host.as_bytes()))
     }
 
     fn listed(pattern: &str, origin: &str) -> bool {
-        let list = Origins::List(vec![pattern.parse().expect(pattern)]);
+        let list = Origins::new(vec![pattern.parse().expect(pattern)]);
         list.allows(Some(origin.as_bytes()), Some(b"example.com"))
     }
 
@@ -309,8 +354,8 @@ mod tests {
 
     #[test]
     fn what_is_no_browser_may_connect() {
-        let listed = Origins::List(vec!["https://example.com".parse().unwrap()]);
-        for origins in [Origins::default(), Origins::Any, listed, Origins::List(Vec::new())] {
+        let listed = Origins::new(vec!["https://example.com".parse().unwrap()]);
+        for origins in [Origins::default(), Origins::any(), listed, Origins::new(Vec::new())] {
             assert!(origins.allows(None, Some(b"example.com")));
             assert!(origins.allows(None, None));
         }
@@ -319,9 +364,9 @@ mod tests {
     #[test]
     fn any_is_any() {
         for origin in NONE {
-            assert!(Origins::Any.allows(Some(origin.as_bytes()), None));
+            assert!(Origins::any().allows(Some(origin.as_bytes()), None));
         }
-        assert!(Origins::Any.allows(Some(b"\xff"), Some(b"\xff")));
+        assert!(Origins::any().allows(Some(b"\xff"), Some(b"\xff")));
     }
 
     #[test]
@@ -335,8 +380,8 @@ mod tests {
             }
         }
         let bytes = Some(&b"https://example.com\xff"[..]);
-        assert!(!Origins::SameHost.allows(bytes, Some(b"example.com\xff")));
-        assert!(!Origins::List(vec!["https://example.com".parse().unwrap()]).allows(bytes, None));
+        assert!(!Origins::default().allows(bytes, Some(b"example.com\xff")));
+        assert!(!Origins::new(vec!["https://example.com".parse().unwrap()]).allows(bytes, None));
     }
 
     #[test]
@@ -394,7 +439,7 @@ mod tests {
         ] {
             assert!(!same_host(origin, host), "{origin} at {host}");
         }
-        assert!(!Origins::SameHost.allows(Some(b"https://example.com"), None), "no host to be at");
+        assert!(!Origins::default().allows(Some(b"https://example.com"), None), "no host to be at");
     }
 
     #[test]
@@ -445,7 +490,7 @@ mod tests {
         ] {
             assert!(!listed(pattern, origin), "{origin} under {pattern}");
         }
-        assert!(!Origins::List(Vec::new()).allows(Some(b"https://example.com"), None));
+        assert!(!Origins::new(Vec::new()).allows(Some(b"https://example.com"), None));
         // The list is all: the page's own host is not in it by itself.
         assert!(!listed("https://other.org", "https://example.com"));
     }
@@ -453,7 +498,7 @@ mod tests {
     #[test]
     fn several_may_be_listed() {
         let list = ["https://a.org", "https://*.b.org", "http://c.org:81"];
-        let list = Origins::List(list.iter().map(|text| text.parse().unwrap()).collect());
+        let list = Origins::new(list.iter().map(|text| text.parse().unwrap()).collect());
         for origin in ["https://a.org", "https://x.b.org", "http://c.org:81"] {
             assert!(list.allows(Some(origin.as_bytes()), None), "{origin}");
         }
@@ -463,7 +508,7 @@ mod tests {
     #[test]
     fn mistakes_are_told() {
         for (text, why) in [
-            ("*", "`any`"),
+            ("*", "an origin"),
             ("", "`scheme://host`"),
             ("null", "`scheme://host`"),
             ("example.com", "`scheme://host`"),

@@ -36,7 +36,7 @@ impl PathPattern {
     pub fn parse(text: &str) -> Result<Self, PatternError> {
         let rest = text.strip_prefix('/');
         let rest = rest.ok_or_else(|| expected(format!("`/` at the start of `{text}`")))?;
-        if let Some(bad) = text.chars().find(|c| "?#".contains(*c) || c.is_whitespace()) {
+        if let Some(bad) = text.chars().find(|c| "?#".contains(*c) || !c.is_ascii_graphic()) {
             return Err(expected(format!("a path without {bad:?} in it, not `{text}`")));
         }
         let segments: Box<[_]> = rest.split('/').map(Segment::parse).collect::<Result<_, _>>()?;
@@ -156,6 +156,9 @@ impl Template {
     /// # Errors
     /// What was expected instead.
     pub fn parse(text: &str) -> Result<Self, PatternError> {
+        if text.is_empty() {
+            return Err(expected("a name of at least one character".to_owned()));
+        }
         let mut pieces = Vec::new();
         let mut rest = text;
         while let Some(brace) = rest.find(['{', '}']) {
@@ -421,7 +424,6 @@ mod tests {
         let params = pattern("/{kind}/{name}").matches("/room/a%2Fb").unwrap();
         for (text, expanded) in [
             ("plain", "plain"),
-            ("", ""),
             ("{name}", "a/b"),
             ("{kind}:{name}.", "room:a/b."),
             ("{kind}{kind}", "roomroom"),

@@ -34,12 +34,10 @@ pub(crate) struct RouteTable<T> {
 /// # Errors
 /// What was expected.
 pub(crate) fn check_key(pattern: &str) -> Result<(), String> {
-    let expected = "expected a name, a number, a prefix such as `chat.*`, or `*`";
+    let expected = "a name, a number, a prefix such as `chat.*`, or `*`";
     match pattern.find('*') {
-        _ if pattern.is_empty() => Err(format!("an empty key: {expected}")),
-        Some(at) if at + 1 < pattern.len() => {
-            Err(format!("`*` before the end of `{pattern}`: {expected}"))
-        }
+        _ if pattern.is_empty() => Err(expected.to_owned()),
+        Some(at) if at + 1 < pattern.len() => Err("`*` to stand at the end, as in `chat.*`".into()),
         _ => Ok(()),
     }
 }
@@ -84,6 +82,13 @@ impl<T> RouteTable<T> {
     /// The route of a key.
     #[inline]
     pub(crate) fn find(&self, key: &Key<'_>) -> Option<&T> {
+        if key.is_none() {
+            return self.default.map(|index| &self.routes[index].1);
+        }
+        self.find_named(key)
+    }
+
+    fn find_named(&self, key: &Key<'_>) -> Option<&T> {
         let exact = match key {
             Key::Name(name) => self.names.get(&**name),
             Key::Number(number) => self.numbers.get(number),
@@ -310,7 +315,9 @@ mod tests {
         for fine in ["a", "*", "a*", "chat.*", "1", "${a}:${b}", "ä*"] {
             assert_eq!(check_key(fine), Ok(()), "{fine}");
         }
-        for (bad, why) in [("", "empty"), ("*a", "before"), ("a*b", "before"), ("**", "before")] {
+        for (bad, why) in
+            [("", "a name"), ("*a", "at the end"), ("a*b", "at the end"), ("**", "at the end")]
+        {
             let error = check_key(bad).expect_err(bad);
             assert!(error.contains(why) && error.contains("`chat.*`"), "{error}");
         }

@@ -41,7 +41,8 @@ pub(crate) fn add_twins(endpoints: &mut Vec<Endpoint>) {
     for index in 0..endpoints.len() {
         for dialect in std::mem::take(&mut endpoints[index].also) {
             let (id, name) = (EndpointId(endpoints.len() as u16), dialect.name());
-            let twin = endpoints[index].speaking(dialect);
+            let mut twin = endpoints[index].speaking(dialect);
+            twin.base = Some(EndpointId(index as u16));
             endpoints.push(twin);
             let twins = &mut endpoints[index].twins;
             twins.by_subprotocol.push((name, id));

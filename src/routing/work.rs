@@ -29,7 +29,7 @@ pub(crate) enum What {
     /// There is something new on a pull channel.
     Signal(Box<str>),
     /// The runner of a pull channel has ended.
-    Pulled(Box<str>, Vec<Action>),
+    Pulled { channel: Box<str>, actions: Vec<Action>, failed: bool },
 }
 
 /// A question, on its way to the shard that keeps it open.
@@ -51,6 +51,15 @@ pub(crate) struct Finish {
     pub(crate) actions: Vec<Action>,
     /// The handler panicked.
     pub(crate) failed: bool,
+}
+
+impl What {
+    /// Tells who waits for it that too much is on its way already.
+    pub(crate) fn refuse(self) {
+        if let Self::Ask(ask) = self {
+            (ask.callback)(Err(AskError::TooMany));
+        }
+    }
 }
 
 impl Work {
@@ -78,7 +87,7 @@ impl fmt::Debug for Work {
             What::Ask(_) => "Ask",
             What::Finish(_) => "Finish",
             What::Signal(_) => "Signal",
-            What::Pulled(..) => "Pulled",
+            What::Pulled { .. } => "Pulled",
         })
     }
 }

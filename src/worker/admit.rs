@@ -78,7 +78,13 @@ impl Shard {
             let work = RoomWork::Join { room: room.clone(), conn, then };
             self.parts.out.room_batch(home).work.push(work);
         }
-        self.state.sessions.entry(conn).or_default().rooms = rooms;
+        // It may be in rooms already: whoever decided on it knew its id.
+        let known = &mut self.state.sessions.entry(conn).or_default().rooms;
+        for room in rooms {
+            if !known.contains(&room) {
+                known.push(room);
+            }
+        }
     }
 
     /// The rooms that a connection is to be in from the start, and its session made of the rest.
@@ -91,10 +97,16 @@ impl Shard {
         let session = self.state.sessions.get(&conn);
         let before = session.and_then(|session| session.facts.as_ref());
         let params = before.map(|facts| facts.params.clone()).unwrap_or_default();
-        let mut names = std::mem::take(&mut accept.rooms);
-        names.extend(endpoint.joins.iter().filter_map(|template| template.expand(&params)));
-        names.sort();
-        names.dedup();
+        let mut names = Vec::new();
+        for room in endpoint.joins.iter().filter_map(|template| template.expand(&params)) {
+            self.may_join(endpoint, accept, &room)?;
+            names.push(room);
+        }
+        for room in std::mem::take(&mut accept.rooms) {
+            if !names.contains(&room) {
+                names.push(room);
+            }
+        }
         if names.len() > ROOMS_PER_CONNECTION_MAX || !names.iter().all(|r| is_room_name(r)) {
             return Err(Refuse::new(
                 500,
@@ -111,6 +123,19 @@ impl Shard {
             self.state.sessions.entry(conn).or_default().facts = Some(Arc::new(facts));
         }
         Ok(rooms)
+    }
+
+    /// Whether a room that a path names may be joined by who comes by it. Rooms that `on_connect`
+    /// names need no permission: it decides.
+    fn may_join(&self, endpoint: &Endpoint, accept: &Accept, room: &str) -> Result<(), Refuse> {
+        let policy = self.snapshot.rooms.find(room);
+        let Some(wanted) = policy.and_then(|policy| policy.join.as_deref()) else { return Ok(()) };
+        if endpoint.grants.iter().any(|granted| **granted == *wanted)
+            || accept.permissions.iter().any(|granted| granted == wanted)
+        {
+            return Ok(());
+        }
+        Err(Refuse::new(403, &format!("To join this room takes the permission `{wanted}`.\n")))
     }
 
     /// Tells the endpoint's hooks how a connection fares.

@@ -3,17 +3,19 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::batch::Run;
 use super::blocking::{Job, Strand};
-use super::route::{Settled, finish_effects, finish_message};
+use super::route::{Answerers, finish_message};
 use super::shard::Shard;
 use crate::app::Snapshot;
-use crate::channels::{ReplyTo, Settles};
+use crate::channels::ReplyTo;
+use crate::dialect::Message;
+use crate::limits::{BLOCKING_PER_CONNECTION_MIN, BLOCKING_SHARE};
 use crate::protocol::MessageKind;
-use crate::routing::{
-    Away, Context, Finish, Gateway, Place, Pull, Route, What, Work, run_actions, ticks,
-};
+use crate::routing::{Away, Context, Finish, Gateway, Place, Pull, What, Work, run_actions, ticks};
+use crate::telemetry::memory::{Charge, Component};
 
 /// A message on its way to a handler on the pool apart.
 struct Errand {
@@ -21,6 +23,9 @@ struct Errand {
     run: Run,
     kind: MessageKind,
     payload: Box<[u8]>,
+    _charge: Charge,
+    correlation: Option<Box<[u8]>>,
+    is_request: bool,
     away: Away,
 }
 
@@ -30,18 +35,16 @@ impl Shard {
         let Some(what) = work.and_then(|work| self.take_work(*work, is_gone)) else { return };
         match what {
             What::Call(action) => self.call(run, action),
-            What::Ask(ask) => {
-                let Self { parts, snapshot, state, .. } = self;
-                let mut ctx = state.context(run, snapshot, &parts.gateway, &mut parts.out);
+            What::Ask(ask) => self.call(run, |ctx| {
                 let endpoint = ctx.endpoint;
                 if let Place::Shard(parts) = &mut ctx.place {
                     parts.open_ask(run.conn, endpoint, *ask);
                 }
-                finish_effects(ctx, Settled::Nothing);
-            }
+            }),
             What::Finish(finish) => self.finish(run, *finish),
             What::Signal(channel) => self.signalled(run, channel),
-            What::Pulled(channel, actions) => {
+            What::Pulled { channel, actions, failed } => {
+                self.parts.counters.panics.add(u64::from(failed));
                 self.call(run, |ctx| run_actions(ctx, actions));
                 self.pulled(run, &channel);
             }
@@ -63,70 +66,65 @@ impl Shard {
     pub(super) fn send_away(
         &mut self,
         run: &Run,
-        kind: MessageKind,
-        payload: &[u8],
-        correlation: Option<&[u8]>,
+        (kind, payload): (MessageKind, &[u8]),
+        to: ReplyTo,
         is_request: bool,
+        timeout: Option<Duration>,
+        before: Answerers,
     ) {
-        let mut away = self.away(run);
-        self.give_deadline(run, (kind, payload), correlation, is_request, &mut away);
+        let correlation = to.correlation.clone();
+        let is_owed = is_request && correlation.as_ref().is_some_and(|c| !c.is_empty());
+        let mut away = self.away(run, before);
+        if let (Some(timeout), true) = (timeout, is_owed) {
+            let answered = away.answered.get_or_insert_default();
+            let due = self.state.tick.saturating_add(ticks(timeout));
+            self.state.timeouts.add(due, to, Arc::clone(answered));
+        }
+        let (answered, is_taken) = (away.answered.clone(), away.is_taken);
+        let memory = &self.parts.gateway.shared.memory;
         let errand = Errand {
             snapshot: Arc::clone(&self.snapshot),
             run: run.clone(),
             kind,
             payload: payload.into(),
+            _charge: Charge::new(memory, Component::Arenas, payload.len()),
+            correlation: correlation.clone(),
+            is_request,
             away,
         };
-        let strand = self.strand(run);
-        let given = strand.is_some_and(|strand| strand.run(Box::new(|| errand.run())).is_ok());
-        if given {
+        // No connection takes the pool for itself.
+        let jobs_max = self.snapshot.config.tuning.blocking_jobs_max;
+        let share = (jobs_max / BLOCKING_SHARE).max(BLOCKING_PER_CONNECTION_MIN);
+        let strand = self.strand(run).filter(|strand| strand.waiting() < share);
+        if strand.is_some_and(|strand| strand.run(Box::new(|| errand.run())).is_ok()) {
             self.parts.counters.blocking.add(1);
             return;
         }
         self.parts.counters.blocking_refused.add(1);
         let Self { parts, snapshot, state, .. } = self;
         let mut ctx = state.context(run, snapshot, &parts.gateway, &mut parts.out);
-        (ctx.correlation, ctx.is_request) = (correlation, is_request);
-        if correlation.is_some() {
+        (ctx.correlation, ctx.is_request) = (correlation.as_deref(), is_request);
+        if let Place::Shard(parts) = &mut ctx.place {
+            // Its deadline, or what ran before, may have the right to answer as well.
+            (parts.effects.answered, parts.effects.taken) = (answered, is_taken);
+        }
+        if correlation.is_some() && !ctx.is_answered() {
             ctx.reply_error(503, "too many messages wait for handlers that block");
         }
         finish_message(ctx);
     }
 
     /// What a handler on the pool apart works on.
-    fn away(&mut self, run: &Run) -> Away {
+    fn away(&mut self, run: &Run, before: Answerers) -> Away {
         let session = self.state.sessions.entry(run.conn).or_default();
         Away {
             gateway: self.parts.gateway.clone(),
             facts: session.facts.clone(),
             store: Arc::clone(session.store()),
-            answered: None,
-            is_taken: false,
+            answered: before.answered,
+            is_taken: before.is_taken,
             actions: Vec::new(),
         }
-    }
-
-    fn give_deadline(
-        &mut self,
-        run: &Run,
-        (kind, payload): (MessageKind, &[u8]),
-        correlation: Option<&[u8]>,
-        is_request: bool,
-        away: &mut Away,
-    ) {
-        let endpoint = self.snapshot.endpoint(run.endpoint);
-        let decoded = endpoint.dialect.decode(kind, payload);
-        let route = decoded.ok().and_then(|message| endpoint.find(&message.key));
-        let timeout = route.and_then(|route| route.timeout);
-        let (Some(timeout), Some(correlation), true) = (timeout, correlation, is_request) else {
-            return;
-        };
-        let (conn, endpoint) = (run.conn, run.endpoint);
-        let correlation = Some(correlation.into());
-        let to = ReplyTo { conn, endpoint, correlation, settles: Settles::No };
-        let answered = away.answered.get_or_insert_default();
-        let due = self.state.tick.saturating_add(ticks(timeout));
-        self.state.timeouts.add(due, to, Arc::clone(answered));
     }
 
     fn strand(&mut self, run: &Run) -> Option<&Strand> {
@@ -180,25 +178,35 @@ impl Shard {
         }
     }
 
+    /// Tries again what the pool had no room for, unless its connection has ended.
+    pub(super) fn serve_unserved(&mut self) {
+        for (run, channel) in std::mem::take(&mut self.state.unserved) {
+            if self.state.sessions.contains_key(&run.conn) {
+                self.pull(&run, channel);
+            }
+        }
+    }
+
     fn pull(&mut self, run: &Run, channel: Box<str>) {
-        let mut away = self.away(run);
+        let nobody = Answerers { answered: None, is_taken: false };
+        let mut away = self.away(run, nobody);
         let (snapshot, owner, name) = (Arc::clone(&self.snapshot), run.clone(), channel.clone());
         let job: Job = Box::new(move || {
             let endpoint = snapshot.endpoint(owner.endpoint);
+            let mut failed = false;
             if let Some(runner) = endpoint.pulls.get(&name) {
                 let mut ctx = context(&owner, &snapshot, &mut away);
-                let _ = catch_unwind(AssertUnwindSafe(|| runner(&mut ctx)));
+                failed = catch_unwind(AssertUnwindSafe(|| runner(&mut ctx))).is_err();
             }
-            send_back(&away.gateway, &owner, What::Pulled(name, away.actions));
+            let Away { gateway, actions, .. } = away;
+            send_back(&gateway, &owner, What::Pulled { channel: name, actions, failed });
         });
         let pool = self.parts.gateway.shared.blocking();
         // Each run is a strand of its own: that there is one at a time is seen to here.
         let given = pool.is_some_and(|pool| pool.strand().run(job).is_ok());
         if !given {
             self.parts.counters.blocking_refused.add(1);
-            // What is new stays unfetched until the next signal.
-            let extra = self.state.sessions.entry(run.conn).or_default().extra();
-            extra.pulls.retain(|pull| pull.name != channel);
+            self.state.unserved.push((run.clone(), channel));
         }
     }
 }
@@ -207,31 +215,36 @@ impl Errand {
     /// On the pool apart.
     fn run(mut self) {
         let endpoint = self.snapshot.endpoint(self.run.endpoint);
-        let decoded = endpoint.dialect.decode(self.kind, &self.payload);
-        // It was understood before it was sent here.
-        let Ok(message) = decoded else { return };
         let mut ctx = context(&self.run, &self.snapshot, &mut self.away);
-        ctx.correlation = message.correlation.as_deref();
-        ctx.is_request = message.kind == crate::dialect::Kind::Request;
-        let is_request = ctx.is_request;
+        (ctx.correlation, ctx.is_request) = (self.correlation.as_deref(), self.is_request);
         let handled = catch_unwind(AssertUnwindSafe(|| {
-            if let Some(Route { handler, .. }) = endpoint.find(&message.key) {
-                handler(&mut ctx, &message);
-            }
-            for after in &endpoint.hooks.after {
-                after(&mut ctx, &message);
-            }
+            // It was understood before it was sent here, but who knows a user's own dialect.
+            let decoded = endpoint.dialect.decode(self.kind, &self.payload);
+            decoded.is_ok_and(|message| {
+                run_handler(&mut ctx, &message);
+                true
+            })
         }));
         let Away { gateway, answered, is_taken, actions, .. } = self.away;
         let finish = Finish {
-            correlation: message.correlation.map(|c| c.into_owned().into()),
-            is_request,
+            correlation: self.correlation,
+            is_request: self.is_request,
             answered,
             is_taken,
             actions,
-            failed: handled.is_err(),
+            failed: !handled.unwrap_or(false),
         };
         send_back(&gateway, &self.run, What::Finish(Box::new(finish)));
+    }
+}
+
+fn run_handler(ctx: &mut Context<'_>, message: &Message<'_>) {
+    let endpoint = ctx.endpoint;
+    if let Some(route) = endpoint.find(&message.key) {
+        (route.handler)(ctx, message);
+    }
+    for after in &endpoint.hooks.after {
+        after(ctx, message);
     }
 }
 

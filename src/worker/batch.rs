@@ -147,10 +147,11 @@ impl Batch {
             + self.runs.capacity() * size_of::<Run>()
     }
 
-    /// Begins a run of `conn`, unless the last one is its own already.
+    /// Begins a run of `conn`, unless the last one is its own already, at the same endpoint: which of
+    /// an endpoint's dialects a connection speaks, its first message says.
     #[inline]
     pub fn begin_run(&mut self, conn: ConnId, endpoint: EndpointId, peer: Peer) {
-        if self.runs.last().is_some_and(|run| run.conn == conn) {
+        if self.runs.last().is_some_and(|run| run.conn == conn && run.endpoint == endpoint) {
             return;
         }
         self.runs.push(Run { conn, endpoint, peer, first: self.items.len() as u32, count: 0 });
@@ -158,7 +159,8 @@ impl Batch {
 
     /// Begins a run of `conn`, which is gone, whatever the last one is.
     pub fn begin_run_apart(&mut self, conn: ConnId) {
-        let (endpoint, peer) = (EndpointId::default(), Peer::default());
+        // An endpoint that nobody has, so that the connection's own end begins a run of its own.
+        let (endpoint, peer) = (EndpointId(u16::MAX), Peer::default());
         self.runs.push(Run { conn, endpoint, peer, first: self.items.len() as u32, count: 0 });
     }
 

@@ -204,9 +204,17 @@ impl Strand {
     }
 }
 
+impl Strand {
+    /// Jobs that wait for their turn on it.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.queue.lock().jobs.len()
+    }
+}
+
 impl fmt::Debug for Strand {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Strand").field("waiting", &self.queue.lock().jobs.len()).finish()
+        f.debug_struct("Strand").field("waiting", &self.waiting()).finish()
     }
 }
 

@@ -218,6 +218,13 @@ impl Outgoing {
         self.posts_pending.len() + self.rooms_pending.len()
     }
 
+    /// Whether there is room work for any shard.
+    #[inline]
+    #[must_use]
+    pub fn has_rooms(&self) -> bool {
+        !self.rooms_pending.is_empty()
+    }
+
     /// Takes the room work for `shard`, to be done in place.
     #[inline]
     pub fn take_rooms_for(&mut self, shard: usize) -> Option<Box<RoomBatch>> {

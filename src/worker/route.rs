@@ -3,6 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 use super::batch::Run;
 use super::shard::Shard;
@@ -20,8 +21,8 @@ enum Outcome {
     Handled,
     /// The router had to answer with an error of its own.
     Failed,
-    /// Its handler is to run on the pool apart.
-    Away,
+    /// Its handler is to run on the pool apart, where an answer may take so long.
+    Away(Option<Duration>),
 }
 
 impl Shard {
@@ -54,9 +55,10 @@ impl Shard {
             }
         };
         counters.errors.add(u64::from(outcome == Outcome::Failed));
-        if outcome == Outcome::Away {
-            drop(ctx);
-            return self.send_away(run, kind, payload, correlation, is_request);
+        if let Outcome::Away(timeout) = outcome {
+            let to = ctx.reply_to(Settles::No);
+            let before = finish_before(ctx);
+            return self.send_away(run, (kind, payload), to, is_request, timeout, before);
         }
         finish_message(ctx);
     }
@@ -111,7 +113,10 @@ fn route(
     match message.kind {
         Kind::Request | Kind::Push => {}
         Kind::Heartbeat => {
-            ctx.reply(&b""[..]);
+            // One without a correlation is an answer to a heartbeat of ours.
+            if ctx.correlation.is_some() {
+                ctx.reply(&b""[..]);
+            }
             return Outcome::Handled;
         }
         Kind::Response { .. } if ctx.endpoint.dialect.routes_responses() => {}
@@ -133,7 +138,7 @@ fn route(
             }
         }
         if is_away(route, inline) {
-            return Outcome::Away;
+            return Outcome::Away(route.timeout);
         }
         (route.handler)(ctx, message);
         for after in &endpoint.hooks.after {
@@ -189,6 +194,29 @@ fn await_answer(ctx: &mut Context<'_>, route: &Route) {
     }
 }
 
+/// Who may have answered a message whose handler is to run elsewhere.
+#[derive(Debug)]
+pub(super) struct Answerers {
+    /// Shared with those who may; set once anyone has.
+    pub(super) answered: Option<Arc<AtomicBool>>,
+    /// A responder was taken.
+    pub(super) is_taken: bool,
+}
+
+/// Carries out what ran before a handler that is to run elsewhere.
+fn finish_before(mut ctx: Context<'_>) -> Answerers {
+    let mut before = Answerers { answered: None, is_taken: false };
+    if let Place::Shard(parts) = &mut ctx.place {
+        let effects = &mut *parts.effects;
+        if effects.replied {
+            effects.answered.get_or_insert_with(|| Arc::new(AtomicBool::new(true)));
+        }
+        (before.answered, before.is_taken) = (effects.answered.clone(), effects.taken);
+    }
+    finish_effects(ctx, Settled::Nothing);
+    before
+}
+
 /// What is settled once the effects are carried out.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Settled {
@@ -203,9 +231,7 @@ pub(super) enum Settled {
 pub(super) fn finish_message(mut ctx: Context<'_>) {
     let wants_answer = ctx.wants_answer();
     let conn = ctx.conn;
-    let Place::Shard(parts) = &mut ctx.place else { return };
-    let effects = &*parts.effects;
-    if wants_answer && !effects.replied && !effects.taken {
+    if wants_answer && !ctx.is_answered() {
         ctx.answer(Ok(Body::Json("null")));
     }
     let Place::Shard(parts) = &mut ctx.place else { return };

@@ -101,7 +101,6 @@ impl Shard {
     /// Begins a batch. To be called when [`is_ready`](Self::is_ready) only.
     pub fn begin(&mut self, batch: Box<Batch>, now: Instant) {
         debug_assert!(self.current.is_none());
-        self.state.tick = self.parts.gateway.shared.tick_at(now);
         self.refresh_snapshot();
         let waited = now.saturating_duration_since(batch.read_at);
         self.parts.stages.record(Stage::ReadToRouted, waited, u64::from(batch.messages()));
@@ -112,6 +111,7 @@ impl Shard {
 
     /// Does what level 2 has to do, as far as sends allow. Level 1 is to be done first.
     pub fn message_turn(&mut self, now: Instant) -> Turn {
+        self.state.tick = self.parts.gateway.shared.tick_at(now);
         loop {
             if self.flush_all(now) == Flush::Blocked {
                 return Turn::Blocked;
@@ -143,7 +143,8 @@ impl Shard {
     #[must_use]
     pub fn next_due(&self) -> Option<Tick> {
         let (asks, timeouts) = (self.state.asks.next_due(), self.state.timeouts.next_due());
-        asks.into_iter().chain(timeouts).min()
+        let unserved = (!self.state.unserved.is_empty()).then_some(self.state.tick + 1);
+        asks.into_iter().chain(timeouts).chain(unserved).min()
     }
 
     /// Whether it runs on a loop.
@@ -240,7 +241,7 @@ impl Shard {
     }
 
     /// Sends on what handlers left behind for lanes, and does the room work that is its own.
-    #[inline]
+    #[inline(always)]
     pub(super) fn send_deferred(&mut self) {
         let out = &mut self.parts.out;
         take_deferred(|deferred| match deferred {
@@ -254,7 +255,15 @@ impl Shard {
     }
 
     /// Room work of which this shard is the home needs no lane: it is done in place, in order.
+    #[inline]
     fn run_local_rooms(&mut self) {
+        if self.parts.out.has_rooms() {
+            self.apply_own_rooms();
+        }
+    }
+
+    #[inline(never)]
+    fn apply_own_rooms(&mut self) {
         if let Some(batch) = self.parts.out.take_rooms_for(self.parts.index) {
             for work in batch.work {
                 self.apply_room_work(work);

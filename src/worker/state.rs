@@ -20,6 +20,8 @@ pub(super) struct State {
     pub(super) effects: Effects,
     pub(super) asks: Asks<Pending>,
     pub(super) timeouts: Timeouts,
+    /// Pull channels that the pool had no room for.
+    pub(super) unserved: Vec<(Run, Box<str>)>,
     /// Of the turn, for deadlines.
     pub(super) tick: Tick,
 }
@@ -31,12 +33,14 @@ impl State {
             effects: Effects::default(),
             asks: Asks::new(),
             timeouts: Timeouts::new(),
+            unserved: Vec::new(),
             tick: 0,
         }
     }
 
-    /// The surroundings of something that concerns a connection.
-    #[inline]
+    /// The surroundings of something that concerns a connection. Built where it is used: moving it
+    /// costs as much as routing a short message.
+    #[inline(always)]
     pub(super) fn context<'a>(
         &'a mut self,
         run: &Run,
@@ -93,6 +97,7 @@ impl Shard {
                 endpoint.put_answer(bytes, to.correlation.as_deref(), Err(&error));
             });
         });
+        self.serve_unserved();
         self.send_deferred();
     }
 }

@@ -17,9 +17,10 @@ use nix::unistd::Pid;
 use tempfile::TempDir;
 use tidegate::OverflowPolicy;
 use tidegate::config::{
-    Cli, Config, DialectName, EndpointConfig, JsonFields, Kind, Machine, OriginRule, Problem,
-    Resolved, RoomConfig, RouteConfig, RunOn, TcpListen, definitions, resolve, resolve_with,
+    Cli, Config, DialectName, EndpointConfig, JsonFields, Kind, Machine, Problem, Resolved,
+    RoomConfig, RouteConfig, TcpListen, definitions, resolve, resolve_with,
 };
+use tidegate::routing::{OriginRule, RunOn};
 
 /// Two cores, 20,000 descriptors, 24 GiB.
 fn machine() -> Machine {
@@ -91,6 +92,7 @@ const WHOLE: &str = include_str!("whole.toml");
 fn every_setting_reaches_its_field() {
     let Resolved { config, log, .. } = resolved(WHOLE);
     assert_eq!((config.max_connections, config.loops, config.workers), (1000, 3, 0));
+    assert_eq!(config.blocking_threads, 5);
     assert_eq!((config.fd_table, config.backlog), (tidegate::FdTable::Private, 77));
     assert_eq!((config.memory_limit_bytes, config.max_header_bytes), (1 << 30, 4096));
     assert_eq!((config.max_message_bytes, config.max_frame_bytes), (2 << 20, 1_000_000));
@@ -136,8 +138,8 @@ fn endpoints_and_rooms_are_as_they_are_written() {
         subprotocols: texts(&["v2.kim", "v1.kim"]),
         origins: vec![
             OriginRule::SameHost,
-            OriginRule::Exact("https://example.com".to_owned()),
-            OriginRule::parse("https://*.example.com").unwrap(),
+            "https://Example.com:443".parse().unwrap(),
+            "https://*.example.com".parse().unwrap(),
         ],
         overflow: OverflowPolicy::KeepLatest,
         max_message_bytes: Some(64 << 10),
@@ -272,6 +274,7 @@ fn the_gateway_serves_by_its_file() {
     let mut answer = [0; 12];
     stream.read_exact(&mut answer).expect("an answer");
     assert_eq!(&answer, b"HTTP/1.1 431");
+    drop(stream);
     kill(Pid::from_raw(child.id().cast_signed()), Signal::SIGTERM).expect("it runs");
     lines.for_each(drop);
     assert!(child.wait().expect("an end").success());

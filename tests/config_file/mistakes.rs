@@ -108,6 +108,8 @@ fn no_text_makes_it_fail() {
     let cli = file.cli(&[]);
     let mut refused = 0;
     for text in cut.chain(without).chain(doubled).chain(swapped) {
+        // Writing over a file waits for the disk; a new one does not.
+        fs::remove_file(file.path()).expect("the last one");
         fs::write(file.path(), &text).expect("a file");
         let Err(problems) = resolve(&cli, &machine()) else { continue };
         refused += 1;

@@ -3,7 +3,9 @@
 use std::fs;
 use std::path::Path;
 
-use tidegate::config::{Resolved, document, show_json, show_toml};
+use tidegate::config::{
+    Definition, Kind, REQUIRED, Resolved, definitions, document, show_json, show_toml,
+};
 
 use crate::{File, WHOLE, resolved};
 
@@ -91,4 +93,78 @@ fn the_example_of_the_manual_has_no_mistake() {
     let example = manual.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next());
     let config = resolved(example.expect("an example")).config;
     assert_eq!((config.endpoints.len(), config.rooms.len(), config.tcp_listen.len()), (2, 1, 1));
+}
+
+/// A file with one value of a table that only files have, and with what it needs besides.
+fn with(definition: &Definition, value: &str) -> String {
+    let Definition { key, .. } = definition;
+    let line = format!("{key} = {value}\n");
+    let needed = |key: &str, value: &str| {
+        if definition.key == key { String::new() } else { format!("{key} = \"{value}\"\n") }
+    };
+    let endpoint = "[[endpoint]]\npath = \"/ws\"\ndialect = \"json\"\n";
+    match definition.table.header() {
+        "[[listener]]" if value == "\"tcp\"" => {
+            format!("[[listener]]\naddress = \"[::1]:1\"\nendpoint = \"/kim\"\n{line}")
+        }
+        "[[listener]]" => format!("[[listener]]\n{}{line}", needed("address", "[::1]:1")),
+        "[[endpoint]]" => {
+            let (path, dialect) = (needed("path", "/ws"), needed("dialect", "json"));
+            format!("[[endpoint]]\n{path}{dialect}{line}")
+        }
+        "[[endpoint.route]]" => {
+            let (key, handler) = (needed("key", "a"), needed("handler", "echo"));
+            format!("{endpoint}[[endpoint.route]]\n{key}{handler}{line}")
+        }
+        "[[room]]" => format!("[[room]]\n{}{line}", needed("pattern", "a")),
+        header => format!("{endpoint}{header}\n{line}"),
+    }
+}
+
+#[test]
+fn the_words_and_ranges_that_the_manual_names_are_those_that_hold() {
+    // Above the limits of endpoints, which are at most these.
+    const LIMITS: &str = "limits = {max_message = \"1GiB\", outbound_limit = \"16GiB\"}\n";
+    let takes = |definition: &Definition, value: &str| {
+        File::new(&format!("{LIMITS}{}", with(definition, value))).resolve(&[]).is_ok()
+    };
+    let (mut words, mut ranges) = (0, 0);
+    for definition in definitions().filter(|d| !d.has_flag()) {
+        let Definition { key, values, kind, .. } = definition;
+        let values = values.split(", at most").next().unwrap();
+        if *kind == Kind::Word {
+            for word in values.split(", ").flat_map(|word| word.split(" or ")) {
+                words += 1;
+                assert!(takes(definition, &format!("{word:?}")), "{key} = {word}");
+            }
+        }
+        let Some((least, most)) = values.split_once(" to ") else { continue };
+        ranges += 1;
+        let digits = most.trim_end_matches(char::is_alphabetic);
+        let beyond = digits.parse::<u64>().unwrap() + 1;
+        let beyond = most.replace(digits, &beyond.to_string());
+        for (value, inside) in [(least, true), (most, true), (&beyond, false), ("0", false)] {
+            let value = if *kind == Kind::Count { value.to_owned() } else { format!("{value:?}") };
+            assert_eq!(takes(definition, &value), inside, "{key} = {value}");
+        }
+    }
+    assert_eq!((words, ranges), (15, 4));
+}
+
+#[test]
+fn the_defaults_of_endpoints_that_the_manual_names_are_those_that_hold() {
+    let mut tried = 0;
+    for definition in definitions().filter(|d| !d.has_flag()) {
+        let Definition { key, default, kind, .. } = definition;
+        let literal = match kind {
+            Kind::Texts | Kind::Switch => (*default).to_owned(),
+            Kind::Word if !default.contains(' ') && *default != REQUIRED => format!("{default:?}"),
+            _ => continue,
+        };
+        tried += 1;
+        let without = with(definition, "0").replace(&format!("{key} = 0\n"), "");
+        let said = resolved(&with(definition, &literal)).config;
+        assert_eq!(format!("{said:?}"), format!("{:?}", resolved(&without).config), "{key}");
+    }
+    assert_eq!(tried, 8);
 }

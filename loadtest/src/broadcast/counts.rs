@@ -30,7 +30,7 @@ pub(crate) struct Counts {
     pub(crate) reordered: u64,
     /// Deliveries that came in another order than to the member that was first.
     pub(crate) differing: u64,
-    /// Deliveries with other characters than were sent.
+    /// Deliveries with other characters than were sent, or in another envelope than their dialect's.
     pub(crate) corrupt: u64,
     /// Deliveries of another room or run, or of what a publisher is not to get of its own.
     pub(crate) foreign: u64,

@@ -227,22 +227,26 @@ impl Broadcast {
     }
 
     /// Deals with a data message.
-    fn hear(&mut self, link: &mut Link<'_, Member>, message: &[u8]) -> Result<(), Trouble> {
-        link.tally.received += 1;
+    fn hear(&mut self, link: &mut Link<'_, Member>, message: &Message) -> Result<(), Trouble> {
+        let Some(data) = bytes(message) else { return Ok(()) };
         if matches!(link.client.state, State::Resumed | State::Drained) {
             link.tally.stall.piled_up += 1;
             return Ok(());
         }
-        let mut from = 0;
-        while let Some((found, end)) = self.marks.find(message, from) {
-            self.deliver(link, found);
+        let (mut from, mut enveloped) = (0, true);
+        while let Some((found, end)) = self.marks.find(data, from) {
+            if from == 0 {
+                let Task { layout, words, .. } = &self.course.task;
+                enveloped = words.delivers(link.index, layout.room(link.index), message);
+            }
+            self.deliver(link, found, enveloped);
             from = end;
         }
         if from > 0 {
             return Ok(());
         }
         let joining = link.client.state == State::Joining;
-        match self.course.task.words.hear(message, joining) {
+        match self.course.task.words.hear(link.index, message, joining) {
             Answer::Joined => self.joined(link),
             Answer::Refused if joining => return Err(Trouble::Refused),
             Answer::Refused => link.tally.rooms.refused += 1,
@@ -251,10 +255,11 @@ impl Broadcast {
         Ok(())
     }
 
-    fn deliver(&mut self, link: &mut Link<'_, Member>, found: Found) {
+    /// Takes in data; what came in a wrong envelope is as corrupt as what has wrong characters.
+    fn deliver(&mut self, link: &mut Link<'_, Member>, found: Found, enveloped: bool) {
         match found {
-            Found::Right(mark) => self.take(link, mark, true),
-            Found::Padding(mark) => {
+            Found::Right(mark) if enveloped => self.take(link, mark, true),
+            Found::Right(mark) | Found::Padding(mark) => {
                 link.tally.rooms.corrupt += 1;
                 self.take(link, mark, false);
             }
@@ -354,7 +359,7 @@ impl Driver for Broadcast {
     fn message(&mut self, link: &mut Link<'_, Member>, message: Message) -> Result<(), Trouble> {
         match &message {
             Message::Pong(payload) => self.pong(link, payload),
-            other => bytes(other).map_or(Ok(()), |message| self.hear(link, message)),
+            other => self.hear(link, other),
         }
     }
 

@@ -143,7 +143,7 @@ impl Broadcast {
                 link.tally.rooms.publishes += 1;
                 link.tally.rooms.sent_in_time += u64::from(driver.in_time(now));
                 link.tally.rooms.lag.record(now.saturating_sub(due));
-                link.send(driver.course.task.words.publish(room, &data))
+                link.send(driver.course.task.words.publish(index, room, serial, &data))
             })
         });
         let unsent = self.publishers[at].sent == serial && stamp.is_some();

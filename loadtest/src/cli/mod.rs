@@ -1,6 +1,7 @@
 //! The arguments, as given.
 
 mod conns;
+pub(crate) mod dialect;
 mod report;
 pub(crate) mod rooms;
 
@@ -10,8 +11,9 @@ use std::{net::IpAddr, str::FromStr, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
 
+use self::dialect::LoginArgs;
 pub(crate) use self::report::{CompareArgs, ReportArgs};
-use crate::plan::Sources;
+use crate::{dialect::Dialect, plan::Sources};
 
 /// Drives any WebSocket server: opens connections, holds them, verifies them, measures.
 #[derive(Debug, Parser)]
@@ -46,7 +48,9 @@ pub(crate) enum Command {
                       was due, so a stall is seen in full (no coordinated omission).\n\nExamples:\n  \
                       loadtest echo --url ws://127.0.0.1:8080/echo --connections 100 --size 20 \
                       --duration 10s\n  loadtest echo --url ws://127.0.0.1:8080/echo --connections \
-                      1000 --size 1KiB --duration 30s --rate 20000 --text --json out.json")]
+                      1000 --size 1KiB --duration 30s --rate 20000 --text --json out.json\n  \
+                      loadtest echo --url ws://127.0.0.1:8080/hub --dialect hub --connections 100 \
+                      --pipeline 16")]
     Echo(EchoArgs),
     /// Publish to rooms and check every delivery: that it comes, once, in order, the same for all.
     #[command(after_help = rooms::BROADCAST_HELP)]
@@ -74,6 +78,9 @@ pub(crate) enum Command {
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Common {
     /// The server, like ws://HOST:PORT/PATH?QUERY; what follows the host may be left out.
+    ///
+    /// tidegate speaks raw at /echo, json at /ws, the other dialects at /mef, /action, /event, /kim
+    /// and /hub.
     #[arg(long, value_name = "URL")]
     pub(crate) url: String,
 
@@ -133,6 +140,14 @@ pub(crate) struct ConnectArgs {
     /// How long to hold the connections before they are verified.
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = time)]
     pub(crate) hold: Duration,
+
+    /// What is spoken there: how connections log in, and kim over plain TCP with a tcp:// URL.
+    #[arg(long, value_enum, default_value = "raw")]
+    pub(crate) dialect: Dialect,
+
+    /// Who connections say they are.
+    #[command(flatten)]
+    pub(crate) login: LoginArgs,
 }
 
 /// Arguments of `echo`.
@@ -162,9 +177,22 @@ pub(crate) struct EchoArgs {
     #[arg(long, value_name = "N", default_value = "1", value_parser = count)]
     pub(crate) pipeline: u32,
 
-    /// Send text messages instead of binary ones.
+    /// Send text instead of bytes; in dialects of JSON it is text anyway.
     #[arg(long)]
     pub(crate) text: bool,
+
+    /// How messages are enveloped.
+    ///
+    /// In all but "raw" each message is a request for the route "echo" (in mef option and resource are
+    /// "echo"; in hub it is protocol 2), with --size bytes as its body. An answer must carry what its
+    /// request is told by, be of that route, and have the same body.
+    /// kim goes over plain TCP, too: --url tcp://127.0.0.1:9000.
+    #[arg(long, value_enum, default_value = "raw")]
+    pub(crate) dialect: Dialect,
+
+    /// Who connections say they are.
+    #[command(flatten)]
+    pub(crate) login: LoginArgs,
 }
 
 impl FromStr for Sources {

@@ -2,9 +2,13 @@
 
 use std::time::Duration;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 
-use super::{Common, count, rate, size, some_time, time};
+use super::{
+    Common, count,
+    dialect::{LoginArgs, Spoken},
+    rate, size, some_time, time,
+};
 use crate::rooms::{Given, Portion};
 
 /// What `broadcast` says behind its help.
@@ -24,7 +28,9 @@ Examples:\n  \
 loadtest broadcast --url ws://127.0.0.1:8080/ws --connections 5000 --rooms 10 --publishers 20 \
 --rate 100 --duration 30s\n  \
 loadtest broadcast --url ws://127.0.0.1:9000/ --connections 200 --rate 50 --join 'SUB {room}' \
---joined OK --publish 'PUB {room} {data}'";
+--joined OK --publish 'PUB {room} {data}'\n  \
+loadtest broadcast --url ws://127.0.0.1:8080/ws --connections 600 --rate 50 \
+--dialect json,mef,action,event,hub,kim";
 
 /// What `stall` says behind its help.
 pub(super) const STALL_HELP: &str = "\
@@ -49,11 +55,19 @@ loadtest scale --url ws://127.0.0.1:8080/ws --connections 1000000 --hold 60s --e
 #[derive(Debug, Args)]
 #[command(next_help_heading = "The words of the server")]
 pub(crate) struct WordsArgs {
-    /// Whose words the following are by default.
+    /// What is spoken: json, mef, action, event, kim or hub; several, with commas, by members in turn.
     ///
-    /// "json" is that of tidegate's endpoint /ws: {"route":"join","id":1,"body":{"room":"…"}}.
-    #[arg(long, value_enum, default_value = "json")]
-    pub(crate) dialect: Dialect,
+    /// Member k of room r takes number k + r of the list. Rooms are joined and published to by the
+    /// routes "join" and "publish" of tidegate's endpoints (in mef join:room and publish:room, in hub
+    /// protocols 3 and 4), in every dialect with the same JSON as body: {"room":"…"} and
+    /// {"room":"…","data":"…","self":true}.
+    ///
+    /// A name may say where it is spoken, as in kim=tcp://127.0.0.1:9000 (frames over plain TCP). Else
+    /// one alone is spoken at --url, and of several each in its place: the last segment of --url's
+    /// path becomes its name ("ws" for json). --join and the like are templates in the place of the
+    /// JSON of "json", and go with it alone.
+    #[arg(long, value_name = "NAME[=URL],…", value_delimiter = ',', default_value = "json")]
+    pub(crate) dialect: Vec<Spoken>,
 
     /// What joins a room, with {room} for its name; '' if nothing is to be said.
     ///
@@ -84,13 +98,10 @@ pub(crate) struct WordsArgs {
     /// What names of rooms begin with; a number follows [default: load-SEED-].
     #[arg(long, value_name = "TEXT")]
     pub(crate) room_prefix: Option<String>,
-}
 
-/// Whose words are spoken by default.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub(crate) enum Dialect {
-    /// The gateway's own JSON.
-    Json,
+    /// Who connections say they are.
+    #[command(flatten)]
+    pub(crate) login: LoginArgs,
 }
 
 /// What `broadcast` and `stall` take.
@@ -212,8 +223,8 @@ pub(crate) struct ScaleArgs {
 impl WordsArgs {
     /// What is given, for the run with this seed.
     pub(crate) fn given(&self, seed: u64) -> Given {
-        let Dialect::Json = self.dialect;
         Given {
+            dialects: self.dialect.iter().map(|spoken| spoken.dialect).collect(),
             join: self.join.clone(),
             joined: self.joined.clone(),
             publish: self.publish.clone(),

@@ -7,6 +7,7 @@ use crate::{
     churn::{self, Churn},
     cli::{ChurnArgs, Common, SlowHandshakeArgs, StormArgs, VanishArg},
     clock::nanos,
+    lanes::Lanes,
     plan::share,
     report::{Report, churn::Churned, slow_handshake::Dripped, storm::Stormed},
     slow_handshake::{self, SlowHandshake},
@@ -27,8 +28,9 @@ pub(super) fn churn(args: &ChurnArgs) -> Result<bool, String> {
     let wanted = args.common.connections;
     let leaving = beside(args.rate);
     let times = Times { connect_rate: args.connect_rate, duration: args.duration };
+    let lanes = Lanes::plain(&args.common.url)?;
     let (mut setup, outputs) =
-        prepare(&with_room(&args.common, leaving)?, &times, MIN_READ_BUFFER)?;
+        prepare(&with_room(&args.common, leaving)?, lanes, &times, MIN_READ_BUFFER)?;
     setup.connections = wanted;
     let threads = setup.plan.threads;
     let settings = churn::Settings {
@@ -54,7 +56,9 @@ pub(super) fn storm(args: &StormArgs) -> Result<bool, String> {
         return Err(format!("--share of --connections {crowd} is no connection at all"));
     }
     let times = Times { connect_rate: args.connect_rate, duration: ENDLESS };
-    let (setup, outputs) = prepare(&with_room(&args.common, stayers)?, &times, MIN_READ_BUFFER)?;
+    let lanes = Lanes::plain(&args.common.url)?;
+    let (setup, outputs) =
+        prepare(&with_room(&args.common, stayers)?, lanes, &times, MIN_READ_BUFFER)?;
     let threads = setup.plan.threads;
     let settings = storm::Settings {
         seed: args.common.seed,
@@ -85,7 +89,9 @@ pub(super) fn slow_handshake(args: &SlowHandshakeArgs) -> Result<bool, String> {
     let drippers = args.common.connections;
     let probes = beside(args.probe_rate);
     let times = Times { connect_rate: 0, duration: args.duration };
-    let (mut setup, outputs) = prepare(&with_room(&args.common, probes)?, &times, MIN_READ_BUFFER)?;
+    let lanes = Lanes::plain(&args.common.url)?;
+    let (mut setup, outputs) =
+        prepare(&with_room(&args.common, probes)?, lanes, &times, MIN_READ_BUFFER)?;
     setup.connections = drippers;
     let report = Report::new(
         Box::new(Dripped::new(args.drip.as_secs_f64(), args.chunk, args.probe_rate)),

@@ -2,22 +2,21 @@
 
 use std::sync::Arc;
 
-use super::{MAX_READ_BUFFER, MIN_READ_BUFFER, Times, carry_out, prepare};
+use super::{ENVELOPE, MAX_READ_BUFFER, MIN_READ_BUFFER, Times, carry_out, prepare};
 use crate::{
     broadcast::{Broadcast, Course, Task},
     cli::{
         Common,
-        rooms::{BroadcastArgs, RoomArgs, ScaleArgs, StallArgs},
+        rooms::{BroadcastArgs, RoomArgs, ScaleArgs, StallArgs, WordsArgs},
     },
     clock::nanos,
     echo::Pace,
+    lanes::Lanes,
     report::{Report, Summary, broadcast::Broadcasted, scale::Scaled, stall::Stalled},
     rooms::{Gate, Given, Layout, MARK_LEN, Marks, Portion, Sample, Words},
     scale::{self, Scale},
 };
 
-/// What an envelope may add to the data, roughly, before a read buffer grows.
-const ENVELOPE: usize = 256;
 /// What members may keep of the publishers of their rooms.
 const MAX_SERIALS_BYTES: u64 = 1 << 30;
 /// Publishes in flight of all publishers.
@@ -88,7 +87,8 @@ fn follow(
     work: Box<dyn Summary>,
 ) -> Result<bool, String> {
     let times = Times { connect_rate: args.connect_rate, duration: args.duration };
-    let (setup, outputs) = prepare(common, &times, read_buffer(args.size))?;
+    let lanes = lanes(common, &args.words, args.rooms)?;
+    let (setup, outputs) = prepare(common, lanes, &times, read_buffer(args.size))?;
     let threads = setup.plan.threads;
     let report = Report::new(work, &setup, common.seed);
     let course = Arc::new(Course::new(task, threads));
@@ -113,7 +113,8 @@ pub(super) fn scale(args: &ScaleArgs) -> Result<bool, String> {
     let echoing = sample("--echo-sample", args.echo_sample, seed)?;
     let members = sample("--room-members", args.room_members, !seed)?;
     let times = Times { connect_rate: args.rate, duration: args.hold };
-    let (setup, outputs) = prepare(&args.common, &times, read_buffer(args.size))?;
+    let lanes = lanes(&args.common, &args.words, 1)?;
+    let (setup, outputs) = prepare(&args.common, lanes, &times, read_buffer(args.size))?;
     let work = Scaled::new(&echoing, args.echoes, &members, args.words.no_self);
     let report = Report::new(Box::new(work), &setup, seed);
     let course = Arc::new(scale::Course {
@@ -129,6 +130,11 @@ pub(super) fn scale(args: &ScaleArgs) -> Result<bool, String> {
     let marks = Marks::new(seed, args.size);
     let driver = move |_| Scale::new(Arc::clone(&course), marks.clone());
     carry_out(report, setup, outputs, driver)
+}
+
+/// The ways that the members of so many rooms take in turn.
+fn lanes(common: &Common, words: &WordsArgs, rooms: u32) -> Result<Lanes, String> {
+    Lanes::new(&common.url, &words.dialect, rooms, words.login.resolve(&words.dialect)?)
 }
 
 fn check_size(size: usize) -> Result<(), String> {

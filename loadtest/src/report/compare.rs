@@ -206,6 +206,10 @@ fn warnings(before: &Value, after: &Value) -> Vec<String> {
     for path in SETTINGS {
         differ(path, at(before, path), at(after, path));
     }
+    // Reports of before there was a choice name none.
+    if before["dialect"].is_string() && after["dialect"].is_string() {
+        differ("dialect", &before["dialect"], &after["dialect"]);
+    }
     let own = own_part(before).unwrap_or("");
     for (key, value) in before[own].as_object().into_iter().flatten() {
         let setting =
@@ -271,6 +275,7 @@ mod tests {
         assert!(told(|b| b["echo"]["size_bytes"] = json!(1)).contains("echo.size_bytes"));
         assert!(told(|b| b["echo"]["text"] = json!(true)).contains("echo.text"));
         assert!(told(|b| b["command"] = json!("connect")).contains("command"));
+        assert_eq!(told(|b| b["dialect"] = json!("hub")), "");
         assert!(told(|b| b["ok"] = json!(false)).contains("B failed"));
         assert_eq!(told(|b| b["hold"]["seconds"] = json!(5.0)), "");
     }

@@ -121,6 +121,9 @@ pub(crate) struct Report {
     version: &'static str,
     command: &'static str,
     url: String,
+    /// What was spoken, of a command with a choice.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dialect: Option<String>,
     seed: u64,
     connections: u32,
     threads: u32,
@@ -223,7 +226,8 @@ impl Report {
             tool: "loadtest",
             version: env!("CARGO_PKG_VERSION"),
             command: work.command(),
-            url: setup.target.url.clone(),
+            url: setup.lanes.urls(),
+            dialect: setup.lanes.names(),
             seed,
             connections: setup.connections,
             threads: setup.plan.threads,

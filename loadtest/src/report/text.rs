@@ -25,6 +25,9 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let tables = if self.private_tables { ", own descriptor tables" } else { "" };
         writeln!(f, "{} {}", self.command, self.url)?;
+        if let Some(dialect) = &self.dialect {
+            line(f, "dialect", dialect)?;
+        }
         line(f, "layout", format_args!("{} thread(s){tables}", self.threads))?;
         self.show_connect(f)?;
         let lost = self.hold.lost.values().sum();

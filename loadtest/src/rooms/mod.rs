@@ -1,8 +1,8 @@
 //! What the commands that use rooms have in common.
 //!
 //! Invariants:
-//! - Nothing here knows a server: what is said is a template, what comes back is recognised by the
-//!   data it carries.
+//! - Nothing here knows a server: what is said is a dialect or a template, and what comes back is
+//!   recognised by the data it carries.
 //! - What members of one room share over threads is lock-free and only grows: a log of publishes,
 //!   counters, gates.
 
@@ -39,9 +39,9 @@ pub(crate) fn ask_to_join<C>(
     link: &mut Link<'_, C>,
     room: u32,
 ) -> Result<bool, Trouble> {
-    let Some(join) = words.join(room) else { return Ok(false) };
+    let Some(join) = words.join(link.index, room) else { return Ok(false) };
     link.send(join)?;
-    if !words.answers_joins() {
+    if !words.answers_joins(link.index) {
         send_ping(link)?;
     }
     link.await_for(Waiting::Joined);

@@ -177,13 +177,15 @@ impl Scale {
         self.course.not_self && self.course.members.first() == Some(index)
     }
 
-    fn hear(&mut self, link: &mut Link<'_, Client>, message: &[u8]) -> Result<(), Trouble> {
-        link.tally.received += 1;
+    fn hear(&mut self, link: &mut Link<'_, Client>, message: &Message) -> Result<(), Trouble> {
+        let Some(data) = bytes(message) else { return Ok(()) };
         let mut from = 0;
-        while let Some((found, end)) = self.marks.find(message, from) {
+        while let Some((found, end)) = self.marks.find(data, from) {
             match found {
-                Found::Right(mark) if mark.room == ROOM => self.deliver(link, &mark),
-                Found::Right(mark) => self.echo(link, &mark)?,
+                Found::Right(mark) if mark.room != ROOM => self.echo(link, &mark)?,
+                Found::Right(mark) if self.course.words.delivers(link.index, ROOM, message) => {
+                    self.deliver(link, &mark);
+                }
                 _ => link.tally.scale.corrupt += 1,
             }
             from = end;
@@ -192,7 +194,7 @@ impl Scale {
             return Ok(());
         }
         let joining = link.client.awaits == Awaits::Join;
-        match self.course.words.hear(message, joining) {
+        match self.course.words.hear(link.index, message, joining) {
             Answer::Joined => self.joined(link),
             Answer::Refused => return Err(Trouble::Refused),
             Answer::Other => {}
@@ -225,7 +227,7 @@ impl Scale {
         let data = self.marks.data(&Mark { room: NO_ROOM, publisher: link.index, serial, due });
         link.tally.sent += 1;
         link.tally.scale.echoes += 1;
-        link.send(self.course.words.echo(&data))
+        link.send(self.course.words.echo(link.index, serial, &data))
     }
 
     fn deliver(&mut self, link: &mut Link<'_, Client>, mark: &Mark) {
@@ -274,7 +276,7 @@ impl Driver for Scale {
     fn message(&mut self, link: &mut Link<'_, Client>, message: Message) -> Result<(), Trouble> {
         match &message {
             Message::Pong(payload) => self.pong(link, payload),
-            other => bytes(other).map_or(Ok(()), |message| self.hear(link, message)),
+            other => self.hear(link, other),
         }
     }
 

@@ -127,7 +127,7 @@ impl Scale {
         let data = self.marks.data(&mark);
         link.tally.sent += 1;
         link.tally.scale.published += 1;
-        link.send(self.course.words.publish(ROOM, &data))
+        link.send(self.course.words.publish(link.index, ROOM, 0, &data))
     }
 }
 

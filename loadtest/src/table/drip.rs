@@ -9,8 +9,9 @@ impl<C: Default> Table<C> {
     /// Begins a connection whose request comes by drips. Returns its key, or why there is no socket.
     pub(crate) fn begin_dripping(&mut self, index: u32) -> Result<usize, Trouble> {
         let now = self.clock.now();
-        let handshake = Handshake::dripping(&self.setup.target);
-        open(self.setup.target.address, self.setup.source(index), None)
+        let target = &self.setup.lanes.first().target;
+        let handshake = Handshake::dripping(target);
+        open(target.address, self.setup.source(index), None)
             .and_then(|socket| self.insert(socket, index, now, handshake, Phase::Dripping))
             .map_err(|error| Trouble::from_io(&error))
     }

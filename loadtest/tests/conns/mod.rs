@@ -4,11 +4,12 @@
 // Each test binary uses its own part.
 #![allow(dead_code)]
 
+#[path = "../program/mod.rs"]
+mod program;
+
 use std::{
-    fs,
     io::{Read as _, Write as _},
     net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
-    process::{Command, Output},
     sync::atomic::{AtomicUsize, Ordering::Relaxed},
     thread,
     time::Duration,
@@ -17,60 +18,7 @@ use std::{
 use serde_json::Value;
 use tidegate::{Gateway, Running};
 
-/// What the program said, and how it left.
-pub(crate) struct Run {
-    pub(crate) code: Option<i32>,
-    pub(crate) text: String,
-    pub(crate) json: Value,
-}
-
-impl Run {
-    /// A number of the JSON, by its path.
-    pub(crate) fn count(&self, path: &str) -> u64 {
-        self.json.pointer(path).and_then(Value::as_u64).unwrap_or_else(|| {
-            panic!("no number at {path}: {}", self.text);
-        })
-    }
-}
-
-/// Runs the program against `address`.
-pub(crate) fn loadtest(arguments: &str, address: SocketAddr) -> Run {
-    let directory = tempfile::tempdir().unwrap();
-    let json = directory.path().join("out.json");
-    let mut words = arguments.split_whitespace();
-    let output = Command::new(env!("CARGO_BIN_EXE_loadtest"))
-        .arg(words.next().unwrap())
-        .args(["--url", &format!("ws://{address}/echo"), "--json"])
-        .arg(&json)
-        .args(words)
-        .output()
-        .unwrap();
-    let text = both(&output);
-    let json = serde_json::from_slice(&fs::read(&json).unwrap_or_default()).unwrap_or_default();
-    Run { code: output.status.code(), text, json }
-}
-
-/// Runs the program with arguments that it refuses; what it said.
-pub(crate) fn refused(arguments: &str) -> String {
-    let output = Command::new(env!("CARGO_BIN_EXE_loadtest"))
-        .args(arguments.split_whitespace())
-        .output()
-        .unwrap();
-    assert_eq!(output.status.code(), Some(2), "{}", both(&output));
-    both(&output)
-}
-
-/// The help of a command.
-pub(crate) fn help(command: &str) -> String {
-    let output =
-        Command::new(env!("CARGO_BIN_EXE_loadtest")).args([command, "--help"]).output().unwrap();
-    assert!(output.status.success());
-    both(&output)
-}
-
-fn both(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
-}
+pub(crate) use program::{help, loadtest, refused};
 
 /// A gateway on a port of its own, that gives a handshake so long.
 pub(crate) fn gateway(handshake_timeout: Duration) -> Running {

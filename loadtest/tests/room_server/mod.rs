@@ -3,9 +3,11 @@
 // Each test binary compiles this module for itself and uses its own part of it.
 #![allow(dead_code)]
 
+#[path = "../program/mod.rs"]
+mod program;
+
 use std::{
     collections::HashMap,
-    fs,
     io::{BufRead as _, BufReader, Write as _},
     net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream},
     process::{Command, Stdio},
@@ -255,18 +257,9 @@ pub(crate) fn loadtest(
     words: &[&str],
     address: SocketAddr,
 ) -> (i32, String, Value) {
-    let directory = tempfile::tempdir().unwrap();
-    let json = directory.path().join("out.json");
-    let output = Command::new(env!("CARGO_BIN_EXE_loadtest"))
-        .args(arguments.split_whitespace())
-        .args(["--url", &format!("ws://{address}/ws"), "--json"])
-        .arg(&json)
-        .args(words)
-        .output()
-        .unwrap();
-    let text = [output.stdout, output.stderr].map(|out| String::from_utf8(out).unwrap()).concat();
-    let json = fs::read(&json).expect(&text);
-    (output.status.code().unwrap(), text, serde_json::from_slice(&json).unwrap_or_default())
+    let run = program::run(arguments, &format!("ws://{address}/ws"), words);
+    assert!(!run.json.is_null(), "{}", run.text);
+    (run.code.unwrap(), run.text, run.json)
 }
 
 /// Runs the program with arguments that it should refuse; returns its exit code and what it said.

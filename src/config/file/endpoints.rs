@@ -4,11 +4,10 @@ use std::ops::RangeInclusive;
 
 use super::super::definitions::Table;
 use super::super::endpoints::Words;
-use super::super::origins::OriginRule;
 use super::super::paths::{check_path, check_template, shape};
 use super::super::suggest::nearest;
 use super::super::{
-    DialectName, EndpointConfig, JsonFields, RouteConfig, RunOn, format_bytes, format_duration,
+    DialectName, EndpointConfig, JsonFields, RouteConfig, format_bytes, format_duration,
     parse_bytes, parse_duration,
 };
 use super::reader::{Item, Reader, Section, Seen};
@@ -16,6 +15,7 @@ use super::syntax::{check_name, check_pattern, check_token};
 use crate::connection::OverflowPolicy;
 use crate::dialect::Selector;
 use crate::limits;
+use crate::routing::{OriginError, OriginRule, RunOn};
 
 /// Reads an endpoint. Where its path or its dialect is not known, which is noted, another stands in,
 /// so that the rest can be found fault with and each keeps its index.
@@ -99,7 +99,7 @@ fn read_session(
 fn read_origins(reader: &mut Reader<'_>, items: &[Item]) -> Vec<OriginRule> {
     let mut rules = Vec::new();
     for item in items {
-        rules.extend(reader.accept(item, OriginRule::parse));
+        rules.extend(reader.accept(item, parse_origin));
     }
     let any = items.iter().find(|item| item.text == "*").filter(|_| items.len() > 1);
     if let Some(item) = any {
@@ -107,6 +107,11 @@ fn read_origins(reader: &mut Reader<'_>, items: &[Item]) -> Vec<OriginRule> {
         reader.fail(item.place.clone(), what, "leave it out, or leave the others out");
     }
     rules
+}
+
+fn parse_origin(text: &str) -> Result<OriginRule, String> {
+    let expected = |e: OriginError| format!("same-host, * or {}", e.expected);
+    text.parse().map_err(expected)
 }
 
 fn read_limits(reader: &mut Reader<'_>, section: &Section<'_>, endpoint: &mut EndpointConfig) {
@@ -144,7 +149,10 @@ fn read_json(
         for (key, name) in endpoint.json.by_key_mut() {
             *name = reader.read(&json, key, |text| match key {
                 "selector" => check_selector(text),
-                _ if text.is_empty() => Err("the name of a member".to_owned()),
+                // Without a member for the body, the whole message is the body.
+                _ if text.is_empty() && key != "request_body" => {
+                    Err("the name of a member".to_owned())
+                }
                 _ => Ok(text.to_owned()),
             });
         }

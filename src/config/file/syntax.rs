@@ -1,5 +1,7 @@
 //! What texts of a file must look like, and mistakes in its grammar.
 
+use crate::routing::check_key;
+
 use toml::de::Error;
 
 use super::reader::Reader;
@@ -35,13 +37,7 @@ pub(super) fn report(reader: &mut Reader<'_>, errors: &[Error]) -> bool {
 
 /// A pattern of keys or of rooms: a name, a prefix such as `chat.*`, or `*`.
 pub(super) fn check_pattern(pattern: &str) -> Result<String, String> {
-    match pattern.find('*') {
-        _ if pattern.is_empty() => Err("a name, or a prefix that ends in `*`".to_owned()),
-        Some(at) if at + 1 < pattern.len() => {
-            Err("`*` to stand at the end, as in `chat.*`".to_owned())
-        }
-        _ => Ok(pattern.to_owned()),
-    }
+    check_key(pattern).map(|()| pattern.to_owned())
 }
 
 /// The name of a permission.

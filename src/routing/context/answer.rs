@@ -57,6 +57,17 @@ impl Context<'_> {
         Responder { to, answered: Arc::clone(answered), gateway }
     }
 
+    /// Whether nobody has to answer the message any more: an answer is out or held, or a responder
+    /// was taken.
+    #[inline]
+    pub(crate) fn is_answered(&self) -> bool {
+        let Place::Shard(parts) = &self.place else { return false };
+        let effects = &*parts.effects;
+        effects.replied
+            || effects.taken
+            || effects.answered.as_ref().is_some_and(|answered| answered.load(Relaxed))
+    }
+
     #[inline]
     pub(crate) fn answer(&mut self, answer: Result<Body<'_>, &ErrorAnswer<'_>>) {
         let parts = match &mut self.place {

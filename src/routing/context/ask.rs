@@ -10,8 +10,7 @@ use crate::dialect::{Ask, Body};
 use crate::id::ConnId;
 use crate::limits::TICK_MS;
 use crate::routing::endpoint::Endpoint;
-use crate::routing::work::{AskWork, What, Work};
-use crate::worker::PostItem;
+use crate::routing::work::{AskWork, What};
 
 /// Why an ask has no answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,22 +68,15 @@ impl Context<'_> {
     ) {
         let body = OwnedBody::from(body.into());
         let ask = AskWork { key: key.into(), body, timeout, callback: Box::new(callback) };
-        let work = Work::new(What::Ask(Box::new(ask)), None);
-        let known = conn.loop_index() < self.gateway().shared.loads.len();
-        match work.take(!known) {
-            Some(What::Ask(ask)) => self.ask_or_post(conn, ask),
-            _ => self.gateway().shared.count_late_answer(),
+        if conn.loop_index() >= self.gateway().shared.loads.len() {
+            // An id that this gateway never gave out: as one whose connection has ended.
+            self.gateway().shared.count_late_answer();
+            return (ask.callback)(Err(AskError::Closed));
         }
-    }
-
-    fn ask_or_post(&mut self, conn: ConnId, ask: Box<AskWork>) {
         let endpoint = self.endpoint;
         match &mut self.place {
-            Place::Shard(parts) if conn == self.conn => parts.open_ask(conn, endpoint, *ask),
-            _ => {
-                let work = Work::new(What::Ask(ask), None);
-                self.post(conn, PostItem::Work { conn, work: Box::new(work) });
-            }
+            Place::Shard(parts) if conn == self.conn => parts.open_ask(conn, endpoint, ask),
+            _ => self.post_work(conn, What::Ask(Box::new(ask))),
         }
     }
 }

@@ -1,5 +1,8 @@
 //! What a handler can do with rooms.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
 use super::{Context, Parts, Place};
 use crate::channels::{Publish, RoomPolicy, RoomWork, Then};
 use crate::dialect::{Content, ErrorAnswer};
@@ -105,9 +108,13 @@ impl Context<'_> {
         Ok(())
     }
 
-    /// Asks who is in a room; the room's home answers the message.
+    /// Asks who is in a room; the room's home answers the message. What may not be joined may not be
+    /// looked into either.
     pub(crate) fn members(&mut self, room: &str) -> Result<(), ErrorAnswer<'static>> {
         check_room(room)?;
+        if !self.rooms().contains(&room) {
+            self.check_policy(room, "list", |policy| policy.join.as_deref())?;
+        }
         self.work_on(RoomWork::Members { room: room.into(), then: Then::Nothing });
         Ok(())
     }
@@ -116,8 +123,13 @@ impl Context<'_> {
     pub(crate) fn report(&mut self) {
         match &mut self.place {
             Place::Shard(parts) => {
-                if self.correlation.is_some() {
-                    (parts.effects.report, parts.effects.replied) = (true, true);
+                let effects = &mut *parts.effects;
+                let taken = |answered: &Arc<AtomicBool>| answered.swap(true, Relaxed);
+                if self.correlation.is_none() {
+                } else if effects.replied || effects.answered.as_ref().is_some_and(taken) {
+                    parts.gateway.shared.count_late_answer();
+                } else {
+                    (effects.report, effects.replied) = (true, true);
                 }
             }
             Place::Away(away) => away.record(|ctx| ctx.report()),

@@ -4,6 +4,7 @@ use super::{Context, Place, SelfDelivery};
 use crate::channels::{Publish, RoomWork, Then};
 use crate::dialect::Content;
 use crate::id::ConnId;
+use crate::routing::gateway::Permit;
 use crate::routing::session::room_of_user;
 use crate::routing::work::{What, Work};
 use crate::worker::PostItem;
@@ -53,8 +54,24 @@ impl Context<'_> {
 
     /// Says that there is something new on a pull channel of a connection.
     pub fn signal(&mut self, conn: ConnId, channel: &str) {
-        let work = Work::new(What::Signal(channel.into()), None);
-        self.post(conn, PostItem::Work { conn, work: Box::new(work) });
+        self.post_work(conn, What::Signal(channel.into()));
+    }
+
+    /// Has something done on another connection's shard, unless too much is on its way already.
+    pub(super) fn post_work(&mut self, conn: ConnId, what: What) {
+        match &mut self.place {
+            Place::Shard(parts) => match Permit::take(&parts.gateway.shared.permits) {
+                Some(permit) => {
+                    let work = Box::new(Work::new(what, Some(permit)));
+                    self.post(conn, PostItem::Work { conn, work });
+                }
+                None => {
+                    parts.gateway.shared.count_late_answer();
+                    what.refuse();
+                }
+            },
+            Place::Away(away) => away.record(move |ctx| ctx.post_work(conn, what)),
+        }
     }
 
     pub(super) fn post(&mut self, conn: ConnId, item: PostItem) {

@@ -1,0 +1,127 @@
+//! Endpoints as a configuration declares them → endpoints to serve.
+
+use crate::channels::{RoomPolicies, RoomPolicy};
+use crate::config::{Config, DialectName, EndpointConfig, JsonFields, Problem, RouteConfig};
+use crate::dialect::{Dialect, FieldName, JsonDialect, Selector};
+use crate::routing::{Endpoint, Origins, Route, handler};
+
+/// The endpoints of a configuration; none where it leaves that to the defaults.
+///
+/// # Errors
+/// What cannot be served, by its place in the file. A file that was read was checked before: this
+/// is for configurations made by hand.
+pub(super) fn endpoints(config: &Config) -> Result<Vec<Endpoint>, Vec<Problem>> {
+    let made = config.endpoints.iter().enumerate().map(|(index, endpoint)| {
+        make(endpoint).map_err(|(field, value, what)| {
+            let field = format!("endpoint[{index}].{field}");
+            Problem::new("", value, format!("{field}: {what}"), "put it right")
+        })
+    });
+    let (made, wrong): (Vec<_>, Vec<_>) = made.partition(Result::is_ok);
+    let wrong: Vec<Problem> = wrong.into_iter().filter_map(Result::err).collect();
+    if wrong.is_empty() { Ok(made.into_iter().flatten().collect()) } else { Err(wrong) }
+}
+
+/// Adds the rules of rooms of a configuration.
+pub(super) fn add_rooms(config: &Config, policies: &mut RoomPolicies) {
+    for room in &config.rooms {
+        let boxed = |name: &Option<String>| name.as_deref().map(Into::into);
+        let policy = RoomPolicy {
+            join: boxed(&room.join),
+            publish: boxed(&room.publish),
+            max_members: room.max_members,
+        };
+        policies.set(&room.pattern, policy);
+    }
+}
+
+/// What is wrong: field, value and why.
+type Wrong = (&'static str, String, String);
+
+fn make(config: &EndpointConfig) -> Result<Endpoint, Wrong> {
+    let wrong = |field, value: &str| {
+        let value = value.to_owned();
+        move |e: &dyn std::fmt::Display| (field, value, e.to_string())
+    };
+    let dialect = |name| dialect(name, &config.json);
+    let mut endpoint = Endpoint::try_new(&config.path, dialect(config.dialect)?)
+        .map_err(|e| wrong("path", &config.path)(&e))?;
+    for also in &config.also {
+        endpoint = endpoint.also(dialect(*also)?);
+    }
+    if config.builtin {
+        endpoint = endpoint.builtin();
+    }
+    for room in &config.join {
+        endpoint = endpoint.join(room).map_err(|e| wrong("join", room)(&e))?;
+    }
+    for route in &config.routes {
+        endpoint = endpoint.route_with(&route.key, make_route(route)?);
+    }
+    for name in &config.subprotocols {
+        endpoint = endpoint.subprotocol(name);
+    }
+    for permission in &config.grants {
+        endpoint = endpoint.grant(permission);
+    }
+    endpoint.max_message_bytes = config.max_message_bytes;
+    endpoint.outbound_limit_bytes = config.outbound_limit_bytes;
+    let origins = Origins::new(config.origins.clone());
+    Ok(endpoint.overflow(config.overflow).origins(origins))
+}
+
+fn make_route(config: &RouteConfig) -> Result<Route, Wrong> {
+    let Some(handler) = handler(&config.handler) else {
+        let what = "no handler is called so".to_owned();
+        return Err(("route", config.handler.clone(), what));
+    };
+    let mut route = Route::of(handler);
+    if let Some(permission) = &config.permission {
+        route = route.permission(permission);
+    }
+    if let Some(timeout) = config.timeout {
+        route = route.timeout(timeout);
+    }
+    if let Some(run_on) = config.run {
+        route = route.run_on(run_on);
+    }
+    Ok(route)
+}
+
+fn dialect(name: DialectName, json: &JsonFields) -> Result<Dialect, Wrong> {
+    Ok(match name {
+        DialectName::Raw => Dialect::Raw,
+        DialectName::Json => Dialect::Json(json_dialect(json)?),
+        DialectName::Mef => Dialect::Mef,
+        DialectName::Action => Dialect::Action,
+        DialectName::Event => Dialect::Event,
+        DialectName::Kim => Dialect::Kim,
+        DialectName::Hub => Dialect::Hub,
+    })
+}
+
+fn json_dialect(names: &JsonFields) -> Result<JsonDialect, Wrong> {
+    let mut dialect = JsonDialect::default();
+    if let Some(text) = &names.selector {
+        let selector = Selector::parse(text);
+        dialect.selector = Some(selector.map_err(|e| ("json", text.clone(), e.to_string()))?);
+    }
+    let (request, answer, push) = (&mut dialect.request, &mut dialect.answer, &mut dialect.push);
+    for (name, given) in [
+        (&mut request.route, &names.request_route),
+        (&mut request.id, &names.request_id),
+        (&mut request.body, &names.request_body),
+        (&mut answer.id, &names.answer_id),
+        (&mut answer.body, &names.answer_body),
+        (&mut answer.error, &names.answer_error),
+        (&mut push.event, &names.push_event),
+        (&mut push.room, &names.push_room),
+        (&mut push.from, &names.push_from),
+        (&mut push.data, &names.push_data),
+    ] {
+        if let Some(given) = given {
+            *name = FieldName::from(given.as_str());
+        }
+    }
+    Ok(dialect)
+}
