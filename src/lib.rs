@@ -64,5 +64,5 @@ pub use protocol::MessageKind;
 pub use public_id::PublicId;
 pub use routing::{
     Accept, Admission, AskError, ConnectRequest, Context, Ended, Endpoint, Flow, Gateway, Gone,
-    Origins, Params, Refuse, Responder, Route, RunOn, SelfDelivery, Store, Verdict,
+    Liveness, Origins, Params, Refuse, Responder, Route, RunOn, SelfDelivery, Store, Verdict,
 };

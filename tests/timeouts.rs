@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tidegate::app::Running;
-use tidegate::routing::Gateway as Library;
+use tidegate::routing::{Endpoint, Gateway as Library, Liveness};
 
 use support::Gateway;
 use support::client::{
@@ -42,6 +42,26 @@ fn an_idle_client_is_closed_and_a_busy_one_is_not() {
     }
     idle.expect_close(1001);
     busy.echoes(b"still there");
+}
+
+#[test]
+fn an_endpoint_has_times_of_its_own() {
+    let ms = Duration::from_millis;
+    let short = Liveness { idle_timeout: Some(Some(ms(300))), ..Liveness::default() };
+    let pinged = Liveness { ping_interval: Some(Some(ms(100))), ..Liveness::default() };
+    let running = Library::builder()
+        .listen(([127, 0, 0, 1], 0))
+        .configure(|config| config.ping_interval = None)
+        .endpoint(Endpoint::echo("/short").liveness(short))
+        .endpoint(Endpoint::echo("/pinged").liveness(pinged))
+        .start()
+        .unwrap();
+    let open = |path| Client::open(running.addresses()[0], path);
+    let (mut short, mut pinged, mut other) = (open("/short"), open("/pinged"), open("/echo"));
+    short.expect_close(1001);
+    let ping = pinged.frame().expect("a ping");
+    assert_eq!(ping.opcode, PING);
+    other.echoes(b"neither pinged nor closed");
 }
 
 #[test]

@@ -66,6 +66,7 @@ fn make(config: &EndpointConfig) -> Result<Endpoint, Wrong> {
     }
     endpoint.max_message_bytes = config.max_message_bytes;
     endpoint.outbound_limit_bytes = config.outbound_limit_bytes;
+    endpoint.liveness = config.liveness;
     let origins = Origins::new(config.origins.clone());
     Ok(endpoint.overflow(config.overflow).origins(origins))
 }

@@ -11,7 +11,7 @@ use crate::dialect::{Class, Dialect};
 use crate::limits::{REQUEST_HEADERS_MAX, TICK_MS};
 use crate::protocol::handshake::HeadLimits;
 use crate::protocol::{Decoder, Framing};
-use crate::routing::{Endpoint, EndpointId};
+use crate::routing::{Endpoint, EndpointId, Liveness};
 
 /// Configuration and endpoints. The endpoint table only grows, so that an index stays good.
 #[derive(Debug)]
@@ -20,7 +20,7 @@ pub struct Snapshot {
     pub version: u64,
     /// What was configured.
     pub config: Config,
-    /// Times, in ticks.
+    /// Times, in ticks, but for what an endpoint has of its own.
     pub timeouts: Timeouts,
     /// Frame and message limits, in WebSocket framing.
     pub decoder: Decoder,
@@ -151,6 +151,19 @@ impl Snapshot {
         let fit = all.filter(|(_, endpoint)| endpoint.is_at(path));
         let (index, _) = fit.max_by_key(|(_, endpoint)| endpoint.path.rank())?;
         Some(EndpointId(index as u16))
+    }
+
+    /// Times for connections of an endpoint, in ticks.
+    #[must_use]
+    pub fn timeouts_of(&self, endpoint: &Endpoint) -> Timeouts {
+        let Liveness { ping_interval, pong_timeout, idle_timeout } = endpoint.liveness;
+        let or_never = |own: Option<Option<Duration>>, all| own.map_or(all, |own| own.map(ticks));
+        Timeouts {
+            ping: or_never(ping_interval, self.timeouts.ping),
+            pong: pong_timeout.map_or(self.timeouts.pong, |own| ticks(own).get()),
+            idle: or_never(idle_timeout, self.timeouts.idle),
+            ..self.timeouts
+        }
     }
 
     pub(super) fn endpoints_are_prefix_of(&self, next: &Self) -> bool {

@@ -110,6 +110,27 @@ pub(super) static FILE_ONLY: &[Definition] = &[
     ),
     Definition::new(
         Endpoint,
+        Time,
+        "ping_interval",
+        ("1ms to 365d, 0 or off: never", "that of [timeouts]"),
+        "Ping after so long without a byte from the client",
+    ),
+    Definition::new(
+        Endpoint,
+        Time,
+        "pong_timeout",
+        ("1ms to 365d", "that of [timeouts]"),
+        "After a ping, any byte must come within this",
+    ),
+    Definition::new(
+        Endpoint,
+        Time,
+        "idle_timeout",
+        ("1ms to 365d, 0 or off: never", "that of [timeouts]"),
+        "Close after so long without a byte from the client",
+    ),
+    Definition::new(
+        Endpoint,
         Texts,
         "join",
         ("names of rooms, with the path's parameters, such as room/{name}", "[]"),

@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::connection::OverflowPolicy;
-use crate::routing::{OriginRule, RunOn};
+use crate::routing::{Liveness, OriginRule, RunOn};
 
 /// A path of the URL with a way of speaking and a route table: `[[endpoint]]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,6 +25,8 @@ pub struct EndpointConfig {
     pub max_message_bytes: Option<usize>,
     /// Bytes owed to one connection; `None` is the gateway's, which it never exceeds.
     pub outbound_limit_bytes: Option<usize>,
+    /// How its connections are found dead, where not as the gateway's are.
+    pub liveness: Liveness,
     /// Rooms joined at connect; `{name}` stands for the parameter of the path.
     pub join: Vec<String>,
     /// Permissions that every connection has.
@@ -124,6 +126,7 @@ impl EndpointConfig {
             overflow: OverflowPolicy::Close,
             max_message_bytes: None,
             outbound_limit_bytes: None,
+            liveness: Liveness::default(),
             join: Vec::new(),
             grants: Vec::new(),
             builtin: true,

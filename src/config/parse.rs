@@ -19,7 +19,7 @@ pub(super) fn parse_some_count(text: &str) -> Result<Option<usize>, String> {
     fitting_count(text).map(Some)
 }
 
-pub(super) fn parse_optional_duration(text: &str) -> Result<Option<Duration>, String> {
+pub(in crate::config) fn parse_optional_duration(text: &str) -> Result<Option<Duration>, String> {
     if text.eq_ignore_ascii_case("off") {
         return Ok(None);
     }

@@ -70,9 +70,9 @@ impl EventLoop {
     /// Says anew when a connection has to be looked at.
     pub(super) fn rearm(&mut self, index: usize) {
         let seed = self.table.id(index).to_bits();
-        let (now, timeouts) = (self.kit.tick, &self.kit.snapshot.timeouts);
+        let now = self.kit.tick;
         let Some(slot) = self.table.get_mut(index) else { return };
-        let next = match slot.conn.due(timeouts, seed, now) {
+        let next = match slot.conn.due(self.kit.timeouts(slot.endpoint), seed, now) {
             Due::Nothing(next) => next,
             _ => now,
         };
@@ -105,7 +105,7 @@ impl EventLoop {
         if slot.marks.has(Marks::BURIED) {
             return;
         }
-        match slot.conn.due(&self.kit.snapshot.timeouts, seed, now) {
+        match slot.conn.due(self.kit.timeouts(slot.endpoint), seed, now) {
             Due::Nothing(_) => {}
             // Its bytes are here, or its socket takes some again, and only this loop is behind.
             due if due != Due::Close && slot.marks.is_pending() => {

@@ -14,7 +14,7 @@ use super::table::{Marks, Table};
 use super::topics::Topics;
 use crate::app::{Shared, Snapshot};
 use crate::config::Config;
-use crate::connection::{Env, OutboxPool, Room, Tick};
+use crate::connection::{Env, OutboxPool, Room, Tick, Timeouts};
 use crate::id::ConnId;
 use crate::protocol::{Decoder, Spare};
 use crate::routing::{Endpoint, EndpointId, Notices, Twins, adopt_executor};
@@ -101,6 +101,7 @@ pub(super) struct Kit {
 struct Terms {
     room: Room,
     decoder: Decoder,
+    timeouts: Timeouts,
     /// What its shards are to be told.
     notices: Notices,
     /// Which other endpoints' dialects its connections may turn out to speak.
@@ -122,6 +123,7 @@ fn terms(snapshot: &Snapshot) -> Vec<Terms> {
             max_frame_bytes: least(endpoint.max_message_bytes, max_frame_bytes),
             ..snapshot.decoder
         },
+        timeouts: snapshot.timeouts_of(endpoint),
         notices: endpoint.hooks.notices,
         twins: endpoint.twins.by_magic,
     };
@@ -149,6 +151,12 @@ impl Kit {
     #[inline]
     pub(super) fn outbound_limit(&self, endpoint: EndpointId) -> usize {
         self.terms[usize::from(endpoint.0)].room.limit_bytes
+    }
+
+    /// The times that hold for connections of an endpoint.
+    #[inline]
+    pub(super) fn timeouts(&self, endpoint: EndpointId) -> &Timeouts {
+        &self.terms[usize::from(endpoint.0)].timeouts
     }
 
     /// What shards are to be told of an endpoint's connections, and what these may turn out to speak.

@@ -1,13 +1,13 @@
 //! Handlers that come with the gateway, and the routes that endpoints have from the start.
 
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::context::{Context, SelfDelivery};
-use super::endpoint::Endpoint;
+use super::endpoint::{Endpoint, Liveness};
 use super::route::{Handler, Route};
 use crate::dialect::{Body, Content, Dialect, ErrorAnswer, JsonDialect, Message};
 
@@ -108,6 +108,13 @@ pub(super) fn add_room_to(endpoint: Endpoint) -> Endpoint {
     add(endpoint, &[EVENT, ROOM])
 }
 
+/// System D's clients send heartbeats of their own, each 55 s, and are gone after 3 minutes without.
+const KIM_LIVENESS: Liveness = Liveness {
+    ping_interval: Some(None),
+    pong_timeout: None,
+    idle_timeout: Some(Some(Duration::from_secs(180))),
+};
+
 /// What a gateway serves where nothing else is said.
 pub(crate) fn default_endpoints() -> Vec<Endpoint> {
     let builtin = |path, dialect| Endpoint::new(path, dialect).builtin();
@@ -120,7 +127,7 @@ pub(crate) fn default_endpoints() -> Vec<Endpoint> {
         builtin("/action", Dialect::Action),
         builtin("/event", Dialect::Event),
         room,
-        builtin("/kim", Dialect::Kim),
+        builtin("/kim", Dialect::Kim).liveness(KIM_LIVENESS),
         builtin("/hub", Dialect::Hub),
     ]
 }

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::admission::{Admission, ConnectRequest};
 use super::builtin;
@@ -54,6 +55,8 @@ pub struct Endpoint {
     pub max_message_bytes: Option<usize>,
     /// Bytes owed to one connection; the gateway's own limit holds beside it.
     pub outbound_limit_bytes: Option<usize>,
+    /// How its connections are found dead, where not as the gateway's are.
+    pub liveness: Liveness,
     /// From which pages browsers may connect.
     pub origins: Origins,
     /// Whose frames its members share; given to it by its snapshot.
@@ -74,6 +77,17 @@ pub struct Endpoint {
     /// It is another endpoint's, in another dialect or framing, and not found by its path.
     is_twin: bool,
     routes: RouteTable<Route>,
+}
+
+/// How connections are found dead. `None`: as the gateway has it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Liveness {
+    /// Silence after which a ping goes out; `Some(None)` is never.
+    pub ping_interval: Option<Option<Duration>>,
+    /// From a ping to any byte of the peer.
+    pub pong_timeout: Option<Duration>,
+    /// Silence after which the connection is closed; `Some(None)` is never.
+    pub idle_timeout: Option<Option<Duration>>,
 }
 
 impl fmt::Debug for Endpoint {
@@ -116,6 +130,7 @@ impl Endpoint {
             overflow: OverflowPolicy::Close,
             max_message_bytes: None,
             outbound_limit_bytes: None,
+            liveness: Liveness::default(),
             origins: Origins::default(),
             class: None,
             on_connect: None,
@@ -262,6 +277,13 @@ impl Endpoint {
     #[must_use]
     pub fn overflow(mut self, policy: OverflowPolicy) -> Self {
         self.overflow = policy;
+        self
+    }
+
+    /// How its connections are found dead, where not as the gateway's are.
+    #[must_use]
+    pub fn liveness(mut self, liveness: Liveness) -> Self {
+        self.liveness = liveness;
         self
     }
 

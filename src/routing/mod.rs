@@ -26,7 +26,7 @@ mod work;
 pub use admission::{Accept, Admission, ConnectRequest, Refuse, Verdict};
 pub use builtin::{handler, handler_names};
 pub use context::{AskError, Context, Responder, SelfDelivery};
-pub use endpoint::{Endpoint, EndpointId, OnConnect, Runner};
+pub use endpoint::{Endpoint, EndpointId, Liveness, OnConnect, Runner};
 pub use gateway::{Gateway, Gone};
 pub use hooks::Ended;
 pub use origin::{OriginError, OriginPattern, OriginRule, Origins};

@@ -20,7 +20,7 @@ use tidegate::config::{
     Cli, Config, DialectName, EndpointConfig, JsonFields, Kind, Machine, Problem, Resolved,
     RoomConfig, RouteConfig, TcpListen, definitions, resolve, resolve_with,
 };
-use tidegate::routing::{OriginRule, RunOn};
+use tidegate::routing::{Liveness, OriginRule, RunOn};
 
 /// Two cores, 20,000 descriptors, 24 GiB.
 fn machine() -> Machine {
@@ -144,6 +144,11 @@ fn endpoints_and_rooms_are_as_they_are_written() {
         overflow: OverflowPolicy::KeepLatest,
         max_message_bytes: Some(64 << 10),
         outbound_limit_bytes: Some(65536),
+        liveness: Liveness {
+            ping_interval: Some(None),
+            pong_timeout: Some(Duration::from_secs(7)),
+            idle_timeout: Some(Some(Duration::from_secs(180))),
+        },
         grants: texts(&["push.all"]),
         builtin: false,
         json: JsonFields {

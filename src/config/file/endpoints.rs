@@ -1,9 +1,11 @@
 //! `[[endpoint]]` with its routes and names of members.
 
 use std::ops::RangeInclusive;
+use std::time::Duration;
 
 use super::super::definitions::Table;
 use super::super::endpoints::Words;
+use super::super::parse::parse_optional_duration;
 use super::super::paths::{check_path, check_template, shape};
 use super::super::suggest::nearest;
 use super::super::{
@@ -15,7 +17,7 @@ use super::syntax::{check_name, check_pattern, check_token};
 use crate::connection::OverflowPolicy;
 use crate::dialect::Selector;
 use crate::limits;
-use crate::routing::{OriginError, OriginRule, RunOn};
+use crate::routing::{Liveness, OriginError, OriginRule, RunOn};
 
 /// Reads an endpoint. Where its path or its dialect is not known, which is noted, another stands in,
 /// so that the rest can be found fault with and each keeps its index.
@@ -34,6 +36,7 @@ pub(super) fn read(
     read_dialects(reader, section, &mut endpoint, dialect);
     read_session(reader, section, &mut endpoint, path.is_some());
     read_limits(reader, section, &mut endpoint);
+    read_liveness(reader, section, &mut endpoint);
     read_json(reader, section, &mut endpoint, dialect.is_some());
     read_routes(reader, section, &mut endpoint, known_handlers);
     endpoint
@@ -121,6 +124,19 @@ fn read_limits(reader: &mut Reader<'_>, section: &Section<'_>, endpoint: &mut En
         reader.read(section, "max_message", |text| size_within(text, &limits::MESSAGE_BYTES));
     endpoint.outbound_limit_bytes =
         reader.read(section, "outbound_limit", |text| size_within(text, &limits::OUTBOUND_BYTES));
+}
+
+fn read_liveness(reader: &mut Reader<'_>, section: &Section<'_>, endpoint: &mut EndpointConfig) {
+    let within = |time: Duration| {
+        if limits::TIMEOUT.contains(&time) { Ok(time) } else { Err("1ms to 365d".to_owned()) }
+    };
+    let or_never = |text: &str| parse_optional_duration(text)?.map(within).transpose();
+    endpoint.liveness = Liveness {
+        ping_interval: reader.read(section, "ping_interval", or_never),
+        pong_timeout: reader
+            .read(section, "pong_timeout", |text| parse_duration(text).and_then(within)),
+        idle_timeout: reader.read(section, "idle_timeout", or_never),
+    };
 }
 
 fn size_within(text: &str, range: &RangeInclusive<usize>) -> Result<usize, String> {
