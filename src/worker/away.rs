@@ -14,6 +14,7 @@ use crate::protocol::MessageKind;
 use crate::routing::{
     Away, Context, Finish, Gateway, Place, Pull, Route, What, Work, run_actions, ticks,
 };
+use crate::telemetry::memory::{Charge, Component};
 
 /// A message on its way to a handler on the pool apart.
 struct Errand {
@@ -24,6 +25,8 @@ struct Errand {
     correlation: Option<Box<[u8]>>,
     is_request: bool,
     away: Away,
+    /// Of the ceiling's count: clients say how much waits here.
+    _charge: Charge,
 }
 
 impl Shard {
@@ -79,6 +82,11 @@ impl Shard {
             correlation: correlation.map(Into::into),
             is_request,
             away,
+            _charge: Charge::new(
+                &self.parts.gateway.shared.memory,
+                Component::Arenas,
+                payload.len(),
+            ),
         };
         let strand = self.strand(run);
         let given = strand.is_some_and(|strand| strand.run(Box::new(|| errand.run())).is_ok());
