@@ -13,7 +13,7 @@ use crate::dialect::{Body, ErrorAnswer};
 use crate::id::ConnId;
 use crate::limits::MEMBERS_LISTED_MAX;
 use crate::public_id::PublicIds;
-use crate::routing::{Refuse, is_room_name};
+use crate::routing::{Refuse, Work, is_room_name};
 use crate::telemetry::counters::WorkerCounters;
 use crate::telemetry::memory::{Component, LocalMemory};
 use crate::worker::{Outgoing, PostItem};
@@ -69,8 +69,12 @@ impl Home {
     pub fn apply(&mut self, work: RoomWork, around: &mut Surroundings<'_>, out: &mut Outgoing) {
         around.counters.room_work.add(1);
         let (then, report) = match work {
-            RoomWork::Join { room, conn, then } => {
+            RoomWork::Join { room, conn, attempt, then } => {
                 let joined = self.join(&room, conn, out, around);
+                if joined.is_err() {
+                    let work = Box::new(Work::refusal(&room, attempt));
+                    out.post(conn.loop_index()).push(PostItem::Work { conn, work });
+                }
                 (
                     then,
                     joined.map_or_else(Report::Refused, |members| Report::Membership {

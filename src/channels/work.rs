@@ -12,8 +12,8 @@ use crate::routing::{Accept, EndpointId};
 #[expect(missing_docs, reason = "the fields say what they are by their names")]
 #[derive(Debug)]
 pub enum RoomWork {
-    /// `conn` becomes a member.
-    Join { room: Box<str>, conn: ConnId, then: Then },
+    /// `conn` becomes a member; refused, its shard is told at which attempt.
+    Join { room: Box<str>, conn: ConnId, attempt: u32, then: Then },
     /// `conn` is a member no more.
     Leave { room: Box<str>, conn: ConnId, then: Then },
     /// All members get it, but for `except`.

@@ -169,7 +169,9 @@ impl EventLoop {
     pub(super) fn tell_closed(&mut self, index: usize, gate: usize) {
         let conn = self.table.id(index);
         let Some(slot) = self.table.get_mut(index) else { return };
-        let (endpoint, peer, cause) = (slot.endpoint, slot.peer, slot.conn.cause());
+        let was_open = slot.marks.has(Marks::OPENED);
+        let cause = slot.conn.cause().filter(|_| was_open);
+        let (endpoint, peer) = (slot.endpoint, slot.peer);
         let batch = self.gates[gate].batch(self.index, self.now, &self.spare_batches);
         batch.begin_run(conn, endpoint, peer);
         batch.push_closed(cause);

@@ -42,7 +42,7 @@ pub(crate) use context::{Away, Effects, Parts, Pending, Place, is_room_name, tic
 pub(crate) use endpoint::OnConnectDebug;
 pub(crate) use gateway::{Deferred, Permits, adopt_executor, take_deferred};
 pub(crate) use hooks::Notices;
-pub(crate) use session::{Facts, Pull, Sessions, room_of_user};
+pub(crate) use session::{Facts, InRoom, Pull, Sessions, room_of_user};
 pub(crate) use table::{RouteTable, check_key};
 pub(crate) use timeouts::Timeouts;
 pub(crate) use twins::{Twins, add_twins};

@@ -28,6 +28,8 @@ pub(crate) enum What {
     Finish(Box<Finish>),
     /// There is something new on a pull channel.
     Signal(Box<str>),
+    /// A room's home did not take the connection in, at this attempt.
+    Refused { room: Box<str>, attempt: u32 },
     /// The runner of a pull channel has ended.
     Pulled { channel: Box<str>, actions: Vec<Action>, failed: bool },
 }
@@ -67,6 +69,16 @@ impl Work {
         Self { what, _permit: permit }
     }
 
+    /// A room's home did not take the connection in, at this attempt.
+    pub(crate) fn refusal(room: &str, attempt: u32) -> Self {
+        Self::new(What::Refused { room: room.into(), attempt }, None)
+    }
+
+    /// Whether somebody meant the connection by it.
+    pub(crate) fn is_addressed(&self) -> bool {
+        !matches!(self.what, What::Refused { .. })
+    }
+
     /// The work; where the connection is gone, `None`, and who waits for it is told.
     pub(crate) fn take(self, is_gone: bool) -> Option<What> {
         match self.what {
@@ -87,6 +99,7 @@ impl fmt::Debug for Work {
             What::Ask(_) => "Ask",
             What::Finish(_) => "Finish",
             What::Signal(_) => "Signal",
+            What::Refused { .. } => "Refused",
             What::Pulled { .. } => "Pulled",
         })
     }

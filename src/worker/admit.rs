@@ -11,8 +11,8 @@ use crate::id::ConnId;
 use crate::limits::{REQUEST_HEADERS_MAX, ROOMS_PER_CONNECTION_MAX};
 use crate::protocol::handshake::{HeadLimits, parse_request};
 use crate::routing::{
-    Accept, Admission, AskError, ConnectRequest, Ended, Endpoint, Facts, Params, Pending, Refuse,
-    is_room_name, room_of_user,
+    Accept, Admission, AskError, ConnectRequest, Ended, Endpoint, Facts, InRoom, Params, Pending,
+    Refuse, is_room_name, room_of_user,
 };
 use crate::telemetry::counters::CloseCause;
 
@@ -72,18 +72,13 @@ impl Shard {
             return;
         }
         let countdown = Countdown::new(rooms.len(), Done::Accept(conn, accept));
-        for room in &rooms {
-            let then = Then::Last(Arc::clone(&countdown));
-            let home = self.parts.gateway.shared.home_of(room);
-            let work = RoomWork::Join { room: room.clone(), conn, then };
-            self.parts.out.room_batch(home).work.push(work);
-        }
         // It may be in rooms already: whoever decided on it knew its id.
-        let known = &mut self.state.sessions.entry(conn).or_default().rooms;
+        let session = self.state.sessions.entry(conn).or_default();
         for room in rooms {
-            if !known.contains(&room) {
-                known.push(room);
-            }
+            let (attempt, then) = (session.join(&room), Then::Last(Arc::clone(&countdown)));
+            let home = self.parts.gateway.shared.home_of(&room);
+            let work = RoomWork::Join { room, conn, attempt, then };
+            self.parts.out.room_batch(home).work.push(work);
         }
     }
 
@@ -99,6 +94,9 @@ impl Shard {
         let params = before.map(|facts| facts.params.clone()).unwrap_or_default();
         let mut names = Vec::new();
         for room in endpoint.joins.iter().filter_map(|template| template.expand(&params)) {
+            if !is_room_name(&room) {
+                return Err(Refuse::new(400, "The path names a room that there can't be.\n"));
+            }
             self.may_join(endpoint, accept, &room)?;
             names.push(room);
         }
@@ -166,7 +164,7 @@ impl Shard {
         }
         let session = self.state.sessions.remove(&run.conn);
         let facts = session.as_ref().and_then(|session| session.facts.clone());
-        for room in session.into_iter().flat_map(|session| session.rooms) {
+        for InRoom { name: room, .. } in session.into_iter().flat_map(|session| session.rooms) {
             let home = self.parts.gateway.shared.home_of(&room);
             let work = RoomWork::Leave { room, conn: run.conn, then: Then::Nothing };
             self.parts.out.room_batch(home).work.push(work);

@@ -41,6 +41,11 @@ impl Shard {
                     parts.open_ask(run.conn, endpoint, *ask);
                 }
             }),
+            What::Refused { room, attempt } => {
+                if let Some(session) = self.state.sessions.get_mut(&run.conn) {
+                    session.refused(&room, attempt);
+                }
+            }
             What::Finish(finish) => self.finish(run, *finish),
             What::Signal(channel) => self.signalled(run, channel),
             What::Pulled { channel, actions, failed } => {
@@ -52,8 +57,9 @@ impl Shard {
     }
 
     fn take_work(&mut self, work: Work, is_gone: bool) -> Option<What> {
+        let is_addressed = work.is_addressed();
         let taken = catch_unwind(AssertUnwindSafe(|| work.take(is_gone)));
-        if is_gone {
+        if is_gone && is_addressed {
             self.parts.gateway.shared.count_late_answer();
         }
         taken.unwrap_or_else(|_| {

@@ -126,6 +126,31 @@ fn until_the_first_message_it_is_the_base_dialect() {
 }
 
 #[test]
+fn the_first_message_settles_it() {
+    both(|setup| {
+        let running = setup.serve(polyglot().0);
+        for in_one_read in [true, false] {
+            let mut client = Client::open(addr(&running), PATH);
+            if in_one_read {
+                client.cork();
+            }
+            client.request("say", 1, json!("json it is"));
+            if !in_one_read {
+                assert_eq!(client.json()["body"], "json it is");
+            }
+            client.binary(&kim("say", 2, 0, 0, b"too late"));
+            client.request("say", 3, json!("still"));
+            if in_one_read {
+                socket2::SockRef::from(&client.stream).set_tcp_cork(false).unwrap();
+                assert_eq!(client.json()["body"], "json it is");
+            }
+            assert_eq!(client.json()["error"]["code"], 400);
+            assert_eq!(client.json()["body"], "still");
+        }
+    });
+}
+
+#[test]
 fn bytes_without_magic_are_the_base_dialects() {
     both(|setup| {
         let running = setup.serve(polyglot().0);

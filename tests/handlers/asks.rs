@@ -6,9 +6,11 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tidegate::{
-    AskError, Body, ConnId, Context, Dialect, Endpoint, Gateway, GatewayBuilder, Message, Running,
+    AskError, Body, ConnId, Context, Dialect, Endpoint, Gateway, GatewayBuilder, Message, Route,
+    RunOn, Running,
 };
 
+use crate::client::{Client, PING, PONG, frame};
 use crate::speakers::{Action, Event, Heard, Hub, Json, Kim, Mef, Speaker, everywhere};
 use crate::{both, endpoint, got, late, nothing, open, open_apart, stats_until, tell, telling_ids};
 
@@ -225,6 +227,54 @@ fn a_hub_clients_answer_is_routed_too() {
     });
 }
 
+/// Wherever there is a context, there is a way to ask.
+#[test]
+fn from_hooks_runners_and_handlers_that_block() {
+    both(|setup| {
+        let (endpoint, told) = telling_ids(endpoint());
+        let (outcomes, outcome) = mpsc::channel();
+        let asking = |question: &'static str| {
+            let outcomes = outcomes.clone();
+            move |ctx: &mut Context<'_>| {
+                ctx.ask(ctx.conn(), question, "", LONG, telling(&outcomes));
+            }
+        };
+        let (blocks, pings) = (asking("blocking"), asking("ping"));
+        let blocking = Route::new(move |ctx, _| blocks(ctx)).run_on(RunOn::Blocking);
+        let endpoint = endpoint
+            .on_established(asking("established"))
+            .on_ping(move |ctx, _| pings(ctx))
+            .pull("mail", asking("pulled"))
+            .route_with("blocking", blocking);
+        let running = setup.serve(endpoint);
+        let mut peer = open(&running);
+        let answers = |peer: &mut Client, question: &str| {
+            let ask = peer.json();
+            assert_eq!(ask["route"], question);
+            peer.text(&json!({"answer": ask["ask"], "body": question}).to_string());
+            assert_eq!(got(&outcome), Ok(json!(question)));
+        };
+        answers(&mut peer, "established");
+        peer.request("id", 1, json!(null));
+        let id = got(&told);
+        assert_eq!(peer.json()["id"], 1);
+        peer.send(&frame(PING, b""));
+        peer.expect(PONG, b"");
+        answers(&mut peer, "ping");
+        running.gateway().signal(id, "mail").unwrap();
+        answers(&mut peer, "pulled");
+        running.gateway().run_on(id, asking("run on")).unwrap();
+        answers(&mut peer, "run on");
+        peer.request("blocking", 2, json!(null));
+        let mut heard = [peer.json(), peer.json()];
+        heard.sort_by_key(|message| message["id"].as_u64());
+        assert_eq!((&heard[0]["route"], &heard[1]["id"]), (&json!("blocking"), &json!(2)));
+        peer.text(&json!({"answer": heard[0]["ask"], "body": 1}).to_string());
+        assert_eq!(got(&outcome), Ok(json!(1)));
+        nothing(&outcome);
+    });
+}
+
 #[test]
 fn a_callback_may_use_the_gateway() {
     both(|setup| {
@@ -285,7 +335,7 @@ fn a_raw_client_cannot_be_asked() {
     both(|setup| {
         let (ids, told) = mpsc::channel();
         let running = setup.serve(Endpoint::new("/raw", Dialect::Raw).fallback(tell(&ids)));
-        let mut peer = crate::client::Client::open(crate::addr(&running), "/raw");
+        let mut peer = Client::open(crate::addr(&running), "/raw");
         peer.text("?");
         let id = got(&told);
         let (outcomes, outcome) = mpsc::channel();

@@ -336,6 +336,28 @@ fn pushes_of_a_handler_that_blocks() {
     });
 }
 
+/// Clients say how much waits for handlers that block: it is counted against the memory ceiling.
+#[test]
+fn what_waits_is_counted() {
+    both(|setup| {
+        let (endpoint, began, go) = slow(endpoint());
+        let running = setup.serve(endpoint);
+        let mut peer = open(&running);
+        let big = "x".repeat(200_000);
+        for id in 0..5 {
+            peer.request("slow", id, json!(big));
+        }
+        got(&began);
+        let bytes = |stats: &Value| stats["buffers"]["arena_bytes"].as_u64().unwrap();
+        stats_until(&running, "five of them", |s| bytes(s) > 1_000_000);
+        (0..5).for_each(|_| go.send(()).unwrap());
+        for id in 0..5 {
+            assert_eq!(peer.json()["id"], id);
+        }
+        stats_until(&running, "none of them", |s| bytes(s) < 200_000);
+    });
+}
+
 /// A dialect that understands a message only once.
 #[derive(Default)]
 struct Fickle(std::sync::atomic::AtomicBool);

@@ -114,7 +114,7 @@ fn rooms_joined_ahead_of_the_verdict_are_left_at_the_end() {
         };
         running.gateway().run_on(conn, join).unwrap();
         got(&joined);
-        let rooms = vec!["hall".to_owned(), "early".to_owned()];
+        let rooms = vec!["hall".to_owned()];
         let identity = Some("ann".to_owned());
         admission.accept(Accept { rooms, identity, ..Accept::default() });
         peer.expect_upgrade();

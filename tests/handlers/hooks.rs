@@ -271,6 +271,23 @@ fn a_connection_that_was_refused_was_never_open() {
     });
 }
 
+#[test]
+fn a_connection_that_is_reset_before_its_verdict_was_never_open() {
+    both(|setup| {
+        let (endpoint, told) = hooked(endpoint());
+        let (tx, admissions) = mpsc::channel();
+        let endpoint =
+            endpoint.on_connect(move |_, admission| tx.send(admission).expect("the test waits"));
+        let running = setup.serve(endpoint);
+        let mut peer = Client::dial(addr(&running));
+        peer.send(&request(PATH));
+        let admission = got(&admissions);
+        peer.reset();
+        assert_eq!(life(&told), [Closed(None, None)]);
+        admission.accept(Accept::default());
+    });
+}
+
 /// Nobody hears of connections of other endpoints, or of what was no request for this one.
 #[test]
 fn others_are_not_heard_of() {

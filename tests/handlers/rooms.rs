@@ -144,6 +144,55 @@ fn a_full_room_refuses_the_connection() {
 }
 
 #[test]
+fn a_connection_is_in_no_room_that_refused_it() {
+    both(|setup| {
+        let builder = only(room_endpoint()).room_policy("small", policy(None, None, Some(1)));
+        let running = setup.start(builder);
+        let (mut first, mut second) = (open(&running), open(&running));
+        let rooms = |peer: &mut Client| peer.ask("rooms", 1, json!(null))["body"].clone();
+        for _ in 0..3 {
+            assert_eq!(first.ask("join", 2, json!("small"))["body"], "done");
+            assert_eq!(second.ask("join", 3, json!("small"))["error"]["code"], 429);
+            assert_eq!(rooms(&mut second), json!([]));
+            assert_eq!(rooms(&mut first), json!(["small"]));
+            assert_eq!(first.ask("leave", 4, json!("small"))["body"], "done");
+            assert_eq!(second.ask("join", 5, json!("small"))["body"], "done");
+            assert_eq!(rooms(&mut second), json!(["small"]));
+            assert_eq!(second.ask("leave", 6, json!("small"))["body"], "done");
+        }
+    });
+}
+
+/// Whatever became of joins that crossed each other: nobody stays behind in a room.
+#[test]
+fn joins_and_refusals_that_cross_leave_nothing() {
+    both(|setup| {
+        let builder = only(room_endpoint()).room_policy("small", policy(None, None, Some(1)));
+        let running = setup.start(builder);
+        let mut peers = [(); 6].map(|()| open(&running));
+        for id in 0..60 {
+            for peer in &mut peers {
+                let route = if id % 3 == 1 { "leave" } else { "join" };
+                peer.request(route, id, json!("small"));
+            }
+        }
+        for peer in &mut peers {
+            let last = (0..60).map(|_| peer.json()).max_by_key(|answer| answer["id"].as_u64());
+            let is_in = last.unwrap()["body"] == "done";
+            let rooms = if is_in { json!(["small"]) } else { json!([]) };
+            assert_eq!(peer.ask("rooms", 99, json!(null))["body"], rooms);
+        }
+        assert_eq!(running.stats()["worker_totals"]["memberships"], 1);
+        for peer in &mut peers {
+            peer.close(1000);
+            peer.expect_close(1000);
+        }
+        stats_until(&running, "no room", |s| s["worker_totals"]["rooms"] == 0);
+        assert_eq!(running.stats()["late_answers"], 0);
+    });
+}
+
+#[test]
 fn a_policy_for_all_rooms_is_none_for_users() {
     both(|setup| {
         let endpoint = endpoint().on_connect(|_, admission| {

@@ -50,7 +50,7 @@ impl Context<'_> {
         match &mut self.place {
             Place::Shard(parts) => {
                 if let Some(session) = parts.sessions.get_mut(&self.conn) {
-                    session.rooms.retain(|r| **r != *room);
+                    session.leave(room);
                 }
                 let (room, conn) = (room.into(), self.conn);
                 parts.effects.rooms.push(RoomWork::Leave { room, conn, then: Then::Nothing });
@@ -68,7 +68,7 @@ impl Context<'_> {
     pub fn rooms(&self) -> Vec<&str> {
         let Place::Shard(parts) = &self.place else { return Vec::new() };
         let rooms = parts.sessions.get(&self.conn).map_or(&[][..], |session| &session.rooms);
-        rooms.iter().map(|room| &**room).filter(|room| !room.starts_with(RESERVED)).collect()
+        rooms.iter().map(|room| &*room.name).filter(|room| !room.starts_with(RESERVED)).collect()
     }
 
     /// Publishes to all members of a room.
@@ -162,7 +162,7 @@ impl Context<'_> {
 impl Parts<'_> {
     fn join(&mut self, conn: ConnId, room: &str) -> Result<(), ErrorAnswer<'static>> {
         let session = self.sessions.entry(conn).or_default();
-        if !session.rooms.iter().any(|r| **r == *room) {
+        if !session.is_in(room) {
             if self.gateway.shared.memory.over_limit() {
                 return Err(ErrorAnswer::new(503, "the gateway is out of memory for rooms"));
             }
@@ -170,9 +170,9 @@ impl Parts<'_> {
                 let message = format!("in {ROOMS_PER_CONNECTION_MAX} rooms already, the most");
                 return Err(ErrorAnswer::new(429, message));
             }
-            session.rooms.push(room.into());
         }
-        self.effects.rooms.push(RoomWork::Join { room: room.into(), conn, then: Then::Nothing });
+        let (attempt, then) = (session.join(room), Then::Nothing);
+        self.effects.rooms.push(RoomWork::Join { room: room.into(), conn, attempt, then });
         Ok(())
     }
 }
