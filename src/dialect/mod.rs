@@ -110,7 +110,11 @@ impl Dialect {
         payload: &'a [u8],
     ) -> Result<Message<'a>, NotUnderstood<'a>> {
         // The floor that others are measured against: nothing but a look at the kind.
-        if let Self::Raw = self { Ok(raw::decode(kind, payload)) } else { self.parse(kind, payload) }
+        if let Self::Raw = self {
+            Ok(raw::decode(kind, payload))
+        } else {
+            self.parse(kind, payload)
+        }
     }
 
     fn parse<'a>(
