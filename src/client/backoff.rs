@@ -43,7 +43,8 @@ impl Backoff {
         let bound = self.rules.base.saturating_mul(doubled).min(self.rules.cap);
         self.failed = self.failed.saturating_add(1);
         let nanos = u64::try_from(bound.as_nanos()).unwrap_or(u64::MAX);
-        Duration::from_nanos((u128::from(self.draw()) * u128::from(nanos) >> 64) as u64)
+        let drawn = (u128::from(self.draw()) * u128::from(nanos)) >> 64;
+        Duration::from_nanos(drawn as u64)
     }
 
     /// All is well: the next wait is short again.
@@ -92,7 +93,9 @@ mod tests {
         assert_eq!(waits(7, 9), waits(7, 9));
         assert_ne!(waits(7, 9), waits(8, 9));
         let mut backoff = Backoff::new(Reconnect { seed: Some(1), ..Reconnect::default() });
-        (0..20).for_each(|_| drop(backoff.next()));
+        for _ in 0..20 {
+            backoff.next();
+        }
         backoff.reset();
         assert!(backoff.next() < Duration::from_secs(1));
     }

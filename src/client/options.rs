@@ -174,6 +174,11 @@ pub(super) struct Callbacks {
 }
 
 impl Callbacks {
+    /// Whether there is a route of exactly this key.
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.routes.iter().any(|(route, _)| route == key)
+    }
+
     /// The handler of the route that matches `key` best.
     pub(super) fn route(&self, key: &str) -> Option<&OnRoute> {
         let matches = |route: &str| match route.strip_suffix('*') {

@@ -287,7 +287,10 @@ impl Driver {
         let call = id.and_then(|id| state.calls.remove(&id));
         drop(state);
         let is_push = call.is_none() && !matches!(to, To::Id(_));
-        let also_routed = matches!(self.options().dialect, Dialect::Hub) && failed.is_none();
+        // As system E has it: the handler of its protocol runs as well.
+        let also_routed = matches!(self.options().dialect, Dialect::Hub)
+            && failed.is_none()
+            && self.options().on.has(&message.key);
         if call.is_some() {
             let answer = match failed {
                 Some(Failure { code, words }) => {
