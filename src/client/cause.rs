@@ -30,6 +30,15 @@ pub enum Cause {
     Silent,
     /// The server broke the protocol.
     Violation(Violation),
+    /// The server answered the login with an error.
+    LoginRefused {
+        /// As of [`CallError::Failed`].
+        code: u16,
+        /// What the server says about it.
+        message: String,
+    },
+    /// The login was not answered within the connect timeout.
+    LoginTimedOut,
     /// The server sent what is no message of the dialect.
     NotUnderstood(&'static str),
 }
@@ -47,6 +56,10 @@ impl fmt::Display for Cause {
             Self::Io(kind) => kind.fmt(f),
             Self::Silent => f.write_str("the server did not answer a ping in time"),
             Self::Violation(violation) => write!(f, "the server broke the protocol: {violation}"),
+            Self::LoginRefused { code, message } => {
+                write!(f, "the login was refused with {code}: {message}")
+            }
+            Self::LoginTimedOut => f.write_str("the login was not answered in time"),
             Self::NotUnderstood(why) => write!(f, "the server was not understood: {why}"),
         }
     }
@@ -75,6 +88,8 @@ pub enum DialError {
     },
     /// A 101 that breaks a rule.
     NotUpgraded(NotUpgraded),
+    /// The connection ended before the login was answered well.
+    Login(Cause),
     /// The client was stopped before.
     Stopped,
 }
@@ -92,6 +107,7 @@ impl fmt::Display for DialError {
                 write!(f, "refused with status {status}: {}", said.trim_end())
             }
             Self::NotUpgraded(e) => e.fmt(f),
+            Self::Login(cause) => cause.fmt(f),
             Self::Stopped => f.write_str("the client was stopped"),
         }
     }

@@ -33,10 +33,15 @@ impl Driver {
         loop {
             let is_last = match self.dial() {
                 Ok(link) => {
-                    self.backoff.reset();
-                    let cause = self.serve(link);
-                    self.closed(&cause);
-                    cause == Cause::Displaced
+                    let (cause, was_open) = self.serve(link);
+                    self.lose_calls();
+                    let is_last = cause == Cause::Displaced;
+                    if was_open {
+                        self.closed(&cause);
+                    } else {
+                        self.dial_failed(DialError::Login(cause));
+                    }
+                    is_last
                 }
                 Err(DialError::Stopped) => true,
                 Err(error) => {
@@ -108,15 +113,15 @@ impl Driver {
             guarded("on_dial_failed", || call(&self.handle, &error));
         }
         let mut state = self.handle.state();
-        if state.connection == 0 && state.first_dial.is_none() {
+        if !state.was_open && state.first_dial.is_none() {
             state.first_dial = Some(Err(error));
         }
         drop(state);
         self.handle.announce();
     }
 
-    /// A connection that was open is gone, and with it the answers to what was sent on it.
-    fn closed(&mut self, cause: &Cause) {
+    /// A connection is gone, and with it the answers to what was sent on it.
+    fn lose_calls(&mut self) {
         let mut state = self.handle.state();
         state.open = false;
         let sent: Vec<u32> =
@@ -127,6 +132,9 @@ impl Driver {
         for call in lost {
             self.done(call, Err(CallError::Closed));
         }
+    }
+
+    fn closed(&mut self, cause: &Cause) {
         if let Some(call) = &self.options().on.closed {
             guarded("on_closed", || call(&self.handle, cause));
         }

@@ -44,11 +44,15 @@ pub(super) struct State {
     next_call: u32,
     /// To be joined on each new connection.
     pub(super) rooms: BTreeSet<String>,
+    /// Whether any connection was open so far.
+    pub(super) was_open: bool,
     /// Whether to end.
     pub(super) stopping: bool,
     /// Counts connections; that of `open`.
     pub(super) connection: u64,
     pub(super) open: bool,
+    /// What became of the login of the connection that is being opened, until it is taken.
+    pub(super) login: Option<Result<OwnedBody, CallError>>,
     /// Nothing is taken any more.
     pub(super) ended: bool,
     /// What became of the first try, until it is taken.
@@ -84,9 +88,11 @@ impl Handle {
             calls: BTreeMap::new(),
             next_call: speech::first_call(&options.dialect),
             rooms: BTreeSet::new(),
+            was_open: false,
             stopping: false,
             connection: 0,
             open: false,
+            login: None,
             ended: false,
             first_dial: None,
         };

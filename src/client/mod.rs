@@ -10,8 +10,29 @@
 //!   sent ends with its connection; what was still waiting goes out on the next.
 //! - Every call ends: by its answer, its time, its connection's end or the client's.
 //! - After a Close nothing is sent.
+//! - Before a login is answered, nothing but the login is sent.
 //!
 //! Deliberately absent: TLS and extensions.
+//!
+//! ```
+//! use std::time::Duration;
+//! use tidegate::client::{Client, Options};
+//! use tidegate::{Body, Dialect, JsonDialect};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let running = tidegate::Gateway::builder().listen(([127, 0, 0, 1], 0)).start()?;
+//! # let url = format!("ws://{}/ws", running.addresses()[0]);
+//! let options = Options::new(Dialect::Json(JsonDialect::default()))
+//!     .route("publish", |_, told| println!("{:?}: {:?}", told.room, told.body));
+//! let client = Client::connect(&url, options)?;
+//! client.join("tea", Duration::from_secs(5))?;
+//! let answer = client.request("echo", Body::Json("[1,2]"), Duration::from_secs(5))?;
+//! assert_eq!(answer.as_body().parse::<[u8; 2]>()?, [1, 2]);
+//! client.stop();
+//! # running.stop(|| false);
+//! # Ok(())
+//! # }
+//! ```
 
 mod backoff;
 mod cause;

@@ -44,8 +44,13 @@ pub struct Options {
     pub max_header_bytes: usize,
     /// Keys and body of joining and leaving a room, where they are not the dialect's own.
     pub(super) room_keys: Option<(Key<'static>, Key<'static>)>,
+    /// The first message of each connection.
+    pub(super) login: Option<Login>,
     pub(super) on: Callbacks,
 }
+
+/// Key of a login, and what makes its body.
+pub(super) type Login = (String, Arc<dyn Fn() -> OwnedBody + Send + Sync>);
 
 impl Default for Options {
     fn default() -> Self {
@@ -63,6 +68,7 @@ impl Default for Options {
             max_message_bytes: 16 << 20,
             max_header_bytes: 16 << 10,
             room_keys: None,
+            login: None,
             on: Callbacks::default(),
         }
     }
@@ -93,6 +99,19 @@ impl Options {
     #[must_use]
     pub fn room_keys(mut self, join: &'static str, leave: &'static str) -> Self {
         self.room_keys = Some((join.into(), leave.into()));
+        self
+    }
+
+    /// Signs in on each new connection: asks for `key` before anything else, and sends nothing more
+    /// until it is answered. An error for an answer is a failure to connect
+    /// ([`DialError::Login`]), and so is none within the connect timeout. `body` is called for each.
+    #[must_use]
+    pub fn login(
+        mut self,
+        key: &str,
+        body: impl Fn() -> OwnedBody + Send + Sync + 'static,
+    ) -> Self {
+        self.login = Some((key.to_owned(), Arc::new(body)));
         self
     }
 

@@ -7,13 +7,13 @@ use std::time::Instant;
 
 use super::cause::{CallError, Cause};
 use super::driver::{Driver, after, guarded};
-use super::handle::{Call, State};
+use super::handle::{Call, Handle, State};
 use super::incoming::{Incoming, Responder};
 use super::link::Link;
 use super::options::{OwnedBody, room_body};
 use super::speech::{self, Failure, Heard, To, Told};
 use super::wait::earlier;
-use crate::dialect::{Body, Dialect};
+use crate::dialect::{Body, Dialect, Key};
 use crate::protocol::{Event, MessageKind, OpCode};
 
 /// No more is taken from the queue while so much is to be written, bytes.
@@ -27,6 +27,10 @@ const READS_PER_TURN: usize = 16;
 struct Session {
     link: Link,
     number: u64,
+    /// Whether the login, if there is one, was answered well: before, nothing else is sent.
+    admitted: bool,
+    /// When it has to be.
+    login_by: Option<Instant>,
     ping_at: Option<Instant>,
     /// When the connection is lost if nothing comes.
     silent_at: Option<Instant>,
@@ -49,11 +53,13 @@ struct Closing {
 type Ended = Result<(), Cause>;
 
 impl Driver {
-    /// Serves a connection up to its end.
-    pub(super) fn serve(&mut self, link: Link) -> Cause {
+    /// Serves a connection up to its end: why it ended, and whether it was ever open to the user.
+    pub(super) fn serve(&mut self, link: Link) -> (Cause, bool) {
         let mut session = Session {
             link,
             number: 0,
+            admitted: false,
+            login_by: after(self.options().connect_timeout),
             ping_at: self.options().ping_interval.and_then(after),
             silent_at: None,
             stop_by: None,
@@ -62,17 +68,18 @@ impl Driver {
         };
         let mut buf = vec![0; READ_BYTES];
         let ended = self.live(&mut session, &mut buf);
-        match (ended, session.closing) {
+        let cause = match (ended, session.closing) {
             _ if session.displaced => Cause::Displaced,
             // Whatever came behind a Close, that is why.
             (_, Some(closing)) => closing.cause,
             (Err(cause), None) => cause,
             (Ok(()), None) => Cause::Lost,
-        }
+        };
+        (cause, session.admitted)
     }
 
     fn live(&mut self, session: &mut Session, buf: &mut [u8]) -> Ended {
-        self.opened(session)?;
+        self.sign_in(session)?;
         let mut early = mem::take(&mut session.link.early);
         self.decode(session, &mut early)?;
         loop {
@@ -87,12 +94,57 @@ impl Driver {
         }
     }
 
-    fn opened(&mut self, session: &mut Session) -> Ended {
+    /// Sends the login, if there is one; without, the connection is open.
+    fn sign_in(&mut self, session: &mut Session) -> Ended {
         let mut state = self.handle.state();
         state.connection += 1;
         session.number = state.connection;
+        state.login = None;
+        let Some((key, body)) = &self.options().login else {
+            drop(state);
+            return self.opened(session);
+        };
+        let id = state.take_call_id();
+        drop(state);
+        let mut made = OwnedBody::Binary(Vec::new());
+        guarded("a login's body", || made = body());
+        let key = Key::from(&**key);
+        let said = speech::call(&self.options().dialect, id, &key, made.as_body());
+        let Ok((kind, payload)) = said else {
+            return Err(Cause::NotUnderstood("the dialect has no form for the login"));
+        };
+        session.link.put(kind.opcode(), &payload).map_err(io_cause)?;
+        let done = Box::new(|handle: &Handle, answer| handle.state().login = Some(answer));
+        let key = key.as_text().into_owned();
+        self.handle.state().calls.insert(id, Call { key, deadline: None, sent: true, done });
+        Ok(())
+    }
+
+    /// Looks whether the login has been answered.
+    fn check_login(&mut self, session: &mut Session) -> Ended {
+        if session.admitted {
+            return Ok(());
+        }
+        let answer = self.handle.state().login.take();
+        match answer {
+            None => Ok(()),
+            Some(Ok(_)) => self.opened(session),
+            Some(Err(CallError::Failed { code, message })) => {
+                let cause = Cause::LoginRefused { code, message };
+                Err(give_up(session, 1000, "", cause))
+            }
+            Some(Err(_)) => Err(Cause::Lost),
+        }
+    }
+
+    /// The connection is open: to the user, too.
+    fn opened(&mut self, session: &mut Session) -> Ended {
+        session.admitted = true;
+        self.backoff.reset();
+        let mut state = self.handle.state();
         state.open = true;
-        if state.connection == 1 {
+        if !state.was_open {
+            state.was_open = true;
             state.first_dial = Some(Ok(()));
         }
         self.rejoin(&mut state, session)?;
@@ -112,7 +164,7 @@ impl Driver {
             let said = speech::call(&self.options().dialect, id, &join, Body::Json(&body));
             let Ok((kind, payload)) = said else { continue };
             session.link.put(kind.opcode(), &payload).map_err(io_cause)?;
-            let done = Box::new(move |handle: &super::Handle, answer: Result<_, CallError>| {
+            let done = Box::new(move |handle: &Handle, answer: Result<_, CallError>| {
                 if let Err(e @ CallError::Failed { .. }) = answer {
                     log::warn!("a client could not join room `{room}` again: {e}");
                     handle.state().rooms.remove(&room);
@@ -132,7 +184,8 @@ impl Driver {
         }
         let by = after(self.options().close_timeout);
         let by = *session.stop_by.get_or_insert(by.unwrap_or_else(Instant::now));
-        let nothing_waits = state.queue.is_empty() && session.link.owed() == 0;
+        let nothing_to_send = state.queue.is_empty() || !session.admitted;
+        let nothing_waits = nothing_to_send && session.link.owed() == 0;
         drop(state);
         if nothing_waits || Instant::now() >= by {
             session.link.put_close(Some(1000), "").map_err(io_cause)?;
@@ -143,7 +196,7 @@ impl Driver {
     }
 
     fn take_queue(&mut self, session: &mut Session) -> Ended {
-        if session.closing.is_some() {
+        if session.closing.is_some() || !session.admitted {
             return Ok(());
         }
         let mut state = self.handle.state();
@@ -231,6 +284,10 @@ impl Driver {
         if over(session.silent_at) {
             return Err(Cause::Silent);
         }
+        let login_by = session.login_by.filter(|_| !session.admitted);
+        if over(login_by) {
+            return Err(give_up(session, 1000, "", Cause::LoginTimedOut));
+        }
         if over(session.ping_at) {
             session.link.put(OpCode::Ping, b"").map_err(io_cause)?;
             session.link.flush().map_err(io_cause)?;
@@ -238,7 +295,7 @@ impl Driver {
             session.silent_at = session.silent_at.or_else(|| after(self.options().pong_timeout));
         }
         let next = earlier(session.ping_at, session.silent_at);
-        Ok(earlier(next, session.stop_by))
+        Ok(earlier(earlier(next, login_by), session.stop_by))
     }
 
     fn on_message(&mut self, session: &mut Session, kind: MessageKind, payload: &[u8]) -> Ended {
@@ -265,7 +322,7 @@ impl Driver {
                 self.on_answer(session, &to, failed, message);
             }
         }
-        Ok(())
+        self.check_login(session)
     }
 
     fn on_answer(

@@ -3,7 +3,9 @@
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::time::Duration;
 
-use tidegate::client::{CallError, Client, Incoming, Options, OwnedBody, SendError};
+use tidegate::client::{
+    CallError, Cause, Client, DialError, Incoming, Options, OwnedBody, SendError,
+};
 use tidegate::{Body, Content, Dialect, Endpoint, Gateway, JsonDialect, Running, SelfDelivery};
 
 use crate::{PATIENCE, Seen, next, next_but_dials, watched};
@@ -239,6 +241,65 @@ fn a_call_without_a_connection_waits_for_one_or_is_never_sent() {
 }
 
 #[test]
+fn nothing_is_sent_before_the_login_is_answered() {
+    let (tell, told) = mpsc::channel();
+    let (signed, tell) = (tell.clone(), std::sync::Mutex::new(tell));
+    let signed = std::sync::Mutex::new(signed);
+    let endpoint = Endpoint::new("/kim", Dialect::Kim)
+        .builtin()
+        .route("login.signin", move |ctx, m| {
+            signed.lock().unwrap().send(m.body.as_bytes().to_vec()).unwrap();
+            let later = ctx.later();
+            let good = m.body.as_bytes() == b"good";
+            std::thread::spawn(move || match good {
+                true => later.reply("welcome"),
+                false => later.reply_error(401, "who are you?"),
+            });
+        })
+        .route("note", move |_, m| {
+            tell.lock().unwrap().send(m.body.as_bytes().to_vec()).unwrap();
+        });
+    let builder = Gateway::builder().without_default_endpoints().endpoint(endpoint);
+    let running = builder.listen(([127, 0, 0, 1], 0)).start().unwrap();
+    let url = format!("ws://{}/kim", running.addresses()[0]);
+    let said = || String::from_utf8(told.recv_timeout(PATIENCE).unwrap()).unwrap();
+
+    let login = |token: &'static str| move || OwnedBody::Text(token.to_owned());
+    let options = Options::new(Dialect::Kim).login("login.signin", login("bad"));
+    let error = Client::connect(&url, options).unwrap_err();
+    let cause = Cause::LoginRefused { code: 105, message: "who are you?".to_owned() };
+    assert!(matches!(&error, DialError::Login(seen) if *seen == cause), "{error:?}");
+    assert_eq!(said(), "bad");
+
+    let options = Options::new(Dialect::Kim).login("login.signin", login("good"));
+    let (options, seen) = watched(options);
+    let client = Client::start(&url, options).unwrap();
+    client.push("note", "early").unwrap();
+    assert_eq!((said(), said()), ("good".to_owned(), "early".to_owned()));
+    client.join("tea", PATIENCE).unwrap();
+    running.gateway().close_room("tea", 4000, "out").unwrap();
+    while !matches!(next(&seen), Seen::Closed(_)) {}
+    client.push("note", "late").unwrap();
+    assert_eq!((said(), said()), ("good".to_owned(), "late".to_owned()));
+    client.stop();
+    running.stop(|| false);
+}
+
+#[test]
+fn a_login_that_is_not_answered_is_given_up() {
+    let server = crate::servers::Server::one(|mut socket| {
+        assert!(socket.read().unwrap().is_text());
+        assert!(socket.read().unwrap().is_close());
+    });
+    let login = || OwnedBody::Json("{}".to_owned());
+    let mut options = Options::new(all()[0].clone()).login("login", login);
+    options.connect_timeout = Duration::from_millis(200);
+    let error = Client::connect(&server.url, options).unwrap_err();
+    assert!(matches!(error, DialError::Login(Cause::LoginTimedOut)), "{error:?}");
+    server.done();
+}
+
+#[test]
 fn a_displaced_client_does_not_come_back() {
     let server = crate::servers::Server::one(|mut socket| {
         let packet = b"\xfe\xef\x08\0\0\0\xff\xff\xff\x7f\0\0\0\0".to_vec();
@@ -251,7 +312,7 @@ fn a_displaced_client_does_not_come_back() {
     assert_eq!(next(&seen), Seen::Established);
     assert!(matches!(next(&seen), Seen::Message(_)));
     assert_eq!(next(&seen), Seen::Displaced);
-    assert_eq!(next(&seen), Seen::Closed(tidegate::client::Cause::Displaced));
+    assert_eq!(next(&seen), Seen::Closed(Cause::Displaced));
     server.done();
     while client.send_text("x") != Err(SendError::Stopped) {
         std::thread::yield_now();
