@@ -44,6 +44,8 @@ pub struct Options {
     pub max_header_bytes: usize,
     /// Keys and body of joining and leaving a room, where they are not the dialect's own.
     pub(super) room_keys: Option<(Key<'static>, Key<'static>)>,
+    /// The key of a push that says that this client is displaced.
+    pub(super) displaced_by: Option<String>,
     /// The first message of each connection.
     pub(super) login: Option<Login>,
     pub(super) on: Callbacks,
@@ -68,6 +70,7 @@ impl Default for Options {
             max_message_bytes: 16 << 20,
             max_header_bytes: 16 << 10,
             room_keys: None,
+            displaced_by: None,
             login: None,
             on: Callbacks::default(),
         }
@@ -136,6 +139,14 @@ impl Options {
     #[must_use]
     pub fn on_closed(mut self, call: impl Fn(&Handle, &Cause) + Send + Sync + 'static) -> Self {
         self.on.closed = Some(Arc::new(call));
+        self
+    }
+
+    /// A push under `key` says that this client is displaced: for dialects that have no word of
+    /// their own for that, which only `hub` has. It is routed as well.
+    #[must_use]
+    pub fn displaced_by(mut self, key: &str) -> Self {
+        self.displaced_by = Some(key.to_owned());
         self
     }
 

@@ -309,12 +309,7 @@ impl Driver {
                 session.link.put(kind.opcode(), &pong).map_err(io_cause)?;
             }
             Ok(Heard::Heartbeat(Some(_))) => {}
-            Ok(Heard::Displaced) => {
-                session.displaced = true;
-                if let Some(call) = &self.options().on.displaced {
-                    guarded("on_displaced", || call(&self.handle));
-                }
-            }
+            Ok(Heard::Displaced) => self.on_displaced(session),
             Ok(Heard::Told { message, correlation, owed }) => {
                 self.on_told(session, message, correlation, owed);
             }
@@ -325,9 +320,16 @@ impl Driver {
         self.check_login(session)
     }
 
+    fn on_displaced(&self, session: &mut Session) {
+        session.displaced = true;
+        if let Some(call) = &self.options().on.displaced {
+            guarded("on_displaced", || call(&self.handle));
+        }
+    }
+
     fn on_answer(
         &mut self,
-        session: &Session,
+        session: &mut Session,
         to: &To<'_>,
         failed: Option<Failure<'_>>,
         message: Told<'_>,
@@ -364,11 +366,14 @@ impl Driver {
 
     fn on_told(
         &mut self,
-        session: &Session,
+        session: &mut Session,
         told: Told<'_>,
         correlation: Option<Vec<u8>>,
         owed: bool,
     ) {
+        if self.options().displaced_by.as_deref() == Some(&*told.key) {
+            self.on_displaced(session);
+        }
         let connection = session.number;
         let responder = correlation.map(|correlation| Responder {
             handle: self.handle.clone(),

@@ -167,6 +167,54 @@ fn calls_and_pushes_of_every_dialect() {
 }
 
 #[test]
+fn a_push_that_says_so_displaces() {
+    let kick = |ctx: &mut tidegate::Context<'_>, _: &tidegate::Message<'_>| {
+        ctx.push(ctx.conn(), Content::named("login.kickout", "elsewhere"));
+        ctx.close(1000, "");
+    };
+    let endpoint = Endpoint::new("/kim", Dialect::Kim).route("kick", kick);
+    let running = Gateway::builder()
+        .without_default_endpoints()
+        .endpoint(endpoint)
+        .listen(([127, 0, 0, 1], 0))
+        .start()
+        .unwrap();
+    let options = Options::new(Dialect::Kim).displaced_by("login.kickout");
+    let (options, seen) = watched(options);
+    let url = format!("ws://{}/kim", running.addresses()[0]);
+    let client = Client::connect(&url, options).unwrap();
+    client.push("kick", "").unwrap();
+    let words = || std::iter::repeat_with(|| next(&seen)).find(|s| !matches!(s, Seen::Message(_)));
+    assert_eq!(words(), Some(Seen::Established));
+    assert_eq!(words(), Some(Seen::Displaced));
+    assert_eq!(words(), Some(Seen::Closed(Cause::Displaced)));
+    while client.push("kick", "") != Err(SendError::Stopped) {
+        std::thread::yield_now();
+    }
+    running.stop(|| false);
+}
+
+#[test]
+fn many_threads_share_one_client() {
+    let running = gateway();
+    let dialect = Dialect::Json(JsonDialect::default());
+    let client = Client::connect(&url(&running, &dialect), Options::new(dialect)).unwrap();
+    std::thread::scope(|scope| {
+        for thread in 0..8 {
+            let handle = client.handle();
+            scope.spawn(move || {
+                for n in 0..200 {
+                    let words = format!("{thread}-{n}");
+                    assert_eq!(text(handle.request("echo", &*words, PATIENCE)), words);
+                }
+            });
+        }
+    });
+    client.stop();
+    running.stop(|| false);
+}
+
+#[test]
 fn kim_over_tcp() {
     let running = gateway();
     let url = format!("tcp://{}", running.tcp_addresses()[0]);

@@ -100,6 +100,30 @@ fn pings_go_out_by_themselves_and_silence_ends_the_connection() {
 }
 
 #[test]
+fn each_frame_has_a_new_mask() {
+    const FRAMES: usize = 600;
+    let server = Server::one(|mut socket| {
+        let mut masks = std::collections::HashSet::new();
+        for _ in 0..FRAMES {
+            let mut frame = [0; 9];
+            socket.get_mut().read_exact(&mut frame).unwrap();
+            assert_eq!(frame[..2], [0x82, 0x83]);
+            let payload = [0, 1, 2].map(|at| frame[6 + at] ^ frame[2 + at]);
+            assert_eq!(&payload, b"abc");
+            masks.insert([frame[2], frame[3], frame[4], frame[5]]);
+        }
+        // Of 600 random ones two are the same once in 20,000 runs, and never four.
+        assert!(masks.len() > FRAMES - 3, "{} masks", masks.len());
+    });
+    let client = Client::connect(&server.url, Options::default()).unwrap();
+    for _ in 0..FRAMES {
+        client.send_binary(b"abc").unwrap();
+    }
+    server.done();
+    drop(client);
+}
+
+#[test]
 fn every_violation_of_a_server_ends_the_connection() {
     for (bytes, violation) in [
         (&b"\x81\x81\x01\x02\x03\x04\x60"[..], Violation::Masked),
