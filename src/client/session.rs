@@ -131,7 +131,7 @@ impl Driver {
             Some(Ok(_)) => self.opened(session),
             Some(Err(CallError::Failed { code, message })) => {
                 let cause = Cause::LoginRefused { code, message };
-                Err(give_up(session, 1000, "", cause))
+                Err(self.give_up(session, 1000, "", cause))
             }
             Some(Err(_)) => Err(Cause::Lost),
         }
@@ -254,7 +254,7 @@ impl Driver {
                 }
                 Err(violation) => {
                     let (code, reason) = (violation.close_code(), violation.reason());
-                    return Err(give_up(session, code, reason, Cause::Violation(violation)));
+                    return Err(self.give_up(session, code, reason, Cause::Violation(violation)));
                 }
             }
         }
@@ -274,6 +274,19 @@ impl Driver {
         Ok(())
     }
 
+    /// Says why the connection cannot go on, if that can still be said, behind what was queued
+    /// before: the answers to what came before the fault, above all.
+    fn give_up(&mut self, session: &mut Session, code: u16, reason: &str, cause: Cause) -> Cause {
+        if session.closing.is_none()
+            && self.take_queue(session).is_ok()
+            && session.link.put_close(Some(code), reason).is_ok()
+        {
+            // It is gone either way.
+            let _ = session.link.flush();
+        }
+        cause
+    }
+
     /// Pings, and finds out what took too long; gives the next deadline.
     fn keep_time(&mut self, session: &mut Session) -> Result<Option<Instant>, Cause> {
         let now = Instant::now();
@@ -286,7 +299,7 @@ impl Driver {
         }
         let login_by = session.login_by.filter(|_| !session.admitted);
         if over(login_by) {
-            return Err(give_up(session, 1000, "", Cause::LoginTimedOut));
+            return Err(self.give_up(session, 1000, "", Cause::LoginTimedOut));
         }
         if over(session.ping_at) {
             session.link.put(OpCode::Ping, b"").map_err(io_cause)?;
@@ -303,7 +316,7 @@ impl Driver {
             guarded("on_message", || call(&self.handle, kind, payload));
         }
         match speech::hear(&self.options().dialect, kind, payload) {
-            Err(why) => return Err(give_up(session, 1002, why, Cause::NotUnderstood(why))),
+            Err(why) => return Err(self.give_up(session, 1002, why, Cause::NotUnderstood(why))),
             Ok(Heard::Unrouted | Heard::Heartbeat(None)) => {}
             Ok(Heard::Heartbeat(Some((kind, pong)))) if session.closing.is_none() => {
                 session.link.put(kind.opcode(), &pong).map_err(io_cause)?;
@@ -410,15 +423,6 @@ impl Driver {
             log::warn!("a client's answer was not sent: {e}");
         }
     }
-}
-
-/// Says why the connection cannot go on, if that can still be said.
-fn give_up(session: &mut Session, code: u16, reason: &str, cause: Cause) -> Cause {
-    if session.closing.is_none() && session.link.put_close(Some(code), reason).is_ok() {
-        // It is gone either way.
-        let _ = session.link.flush();
-    }
-    cause
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "for `map_err`")]
