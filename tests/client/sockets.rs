@@ -100,6 +100,22 @@ fn pings_go_out_by_themselves_and_silence_ends_the_connection() {
 }
 
 #[test]
+fn what_came_before_a_violation_is_answered() {
+    let server = Server::one(|mut socket| {
+        socket.get_mut().write_all(b"\x81\x03one\xc1\x00").unwrap();
+        assert_eq!(socket.read().unwrap(), Message::text("one"));
+        let Message::Close(Some(close)) = socket.read().unwrap() else { panic!("no Close") };
+        assert_eq!((close.code, close.reason.as_str()), (CloseCode::Protocol, "reserved bit set"));
+    });
+    let mut options = Options::default().on_message(|handle, _, payload| {
+        handle.send_text(std::str::from_utf8(payload).unwrap()).unwrap();
+    });
+    options.reconnect = None;
+    let _client = Client::connect(&server.url, options).unwrap();
+    server.done();
+}
+
+#[test]
 fn each_frame_has_a_new_mask() {
     const FRAMES: usize = 600;
     let server = Server::one(|mut socket| {
