@@ -37,6 +37,7 @@
 
 pub mod app;
 pub mod channels;
+pub mod client;
 pub mod config;
 pub mod connection;
 pub mod dialect;

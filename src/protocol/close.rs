@@ -42,14 +42,17 @@ pub const fn is_sendable_code(code: u16) -> bool {
 /// Without a code, or with one that must not be sent (1005, 1006 and their like), the frame is
 /// empty, which the peer reports as 1005 (RFC 6455, 7.1.5).
 pub fn put_close(framing: Framing, out: &mut Vec<u8>, code: Option<u16>, reason: &str) {
-    let Some(code) = code.filter(|&code| is_sendable_code(code)) else {
-        return framing.put_frame(out, OpCode::Close, &[]);
-    };
-    let reason = cut(reason, CLOSE_REASON_MAX);
+    framing.put_frame(out, OpCode::Close, close_payload(code, reason).as_slice());
+}
+
+/// The payload of that frame.
+pub(super) fn close_payload(code: Option<u16>, reason: &str) -> ControlPayload {
     let mut payload = ControlPayload::EMPTY;
-    payload.extend(&code.to_be_bytes());
-    payload.extend(reason.as_bytes());
-    framing.put_frame(out, OpCode::Close, payload.as_slice());
+    if let Some(code) = code.filter(|&code| is_sendable_code(code)) {
+        payload.extend(&code.to_be_bytes());
+        payload.extend(cut(reason, CLOSE_REASON_MAX).as_bytes());
+    }
+    payload
 }
 
 /// The longest front of `text` that has at most `max` bytes and whole characters.

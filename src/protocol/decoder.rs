@@ -131,19 +131,6 @@ impl Decoder {
         Ok(event)
     }
 
-    /// Reads a frame's header from the front of `bytes`, as far as it is there. Every rule is
-    /// checked as soon as the bytes that it is about have come, in one fixed order.
-    pub(super) fn header(
-        &self,
-        bytes: &[u8],
-        progress: Progress,
-    ) -> Result<Option<FrameHeader>, Violation> {
-        match self.framing {
-            Framing::WebSocket => self.web_socket_header(bytes, progress),
-            Framing::Tcp => self.tcp_header(bytes),
-        }
-    }
-
     #[inline]
     fn tcp_header(&self, bytes: &[u8]) -> Result<Option<FrameHeader>, Violation> {
         let Some(header) = tcp_header(bytes)? else { return Ok(None) };
@@ -170,7 +157,7 @@ impl Decoder {
     }
 
     #[inline]
-    fn check_sequence(&self, op: OpCode, progress: Progress) -> Result<(), Violation> {
+    pub(super) fn check_sequence(&self, op: OpCode, progress: Progress) -> Result<(), Violation> {
         match (op, progress.fragments) {
             (OpCode::Continuation, 0) => Err(Violation::UnexpectedContinuation),
             (OpCode::Continuation, n) if n >= self.max_fragments => {
@@ -182,7 +169,7 @@ impl Decoder {
     }
 
     #[inline]
-    fn check_length(&self, len: u64, progress: Progress) -> Result<(), Violation> {
+    pub(super) fn check_length(&self, len: u64, progress: Progress) -> Result<(), Violation> {
         if len > self.max_frame_bytes as u64 {
             return Err(Violation::FrameTooBig);
         }
@@ -191,6 +178,30 @@ impl Decoder {
         }
         Ok(())
     }
+}
+
+impl FrameRules for Decoder {
+    fn header(&self, bytes: &[u8], progress: Progress) -> Result<Option<FrameHeader>, Violation> {
+        match self.framing {
+            Framing::WebSocket => self.web_socket_header(bytes, progress),
+            Framing::Tcp => self.tcp_header(bytes),
+        }
+    }
+
+    fn max_message_bytes(&self) -> usize {
+        self.max_message_bytes
+    }
+}
+
+/// What a [`Partial`] has to know of the role it is read in: server's or client's. Each has its own
+/// code made of it, so that neither pays for the other.
+pub(super) trait FrameRules {
+    /// Reads a frame's header from the front of `bytes`, as far as it is there. Every rule is
+    /// checked as soon as the bytes that it is about have come, in one fixed order.
+    fn header(&self, bytes: &[u8], progress: Progress) -> Result<Option<FrameHeader>, Violation>;
+
+    /// Most payload of one message, bytes.
+    fn max_message_bytes(&self) -> usize;
 }
 
 /// How far the unfinished message is.
@@ -208,7 +219,10 @@ impl Progress {
 
 /// Cuts a frame off the front of `input`, if all of it is there, and returns its payload.
 #[inline(always)]
-fn take_frame<'a>(input: &mut &'a mut [u8], header: &FrameHeader) -> Option<&'a mut [u8]> {
+pub(super) fn take_frame<'a>(
+    input: &mut &'a mut [u8],
+    header: &FrameHeader,
+) -> Option<&'a mut [u8]> {
     let len = usize::try_from(header.len).ok()?;
     if input.len() - header.size < len {
         return None;
@@ -221,7 +235,7 @@ fn take_frame<'a>(input: &mut &'a mut [u8], header: &FrameHeader) -> Option<&'a 
 /// The event of a final frame, its payload without mask. It is made as what `next` returns: an event
 /// has room for a control frame's payload, and moving that about would cost more than decoding.
 #[inline(always)]
-fn whole_frame(op: OpCode, payload: &[u8]) -> Result<Option<Event<'_>>, Violation> {
+pub(super) fn whole_frame(op: OpCode, payload: &[u8]) -> Result<Option<Event<'_>>, Violation> {
     let kind = match op {
         OpCode::Binary => MessageKind::Binary,
         OpCode::Text if simdutf8::basic::from_utf8(payload).is_ok() => MessageKind::Text,

@@ -203,7 +203,20 @@ impl Lead {
         if second & 0x80 == 0 {
             return Err(Violation::Unmasked);
         }
-        let short = second & 0x7f;
+        self.payload_length(second & 0x7f, bytes)
+    }
+
+    /// The same of a server's frame, which has no mask: the header ends with the length.
+    pub(super) fn server_length(self, bytes: &[u8]) -> Result<Option<(u64, usize)>, Violation> {
+        let Some(&second) = bytes.get(1) else { return Ok(None) };
+        if second & 0x80 != 0 {
+            return Err(Violation::Masked);
+        }
+        self.payload_length(second, bytes)
+    }
+
+    #[inline(always)]
+    fn payload_length(self, short: u8, bytes: &[u8]) -> Result<Option<(u64, usize)>, Violation> {
         if self.op.is_control() && usize::from(short) > CONTROL_PAYLOAD_MAX {
             return Err(Violation::ControlTooLong);
         }

@@ -1,5 +1,5 @@
-//! Bytes ↔ meaning: frames, messages and the opening handshake of RFC 6455, server side; and the
-//! same frames over plain TCP, under a header of their own ([`Framing`]).
+//! Bytes ↔ meaning: frames, messages and the opening handshake of RFC 6455, in the server's role and
+//! in the client's; and the same frames over plain TCP, under a header of their own ([`Framing`]).
 //!
 //! Invariants:
 //! - No io, no clock, no log, no thread: input and limits go in, events and bytes come out.
@@ -9,11 +9,13 @@
 //! - Limits hold before memory is taken: for what has arrived and at most as much again, never
 //!   for what a header announces.
 //! - The same bytes mean the same events and the same [`Violation`], however reads split them.
-//! - Nothing that a caller puts into a response can begin a new header line.
+//! - Nothing that a caller puts into a response or request can begin a new header line.
+//! - The server's decoder has no branch for the client's role, which has a decoder of its own; masks
+//!   of what a client sends are handed in.
 //!
-//! Deliberately absent: extensions (a reserved bit is a violation), request bodies, masking of
-//! what is sent.
+//! Deliberately absent: extensions (a reserved bit is a violation), request bodies.
 
+mod client;
 mod close;
 mod decoder;
 mod frame;
@@ -24,6 +26,7 @@ mod partial;
 mod utf8;
 mod violation;
 
+pub use client::{ClientDecoder, put_client_close, put_client_frame};
 pub use close::{CLOSE_REASON_MAX, CloseReason, is_sendable_code, put_close};
 pub use decoder::{Decoder, Event};
 pub use frame::{ControlPayload, MessageKind, OpCode, SERVER_HEADER_MAX, encode_header, put_frame};

@@ -1,6 +1,6 @@
 //! What is kept of a connection's frames between reads, and the pool it comes from.
 
-use super::decoder::{Decoder, Event, Progress, control_event};
+use super::decoder::{Event, FrameRules, Progress, control_event};
 use super::frame::{ControlPayload, FrameHeader, MessageKind, OpCode};
 use super::mask::{apply_mask, rotated};
 use super::utf8::Utf8Stream;
@@ -113,10 +113,10 @@ impl Partial {
         matches!(self.stage, Stage::Header) && self.header_len == 0 && self.message.is_none()
     }
 
-    /// Goes on where the last input broke off; see [`Decoder::next`].
+    /// Goes on where the last input broke off; see [`Decoder::next`](super::Decoder::next).
     pub(super) fn feed(
         &mut self,
-        limits: &Decoder,
+        limits: &impl FrameRules,
         spare: &mut Spare,
         input: &mut &mut [u8],
     ) -> Result<Option<Event<'static>>, Violation> {
@@ -154,7 +154,7 @@ impl Partial {
     /// Takes a header off the front of `input`, together with what was kept of it.
     fn read_header(
         &mut self,
-        limits: &Decoder,
+        limits: &impl FrameRules,
         input: &mut &mut [u8],
     ) -> Result<Option<FrameHeader>, Violation> {
         let progress = self.progress();
@@ -216,7 +216,7 @@ impl Partial {
 
     fn read_data(
         &mut self,
-        limits: &Decoder,
+        limits: &impl FrameRules,
         spare: &mut Spare,
         fin: bool,
         mut rest: Rest,
@@ -231,7 +231,7 @@ impl Partial {
         }
         // A message that ends here needs no more than it has; another may come up to its limit.
         let whole = self.payload.len() + piece.len() + rest.len;
-        self.append(piece, if fin { whole } else { limits.max_message_bytes }, spare);
+        self.append(piece, if fin { whole } else { limits.max_message_bytes() }, spare);
         if rest.len > 0 {
             self.stage = Stage::Data { fin, rest };
             return Ok(None);

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// A fault in what a client sent. After one the stream of frames has no meaning: nothing more is
+/// A fault in what the other end sent. After one the stream of frames has no meaning: nothing more is
 /// to be decoded, and the connection fails with [`close_code`](Self::close_code) (RFC 6455, 7.1.7).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Violation {
@@ -12,6 +12,8 @@ pub enum Violation {
     ReservedOpcode,
     /// A client's frame without a mask (RFC 6455, 5.1).
     Unmasked,
+    /// A server's frame with a mask (RFC 6455, 5.1).
+    Masked,
     /// A length in more bytes than it needs (RFC 6455, 5.2).
     NonMinimalLength,
     /// A 64-bit length with its top bit set (RFC 6455, 5.2).
@@ -43,10 +45,11 @@ pub enum Violation {
 
 impl Violation {
     /// Every kind of fault, in the order of declaration.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::ReservedBits,
         Self::ReservedOpcode,
         Self::Unmasked,
+        Self::Masked,
         Self::NonMinimalLength,
         Self::LengthTopBit,
         Self::ControlTooLong,
@@ -80,6 +83,7 @@ impl Violation {
             Self::ReservedBits => "reserved bit set",
             Self::ReservedOpcode => "reserved opcode",
             Self::Unmasked => "frame not masked",
+            Self::Masked => "frame masked",
             Self::NonMinimalLength => "length not minimal",
             Self::LengthTopBit => "length over 2^63",
             Self::ControlTooLong => "control frame over 125 bytes",

@@ -123,15 +123,7 @@ impl<'b> Request<'b> {
 
     /// All header fields in their order: name as it came, value without white space around it.
     pub fn fields(&self) -> impl Iterator<Item = (&'b str, &'b [u8])> + use<'b> {
-        let mut rest = self.lines;
-        std::iter::from_fn(move || {
-            let end = memchr(b'\n', rest)?;
-            let line = &rest[..end];
-            rest = &rest[end + 1..];
-            let colon = memchr(b':', line)?;
-            let name = std::str::from_utf8(&line[..colon]).ok()?;
-            Some((name, line[colon + 1..].trim_ascii()))
-        })
+        fields(self.lines)
     }
 
     /// The value of the first header of this name, in any case.
@@ -252,8 +244,21 @@ pub struct Upgrade<'b> {
     pub key: &'b str,
 }
 
+/// The header fields in `lines`, of which each ends in LF and has a colon.
+pub(super) fn fields<'b>(lines: &'b [u8]) -> impl Iterator<Item = (&'b str, &'b [u8])> + use<'b> {
+    let mut rest = lines;
+    std::iter::from_fn(move || {
+        let end = memchr(b'\n', rest)?;
+        let line = &rest[..end];
+        rest = &rest[end + 1..];
+        let colon = memchr(b':', line)?;
+        let name = std::str::from_utf8(&line[..colon]).ok()?;
+        Some((name, line[colon + 1..].trim_ascii()))
+    })
+}
+
 /// The elements of a list header, without white space and empty ones (RFC 9110, 5.6.1).
-fn elements(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+pub(super) fn elements(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     value.split(|&b| b == b',').map(<[u8]>::trim_ascii).filter(|element| !element.is_empty())
 }
 

@@ -288,7 +288,7 @@ pub(super) fn is_token(bytes: &[u8]) -> bool {
 }
 
 /// Whether `value` can stand in a header: nothing that ends a line, no other control character.
-fn is_value(value: &str) -> bool {
+pub(super) fn is_value(value: &str) -> bool {
     value.bytes().all(|b| b == b'\t' || (b >= b' ' && b != 0x7f))
 }
 
@@ -320,7 +320,7 @@ fn put_headers<N: AsRef<str>, V: AsRef<str>>(out: &mut Vec<u8>, headers: &[(N, V
     }
 }
 
-fn put_header(out: &mut Vec<u8>, name: &str, value: &str) {
+pub(super) fn put_header(out: &mut Vec<u8>, name: &str, value: &str) {
     out.extend_from_slice(name.as_bytes());
     out.extend_from_slice(b": ");
     out.extend_from_slice(value.as_bytes());

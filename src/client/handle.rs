@@ -1,0 +1,337 @@
+//! What any thread can do with a client: the queue to its own thread, and the calls that are open.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::fmt;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::thread::{self, ThreadId};
+use std::time::{Duration, Instant};
+
+use mio::Waker;
+
+use super::cause::{CallError, DialError, SendError};
+use super::options::{Options, OwnedBody, own_room_keys, room_body};
+use super::speech;
+use crate::dialect::{Body, ErrorAnswer, Key};
+use crate::protocol::MessageKind;
+
+/// A client, as any thread can use it; clones are the same client.
+#[derive(Clone)]
+pub struct Handle {
+    pub(super) shared: Arc<Shared>,
+}
+
+impl fmt::Debug for Handle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Handle").field("open", &self.is_open()).finish_non_exhaustive()
+    }
+}
+
+pub(super) struct Shared {
+    pub(super) options: Options,
+    pub(super) waker: Waker,
+    /// The client's own, from its first moment on.
+    pub(super) thread: OnceLock<ThreadId>,
+    state: Mutex<State>,
+    /// Told of `dials`, `open` and `ended`.
+    changed: Condvar,
+}
+
+pub(super) struct State {
+    pub(super) queue: VecDeque<Outgoing>,
+    /// Payload in `queue`, bytes.
+    pub(super) queued_bytes: usize,
+    pub(super) calls: BTreeMap<u32, Call>,
+    next_call: u32,
+    /// To be joined on each new connection.
+    pub(super) rooms: BTreeSet<String>,
+    /// Whether any connection was open so far.
+    pub(super) was_open: bool,
+    /// Whether to end.
+    pub(super) stopping: bool,
+    /// Counts connections; that of `open`.
+    pub(super) connection: u64,
+    pub(super) open: bool,
+    /// What became of the login of the connection that is being opened, until it is taken.
+    pub(super) login: Option<Result<OwnedBody, CallError>>,
+    /// Nothing is taken any more.
+    pub(super) ended: bool,
+    /// What became of the first try, until it is taken.
+    pub(super) first_dial: Option<Result<(), DialError>>,
+}
+
+/// A message that waits to be sent.
+pub(super) struct Outgoing {
+    pub(super) kind: MessageKind,
+    pub(super) payload: Vec<u8>,
+    /// The call that it is.
+    pub(super) call: Option<u32>,
+    /// The only connection that it may be sent on.
+    pub(super) only_on: Option<u64>,
+}
+
+type Done = Box<dyn FnOnce(&Handle, Result<OwnedBody, CallError>) + Send>;
+
+/// A call without an answer so far.
+pub(super) struct Call {
+    pub(super) key: String,
+    pub(super) deadline: Option<Instant>,
+    /// Whether it left the queue.
+    pub(super) sent: bool,
+    pub(super) done: Done,
+}
+
+impl Handle {
+    pub(super) fn new(options: Options, waker: Waker) -> Self {
+        let state = State {
+            queue: VecDeque::new(),
+            queued_bytes: 0,
+            calls: BTreeMap::new(),
+            next_call: speech::first_call(&options.dialect),
+            rooms: BTreeSet::new(),
+            was_open: false,
+            stopping: false,
+            connection: 0,
+            open: false,
+            login: None,
+            ended: false,
+            first_dial: None,
+        };
+        let shared = Shared {
+            options,
+            waker,
+            thread: OnceLock::new(),
+            state: Mutex::new(state),
+            changed: Condvar::new(),
+        };
+        Self { shared: Arc::new(shared) }
+    }
+
+    /// Whether a connection is open now.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.state().open
+    }
+
+    /// Queues a text message, as it is.
+    ///
+    /// # Errors
+    /// It was not taken.
+    pub fn send_text(&self, text: &str) -> Result<(), SendError> {
+        self.enqueue(Outgoing::new(MessageKind::Text, text.as_bytes().to_vec()))
+    }
+
+    /// Queues a binary message, as it is.
+    ///
+    /// # Errors
+    /// It was not taken.
+    pub fn send_binary(&self, bytes: &[u8]) -> Result<(), SendError> {
+        self.enqueue(Outgoing::new(MessageKind::Binary, bytes.to_vec()))
+    }
+
+    /// Queues what the server need not answer, in the client's dialect.
+    ///
+    /// # Errors
+    /// It was not taken.
+    pub fn push<'b>(
+        &self,
+        key: impl Into<Key<'b>>,
+        body: impl Into<Body<'b>>,
+    ) -> Result<(), SendError> {
+        let (kind, payload) = speech::push(self.dialect(), &key.into(), body.into())?;
+        self.enqueue(Outgoing::new(kind, payload))
+    }
+
+    /// Asks the server, and waits up to `timeout` for the answer. The time counts from now, also
+    /// while there is no connection and the question waits.
+    ///
+    /// In `action` and `event` an answer has no number: it goes to the oldest call of its key.
+    ///
+    /// # Errors
+    /// [`CallError::Failed`] is an error that the server answered with, the rest why there is no
+    /// answer. What was sent may have been done by the server even so.
+    pub fn request<'b>(
+        &self,
+        key: impl Into<Key<'b>>,
+        body: impl Into<Body<'b>>,
+        timeout: Duration,
+    ) -> Result<OwnedBody, CallError> {
+        if self.shared.thread.get() == Some(&thread::current().id()) {
+            return Err(CallError::WouldBlock);
+        }
+        let (tell, told) = crossbeam_channel::bounded(1);
+        let done = Box::new(move |_: &Handle, answer| drop(tell.send(answer)));
+        let id = self.call(&key.into(), body.into(), None, done)?;
+        if let Ok(answer) = told.recv_timeout(timeout) {
+            return answer;
+        }
+        self.state().give_up(id);
+        // It may have come in between.
+        told.try_recv().unwrap_or(Err(CallError::TimedOut))
+    }
+
+    /// Asks the server, and calls `done` with the answer, on the client's own thread: for handlers,
+    /// which must not wait.
+    ///
+    /// # Errors
+    /// It was not taken, and `done` will not be called.
+    pub fn request_then<'b>(
+        &self,
+        key: impl Into<Key<'b>>,
+        body: impl Into<Body<'b>>,
+        timeout: Duration,
+        done: impl FnOnce(&Handle, Result<OwnedBody, CallError>) + Send + 'static,
+    ) -> Result<(), SendError> {
+        let deadline = Instant::now().checked_add(timeout);
+        self.call(&key.into(), body.into(), deadline, Box::new(done)).map(drop)
+    }
+
+    /// Joins a room, and joins it again on each new connection until [`leave`](Self::leave).
+    ///
+    /// # Errors
+    /// As of [`request`](Self::request). After an error the room is not joined again.
+    pub fn join(&self, room: &str, timeout: Duration) -> Result<OwnedBody, CallError> {
+        let (join, _) = self.room_keys()?;
+        let joined = self.request(join, Body::Json(&room_body(room)), timeout)?;
+        self.state().rooms.insert(room.to_owned());
+        Ok(joined)
+    }
+
+    /// Leaves a room, whatever becomes of the request.
+    ///
+    /// # Errors
+    /// As of [`request`](Self::request).
+    pub fn leave(&self, room: &str, timeout: Duration) -> Result<OwnedBody, CallError> {
+        let (_, leave) = self.room_keys()?;
+        self.state().rooms.remove(room);
+        self.request(leave, Body::Json(&room_body(room)), timeout)
+    }
+
+    /// Ends the client: what is queued is sent, if a connection is open, and then a Close. Returns
+    /// at once.
+    pub fn close(&self) {
+        self.state().stopping = true;
+        self.wake();
+    }
+
+    pub(super) fn answer(
+        &self,
+        correlation: &[u8],
+        connection: u64,
+        answer: Result<Body<'_>, &ErrorAnswer<'_>>,
+    ) -> Result<(), SendError> {
+        let (kind, payload) = speech::answer(self.dialect(), correlation, answer)?;
+        let only_on = Some(connection);
+        self.enqueue(Outgoing { only_on, ..Outgoing::new(kind, payload) })
+    }
+
+    /// Keys of joining and leaving.
+    pub(super) fn room_keys(&self) -> Result<(Key<'static>, Key<'static>), SendError> {
+        let options = &self.shared.options;
+        let keys = options.room_keys.clone().or_else(|| own_room_keys(&options.dialect));
+        keys.ok_or(SendError::Unsupported)
+    }
+
+    fn call(
+        &self,
+        key: &Key<'_>,
+        body: Body<'_>,
+        deadline: Option<Instant>,
+        done: Done,
+    ) -> Result<u32, SendError> {
+        let mut state = self.state();
+        let id = state.take_call_id();
+        let (kind, payload) = speech::call(self.dialect(), id, key, body)?;
+        let key = key.as_text().into_owned();
+        let outgoing = Outgoing { call: Some(id), ..Outgoing::new(kind, payload) };
+        state.enqueue(&self.shared.options, outgoing)?;
+        state.calls.insert(id, Call { key, deadline, sent: false, done });
+        drop(state);
+        self.wake();
+        Ok(id)
+    }
+
+    fn enqueue(&self, outgoing: Outgoing) -> Result<(), SendError> {
+        self.state().enqueue(&self.shared.options, outgoing)?;
+        self.wake();
+        Ok(())
+    }
+
+    fn dialect(&self) -> &crate::dialect::Dialect {
+        &self.shared.options.dialect
+    }
+
+    fn wake(&self) {
+        if let Err(e) = self.shared.waker.wake() {
+            log::error!("a client's thread cannot be woken: {e}");
+        }
+    }
+
+    /// What all threads share. No callback is ever called under this lock.
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
+        self.shared.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tells those who wait that something of the state has changed.
+    pub(super) fn announce(&self) {
+        self.shared.changed.notify_all();
+    }
+
+    /// Waits for the end of the first try.
+    pub(super) fn first_dial(&self) -> Result<(), DialError> {
+        let mut state = self.state();
+        loop {
+            if let Some(dialed) = state.first_dial.take() {
+                return dialed;
+            }
+            if state.ended {
+                return Err(DialError::Stopped);
+            }
+            let waited = self.shared.changed.wait(state);
+            state = waited.unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}
+
+impl State {
+    fn enqueue(&mut self, options: &Options, outgoing: Outgoing) -> Result<(), SendError> {
+        if self.stopping || self.ended {
+            return Err(SendError::Stopped);
+        }
+        let bytes = self.queued_bytes.saturating_add(outgoing.payload.len());
+        if self.queue.len() >= options.max_queued_messages || bytes > options.max_queued_bytes {
+            return Err(SendError::Full);
+        }
+        self.queued_bytes = bytes;
+        self.queue.push_back(outgoing);
+        Ok(())
+    }
+
+    /// A number that no open call has.
+    pub(super) fn take_call_id(&mut self) -> u32 {
+        loop {
+            let id = self.next_call;
+            self.next_call = self.next_call.wrapping_add(2);
+            if id != 0 && !self.calls.contains_key(&id) {
+                return id;
+            }
+        }
+    }
+
+    /// Nobody waits for this call any more; if it was not sent, it never is.
+    pub(super) fn give_up(&mut self, id: u32) -> Option<Call> {
+        let call = self.calls.remove(&id)?;
+        if !call.sent
+            && let Some(at) = self.queue.iter().position(|outgoing| outgoing.call == Some(id))
+            && let Some(outgoing) = self.queue.remove(at)
+        {
+            self.queued_bytes -= outgoing.payload.len();
+        }
+        Some(call)
+    }
+}
+
+impl Outgoing {
+    pub(super) fn new(kind: MessageKind, payload: Vec<u8>) -> Self {
+        Self { kind, payload, call: None, only_on: None }
+    }
+}

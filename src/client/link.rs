@@ -1,0 +1,145 @@
+//! One connection: its socket, what is to be written, and what is begun of the server's messages.
+
+use std::io::{self, ErrorKind, Read, Write};
+
+use mio::net::TcpStream;
+
+use super::options::Options;
+use crate::protocol::{
+    ClientDecoder, Decoder, Framing, OpCode, Partial, Spare, put_client_close, put_client_frame,
+};
+
+/// Masks drawn at once: a system call for so many frames, not for each.
+const MASKS: usize = 256;
+/// Most memory kept for what is assembled, bytes.
+const SPARE_BYTES: usize = 256 * 1024;
+
+/// An open connection.
+pub(super) struct Link {
+    stream: TcpStream,
+    framing: Framing,
+    masks: Masks,
+    pub(super) decoder: ClientDecoder,
+    pub(super) partial: Option<Box<Partial>>,
+    pub(super) spare: Spare,
+    /// Frames, of which `written` bytes are gone.
+    out: Vec<u8>,
+    written: usize,
+    /// What came behind the opening handshake.
+    pub(super) early: Vec<u8>,
+}
+
+impl Link {
+    pub(super) fn new(
+        stream: TcpStream,
+        framing: Framing,
+        options: &Options,
+        early: Vec<u8>,
+    ) -> Self {
+        let decoder = ClientDecoder(Decoder {
+            framing,
+            max_frame_bytes: options.max_message_bytes,
+            max_message_bytes: options.max_message_bytes,
+            max_fragments: *crate::limits::FRAGMENTS.end(),
+        });
+        Self {
+            stream,
+            framing,
+            masks: Masks::default(),
+            decoder,
+            partial: None,
+            spare: Spare::new(1, 1, SPARE_BYTES),
+            out: Vec::new(),
+            written: 0,
+            early,
+        }
+    }
+
+    /// Bytes that are still to be written.
+    pub(super) fn owed(&self) -> usize {
+        self.out.len() - self.written
+    }
+
+    /// Adds a frame to what is to be written.
+    ///
+    /// # Errors
+    /// There is no source of randomness for its mask.
+    pub(super) fn put(&mut self, op: OpCode, payload: &[u8]) -> io::Result<()> {
+        let mask = self.masks.take()?;
+        put_client_frame(self.framing, &mut self.out, op, payload, mask);
+        Ok(())
+    }
+
+    /// Adds a Close.
+    ///
+    /// # Errors
+    /// There is no source of randomness for its mask.
+    pub(super) fn put_close(&mut self, code: Option<u16>, reason: &str) -> io::Result<()> {
+        let mask = self.masks.take()?;
+        put_client_close(self.framing, &mut self.out, code, reason, mask);
+        Ok(())
+    }
+
+    /// Writes what the socket takes; whether it took all.
+    ///
+    /// # Errors
+    /// The socket's.
+    pub(super) fn flush(&mut self) -> io::Result<bool> {
+        while self.written < self.out.len() {
+            match self.stream.write(&self.out[self.written..]) {
+                Ok(0) => return Err(ErrorKind::WriteZero.into()),
+                Ok(n) => self.written += n,
+                Err(e) if e.kind() == ErrorKind::WouldBlock => return Ok(false),
+                Err(e) if e.kind() == ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
+            }
+        }
+        self.out.clear();
+        self.written = 0;
+        Ok(true)
+    }
+
+    /// Reads what there is: `None` if that is nothing now, 0 at the end of the stream.
+    ///
+    /// # Errors
+    /// The socket's.
+    pub(super) fn read(&mut self, buf: &mut [u8]) -> io::Result<Option<usize>> {
+        read(&mut self.stream, buf)
+    }
+}
+
+/// Reads what there is: `None` if that is nothing now, 0 at the end of the stream.
+pub(super) fn read(stream: &mut TcpStream, buf: &mut [u8]) -> io::Result<Option<usize>> {
+    loop {
+        match stream.read(buf) {
+            Ok(n) => return Ok(Some(n)),
+            Err(e) if e.kind() == ErrorKind::WouldBlock => return Ok(None),
+            Err(e) if e.kind() == ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+}
+
+/// Random masks, each given out once.
+struct Masks {
+    drawn: [[u8; 4]; MASKS],
+    left: usize,
+}
+
+impl Default for Masks {
+    fn default() -> Self {
+        Self { drawn: [[0; 4]; MASKS], left: 0 }
+    }
+}
+
+impl Masks {
+    fn take(&mut self) -> io::Result<[u8; 4]> {
+        if self.left == 0 {
+            let bytes = self.drawn.as_flattened_mut();
+            getrandom::fill(bytes).map_err(io::Error::other)?;
+            self.left = MASKS;
+        }
+        self.left -= 1;
+        Ok(self.drawn[self.left])
+    }
+}
