@@ -145,7 +145,8 @@ fn the_words_and_ranges_that_the_manual_names_are_those_that_hold() {
         let digits = most.trim_end_matches(char::is_alphabetic);
         let beyond = digits.parse::<u64>().unwrap() + 1;
         let beyond = most.replace(digits, &beyond.to_string());
-        for (value, inside) in [(least, true), (most, true), (&beyond, false), ("0", may_be_never)] {
+        for (value, inside) in [(least, true), (most, true), (&beyond, false), ("0", may_be_never)]
+        {
             let value = if *kind == Kind::Count { value.to_owned() } else { format!("{value:?}") };
             assert_eq!(takes(definition, &value), inside, "{key} = {value}");
         }
