@@ -65,5 +65,6 @@ pub use protocol::MessageKind;
 pub use public_id::PublicId;
 pub use routing::{
     Accept, Admission, AskError, ConnectRequest, Context, Ended, Endpoint, Flow, Gateway, Gone,
-    Liveness, Origins, Params, Refuse, Responder, Route, RunOn, SelfDelivery, Store, Verdict,
+    Liveness, Origins, Params, Refuse, Responder, Route, RunOn, SelfDelivery, SessionPolicy, Store,
+    Verdict,
 };

@@ -64,6 +64,10 @@ fn make(config: &EndpointConfig) -> Result<Endpoint, Wrong> {
     for permission in &config.grants {
         endpoint = endpoint.grant(permission);
     }
+    if !config.identity.is_empty() {
+        endpoint = endpoint.identified_by(config.identity.clone());
+    }
+    endpoint = endpoint.session(config.session);
     endpoint.max_message_bytes = config.max_message_bytes;
     endpoint.outbound_limit_bytes = config.outbound_limit_bytes;
     endpoint.liveness = config.liveness;

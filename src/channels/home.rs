@@ -13,7 +13,7 @@ use crate::dialect::{Body, ErrorAnswer};
 use crate::id::ConnId;
 use crate::limits::MEMBERS_LISTED_MAX;
 use crate::public_id::PublicIds;
-use crate::routing::{Refuse, Work, is_room_name};
+use crate::routing::{Refuse, SessionPolicy, Work, is_room_name};
 use crate::telemetry::counters::WorkerCounters;
 use crate::telemetry::memory::{Component, LocalMemory};
 use crate::worker::{Outgoing, PostItem};
@@ -49,6 +49,9 @@ pub struct Surroundings<'a> {
     pub memory: &'a mut LocalMemory,
 }
 
+/// Close code of a connection whose identity has connected elsewhere.
+const DISPLACED: u16 = 4001;
+
 /// What one membership takes: an entry at the home, one on the loop and one in the session, each
 /// in a hash table that is half full.
 const MEMBERSHIP_BYTES: usize = 96;
@@ -69,8 +72,10 @@ impl Home {
     pub fn apply(&mut self, work: RoomWork, around: &mut Surroundings<'_>, out: &mut Outgoing) {
         around.counters.room_work.add(1);
         let (then, report) = match work {
-            RoomWork::Join { room, conn, attempt, then } => {
-                let joined = self.join(&room, conn, out, around);
+            RoomWork::Join { room, conn, session, attempt, then } => {
+                let joined = self
+                    .make_way(&room, conn, session, out)
+                    .and_then(|()| self.join(&room, conn, out, around));
                 if joined.is_err() {
                     let work = Box::new(Work::refusal(&room, attempt));
                     out.post(conn.loop_index()).push(PostItem::Work { conn, work });
@@ -127,6 +132,28 @@ impl Home {
             out.post(conn.loop_index()).push(PostItem::Subscribe { room: room.id, conn });
         }
         Ok(room.members.len())
+    }
+
+    /// Sees to the others of a user's connections, as the newest one's endpoint has it. Two that come
+    /// at once come here one after the other, so that what the policy says holds between them too.
+    fn make_way(
+        &mut self,
+        name: &str,
+        conn: ConnId,
+        session: SessionPolicy,
+        out: &mut Outgoing,
+    ) -> Result<(), ErrorAnswer<'static>> {
+        if session.limit().is_some_and(|limit| !self.has_place(name, conn, limit)) {
+            return Err(ErrorAnswer::new(409, "this identity is connected already"));
+        }
+        if session == SessionPolicy::Displace
+            && let Some(room) = self.rooms.get(name)
+        {
+            for other in room.members.iter().filter(|other| **other != conn) {
+                out.post(other.loop_index()).close(*other, DISPLACED, "connected elsewhere");
+            }
+        }
+        Ok(())
     }
 
     /// Whether `conn` is a member or can become one where there may be `limit`.
@@ -317,7 +344,8 @@ fn finish_last(
             out.post(conn.loop_index()).push(PostItem::Open { conn, accept });
         }
         (Done::Accept(conn, _), Some(error)) => {
-            let refuse = Box::new(Refuse::new(503, &format!("{}\n", error.message)));
+            let status = if error.code == 409 { 409 } else { 503 };
+            let refuse = Box::new(Refuse::new(status, &format!("{}\n", error.message)));
             out.post(conn.loop_index()).push(PostItem::Refuse { conn, refuse });
         }
     }

@@ -6,14 +6,15 @@ use std::sync::{Arc, Mutex, OnceLock};
 use super::publish::{OwnedBody, Publish};
 use crate::dialect::ErrorAnswer;
 use crate::id::ConnId;
-use crate::routing::{Accept, EndpointId};
+use crate::routing::{Accept, EndpointId, SessionPolicy};
 
 /// Something to do to a room, at its home.
 #[expect(missing_docs, reason = "the fields say what they are by their names")]
 #[derive(Debug)]
 pub enum RoomWork {
-    /// `conn` becomes a member; refused, its shard is told at which attempt.
-    Join { room: Box<str>, conn: ConnId, attempt: u32, then: Then },
+    /// `conn` becomes a member, of a user's connections by this policy; refused, its shard is told at
+    /// which attempt.
+    Join { room: Box<str>, conn: ConnId, session: SessionPolicy, attempt: u32, then: Then },
     /// `conn` is a member no more.
     Leave { room: Box<str>, conn: ConnId, then: Then },
     /// All members get it, but for `except`.

@@ -139,6 +139,28 @@ pub(super) static FILE_ONLY: &[Definition] = &[
     Definition::new(
         Endpoint,
         Texts,
+        "identity",
+        ("query.NAME or header.NAME", "[]"),
+        "What of a request says who it is from",
+    )
+    .detail(
+        "The parts are joined by `-`. A request without one of them is answered 401. Without any \
+         part, connections have no identity.",
+    ),
+    Definition::new(
+        Endpoint,
+        Text,
+        "session",
+        ("allow, reject, displace, or allow N", "allow"),
+        "What happens when an identity connects that is connected already",
+    )
+    .detail(
+        "`allow`: both stay. `reject`: the new one is answered 409. `displace`: the old one is closed \
+         with 4001. `allow 3`: up to so many stay, a further one is answered 409.",
+    ),
+    Definition::new(
+        Endpoint,
+        Texts,
         "grants",
         ("names of permissions", "[]"),
         "Permissions that every connection has",

@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::connection::OverflowPolicy;
-use crate::routing::{Liveness, OriginRule, RunOn};
+use crate::routing::{IdentityPart, Liveness, OriginRule, RunOn, SessionPolicy};
 
 /// A path of the URL with a way of speaking and a route table: `[[endpoint]]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,6 +29,10 @@ pub struct EndpointConfig {
     pub liveness: Liveness,
     /// Rooms joined at connect; `{name}` stands for the parameter of the path.
     pub join: Vec<String>,
+    /// What of a request says who it is from, joined by `-`; none: nobody is anybody.
+    pub identity: Vec<IdentityPart>,
+    /// What happens when an identity connects that is connected already.
+    pub session: SessionPolicy,
     /// Permissions that every connection has.
     pub grants: Vec<String>,
     /// Whether the built-in routes of the dialect are there.
@@ -128,6 +132,8 @@ impl EndpointConfig {
             outbound_limit_bytes: None,
             liveness: Liveness::default(),
             join: Vec::new(),
+            identity: Vec::new(),
+            session: SessionPolicy::Allow,
             grants: Vec::new(),
             builtin: true,
             json: JsonFields::default(),

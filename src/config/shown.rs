@@ -159,6 +159,8 @@ fn endpoint_table(index: usize, endpoint: &EndpointConfig, sources: &Sources) ->
             "idle_timeout" => endpoint.liveness.idle_timeout.map_or(Value::Unset, time_or_never),
             "outbound_limit" => endpoint.outbound_limit_bytes.map_or(Value::Unset, size),
             "join" => Value::Texts(endpoint.join.clone()),
+            "identity" => Value::Texts(endpoint.identity.iter().map(ToString::to_string).collect()),
+            "session" => text(endpoint.session),
             "grants" => Value::Texts(endpoint.grants.clone()),
             "builtin" => Value::Switch(endpoint.builtin),
             _ => unreachable!("a key of an endpoint that nobody shows: {key}"),

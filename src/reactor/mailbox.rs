@@ -247,9 +247,14 @@ impl EventLoop {
     }
 
     fn close(&mut self, conn: ConnId, code: u16, reason: &str) {
-        let Some((index, _)) = self.table.find(conn) else {
+        let Some((index, slot)) = self.table.find(conn) else {
             return self.count_drop(DropCause::StaleConnection, 1);
         };
+        if slot.conn.phase() == Phase::Admitting {
+            // Not open yet, and not to be.
+            let refuse = Refuse::new(409, &format!("{reason}\n"));
+            return self.respond_refusal(index, RefusalCause::Hook, &refuse);
+        }
         self.change(index, |conn, env| conn.close(code, reason, CloseCause::Handler, env));
     }
 

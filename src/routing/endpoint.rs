@@ -5,10 +5,11 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::admission::{Admission, ConnectRequest};
+use super::admission::{Accept, Admission, ConnectRequest};
 use super::builtin;
 use super::context::Context;
 use super::hooks::{Ended, Hooks, Notices};
+use super::identity::{IdentityPart, SessionPolicy, identify};
 use super::origin::Origins;
 use super::path::{PathPattern, PatternError, Template};
 use super::route::{Flow, Route};
@@ -63,6 +64,8 @@ pub struct Endpoint {
     pub(crate) class: Option<Class>,
     pub(crate) on_connect: Option<OnConnect>,
     pub(crate) hooks: Hooks,
+    /// What happens when an identity connects that is connected already.
+    pub session: SessionPolicy,
     /// What every connection may do.
     pub(crate) grants: Vec<Box<str>>,
     /// Rooms that every connection is in from the start.
@@ -135,6 +138,7 @@ impl Endpoint {
             class: None,
             on_connect: None,
             hooks: Hooks::default(),
+            session: SessionPolicy::Allow,
             grants: Vec::new(),
             joins: Vec::new(),
             pulls: HashMap::new(),
@@ -292,6 +296,25 @@ impl Endpoint {
     pub fn origins(mut self, origins: Origins) -> Self {
         self.origins = origins;
         self
+    }
+
+    /// What happens when an identity connects that is connected already, to whichever endpoint.
+    #[must_use]
+    pub fn session(mut self, policy: SessionPolicy) -> Self {
+        self.session = policy;
+        self
+    }
+
+    /// Reads a connection's identity off its request: these parts, joined by `-`. One without any
+    /// of them is refused with 401. In place of an `on_connect`.
+    #[must_use]
+    pub fn identified_by(self, parts: Vec<IdentityPart>) -> Self {
+        self.on_connect(move |request, admission| match identify(&parts, request) {
+            Ok(identity) => {
+                admission.accept(Accept { identity: Some(identity), ..Accept::default() });
+            }
+            Err(refuse) => admission.refuse(refuse),
+        })
     }
 
     /// Gives every connection a permission.

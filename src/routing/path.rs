@@ -65,7 +65,7 @@ impl PathPattern {
             match segment {
                 Segment::Literal(literal) if **literal == *part => {}
                 Segment::Literal(_) => return None,
-                Segment::Param(name) => params.push((Arc::clone(name), decode(part)?)),
+                Segment::Param(name) => params.push((Arc::clone(name), percent_decoded(part)?)),
             }
         }
         parts.next().is_none().then(|| Params(params.into()))
@@ -287,7 +287,7 @@ fn param_name(name: &str) -> Result<&str, PatternError> {
 
 /// A segment with its escapes decoded (RFC 3986, 2.1); `None` if it is empty, an escape is
 /// malformed, or it comes to no UTF-8.
-fn decode(segment: &str) -> Option<Box<str>> {
+pub(super) fn percent_decoded(segment: &str) -> Option<Box<str>> {
     if !segment.contains('%') {
         return (!segment.is_empty()).then(|| segment.into());
     }

@@ -12,7 +12,7 @@ use crate::limits::{REQUEST_HEADERS_MAX, ROOMS_PER_CONNECTION_MAX};
 use crate::protocol::handshake::{HeadLimits, parse_request};
 use crate::routing::{
     Accept, Admission, AskError, ConnectRequest, Ended, Endpoint, Facts, InRoom, Params, Pending,
-    Refuse, is_room_name, room_of_user,
+    Refuse, SessionPolicy, is_room_name, room_of_user,
 };
 use crate::telemetry::counters::CloseCause;
 
@@ -77,7 +77,12 @@ impl Shard {
         for room in rooms {
             let (attempt, then) = (session.join(&room), Then::Last(Arc::clone(&countdown)));
             let home = self.parts.gateway.shared.home_of(&room);
-            let work = RoomWork::Join { room, conn, attempt, then };
+            // Of its rooms only its user's is nobody's to name.
+            let policy = match is_room_name(&room) {
+                true => SessionPolicy::Allow,
+                false => snapshot.endpoint(run.endpoint).session,
+            };
+            let work = RoomWork::Join { room, conn, session: policy, attempt, then };
             self.parts.out.room_batch(home).work.push(work);
         }
     }

@@ -20,7 +20,7 @@ use tidegate::config::{
     Cli, Config, DialectName, EndpointConfig, JsonFields, Kind, Machine, Problem, Resolved,
     RoomConfig, RouteConfig, TcpListen, definitions, resolve, resolve_with,
 };
-use tidegate::routing::{Liveness, OriginRule, RunOn};
+use tidegate::routing::{Liveness, OriginRule, RunOn, SessionPolicy};
 
 /// Two cores, 20,000 descriptors, 24 GiB.
 fn machine() -> Machine {
@@ -149,6 +149,8 @@ fn endpoints_and_rooms_are_as_they_are_written() {
             pong_timeout: Some(Duration::from_secs(7)),
             idle_timeout: Some(Some(Duration::from_secs(180))),
         },
+        identity: ["query.user", "header.clientName"].map(|part| part.parse().unwrap()).into(),
+        session: SessionPolicy::AllowUpTo(3),
         grants: texts(&["push.all"]),
         builtin: false,
         json: JsonFields {

@@ -17,6 +17,7 @@ mod pulls;
 mod pushes;
 mod rooms;
 mod routes;
+mod sessions;
 mod speakers;
 mod squeezed;
 mod store;

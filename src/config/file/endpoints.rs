@@ -17,7 +17,7 @@ use super::syntax::{check_name, check_pattern, check_token};
 use crate::connection::OverflowPolicy;
 use crate::dialect::Selector;
 use crate::limits;
-use crate::routing::{Liveness, OriginError, OriginRule, RunOn};
+use crate::routing::{IdentityPart, Liveness, OriginError, OriginRule, RunOn, SessionPolicy};
 
 /// Reads an endpoint. Where its path or its dialect is not known, which is noted, another stands in,
 /// so that the rest can be found fault with and each keeps its index.
@@ -93,6 +93,11 @@ fn read_session(
             endpoint.join.push(item.text);
         }
     }
+    for item in reader.items(section, "identity").unwrap_or_default() {
+        endpoint.identity.extend(reader.accept(&item, str::parse::<IdentityPart>));
+    }
+    let session = reader.read(section, "session", str::parse::<SessionPolicy>);
+    endpoint.session = session.unwrap_or_default();
     for item in reader.items(section, "grants").unwrap_or_default() {
         endpoint.grants.extend(reader.accept(&item, check_name));
     }

@@ -8,6 +8,7 @@ use crate::channels::{Publish, RoomPolicy, RoomWork, Then};
 use crate::dialect::{Content, ErrorAnswer};
 use crate::id::ConnId;
 use crate::limits::{ROOM_NAME_MAX, ROOMS_PER_CONNECTION_MAX};
+use crate::routing::identity::SessionPolicy;
 use crate::routing::session::RESERVED;
 
 /// Whether a publisher who is a member gets its own publish.
@@ -172,7 +173,8 @@ impl Parts<'_> {
             }
         }
         let (attempt, then) = (session.join(room), Then::Nothing);
-        self.effects.rooms.push(RoomWork::Join { room: room.into(), conn, attempt, then });
+        let (room, session) = (room.into(), SessionPolicy::Allow);
+        self.effects.rooms.push(RoomWork::Join { room, conn, session, attempt, then });
         Ok(())
     }
 }
