@@ -52,6 +52,7 @@ pub mod reactor;
 pub mod routing;
 pub mod session;
 pub mod telemetry;
+pub mod transport;
 pub mod worker;
 
 pub use app::{GatewayBuilder, Running, StartError, Stopped};

@@ -1,0 +1,8 @@
+//! Between the socket's bytes and the protocol's: what stands around both on the wire.
+//!
+//! Invariants:
+//! - no io and no clock: bytes come in and go out;
+//! - an idle connection holds no buffer, neither of plaintext nor of ciphertext;
+//! - whatever a peer sends, what is held for it is bounded before it is taken.
+
+pub mod tls;

@@ -1,0 +1,244 @@
+//! One connection's TLS, between two buffers.
+
+use std::fmt;
+use std::sync::Arc;
+
+use rustls::server::{ServerConnectionData as Data, UnbufferedServerConnection};
+use rustls::unbuffered::{
+    ConnectionState, EncodeError, EncodeTlsData, EncryptError, UnbufferedStatus, WriteTraffic,
+};
+use rustls::{Error, ServerConfig};
+
+use super::failure::TlsFailure;
+
+/// Most unfinished handshake that is held for a client, bytes: a record and its header.
+const HANDSHAKE_BYTES_MAX: usize = 18 * 1024;
+/// Most plaintext of one record (RFC 8446, 5.1).
+const FRAGMENT_MAX: usize = 16 * 1024;
+/// More than a record adds to its plaintext: header, type, tag and, in TLS 1.2, the nonce.
+const RECORD_OVERHEAD: usize = 64;
+
+/// One connection's TLS. Owns no socket; what it is given and gives are bytes.
+pub struct TlsSession {
+    connection: UnbufferedServerConnection,
+    /// Ciphertext of a record that is not whole yet.
+    kept: Vec<u8>,
+    /// Plaintext that there was no room for.
+    left_over: Vec<u8>,
+    left_over_at: usize,
+    is_established: bool,
+}
+
+/// What came of ciphertext.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// Bytes of plaintext that were put.
+    pub plain_bytes: usize,
+    /// The handshake was completed by it.
+    pub established: bool,
+    /// The peer has ended its side, by `close_notify`.
+    pub ended: bool,
+}
+
+impl TlsSession {
+    /// A connection on which nothing was said.
+    ///
+    /// # Errors
+    /// What rustls cannot work with.
+    pub fn new(config: Arc<ServerConfig>) -> Result<Self, Error> {
+        Ok(Self {
+            connection: UnbufferedServerConnection::new(config)?,
+            kept: Vec::new(),
+            left_over: Vec::new(),
+            left_over_at: 0,
+            is_established: false,
+        })
+    }
+
+    /// Whether the handshake is done.
+    #[must_use]
+    pub fn is_established(&self) -> bool {
+        self.is_established
+    }
+
+    /// Whether there is plaintext that there was no room for: more comes without a read.
+    #[must_use]
+    pub fn has_left_over(&self) -> bool {
+        !self.left_over.is_empty()
+    }
+
+    /// Bytes of memory that it holds beside rustls' own state.
+    #[must_use]
+    pub fn heap_bytes(&self) -> usize {
+        self.kept.capacity() + self.left_over.capacity()
+    }
+
+    /// Puts plaintext that there was no room for into `plain`; says how much.
+    pub fn take_left_over(&mut self, plain: &mut [u8]) -> usize {
+        let rest = &self.left_over[self.left_over_at..];
+        let n = rest.len().min(plain.len());
+        plain[..n].copy_from_slice(&rest[..n]);
+        self.left_over_at += n;
+        if self.left_over_at == self.left_over.len() {
+            (self.left_over, self.left_over_at) = (Vec::new(), 0);
+        }
+        n
+    }
+
+    /// Puts the begun record in front of `cipher`, where what is read next goes behind it; says how
+    /// long it is. `cipher` has to have room for a record more.
+    #[must_use]
+    pub fn begin(&mut self, cipher: &mut [u8]) -> usize {
+        cipher[..self.kept.len()].copy_from_slice(&self.kept);
+        self.kept.len()
+    }
+
+    /// Takes all of `cipher`, which [`begin`](Self::begin) began: decrypts into `plain`, and appends
+    /// to `out` what is to be sent.
+    ///
+    /// # Errors
+    /// Why the connection is to be given up, when what was appended is sent: an alert, mostly.
+    pub fn receive(
+        &mut self,
+        cipher: &mut [u8],
+        plain: &mut [u8],
+        out: &mut Vec<u8>,
+    ) -> Result<Progress, TlsFailure> {
+        let mut progress =
+            Progress { plain_bytes: self.take_left_over(plain), ..Progress::default() };
+        let mut at = 0;
+        loop {
+            let UnbufferedStatus { discard, state } =
+                self.connection.process_tls_records(&mut cipher[at..]);
+            let mut is_done = false;
+            match state {
+                Ok(ConnectionState::ReadTraffic(mut traffic)) => {
+                    while let Some(Ok(record)) = traffic.next_record() {
+                        let room = &mut plain[progress.plain_bytes..];
+                        let fits = record.payload.len().min(room.len());
+                        let fits = if self.left_over.is_empty() { fits } else { 0 };
+                        room[..fits].copy_from_slice(&record.payload[..fits]);
+                        self.left_over.extend_from_slice(&record.payload[fits..]);
+                        progress.plain_bytes += fits;
+                    }
+                }
+                Ok(ConnectionState::EncodeTlsData(data)) => encode(data, out),
+                Ok(ConnectionState::TransmitTlsData(data)) => data.done(),
+                Ok(ConnectionState::PeerClosed) => progress.ended = true,
+                Ok(ConnectionState::WriteTraffic(_)) => {
+                    progress.established = !self.is_established;
+                    self.is_established = true;
+                    is_done = true;
+                }
+                Ok(ConnectionState::BlockedHandshake | ConnectionState::Closed) => is_done = true,
+                // Early data is not offered.
+                Ok(_) => return Err(TlsFailure::Other),
+                Err(error) => {
+                    self.put_alert(out);
+                    return Err(TlsFailure::from(&error));
+                }
+            }
+            at += discard;
+            if is_done {
+                return self.keep(&cipher[at..]).map(|()| progress);
+            }
+        }
+    }
+
+    /// Encrypts `plain`, in records of up to 16 KiB, behind `out`.
+    ///
+    /// # Errors
+    /// When no more can be encrypted: the connection is to be given up.
+    pub fn send(&mut self, mut plain: &[u8], out: &mut Vec<u8>) -> Result<(), TlsFailure> {
+        while !plain.is_empty() {
+            let (record, rest) = plain.split_at(plain.len().min(FRAGMENT_MAX));
+            let room = record.len() + RECORD_OVERHEAD;
+            self.with_traffic(out, room, |traffic, room| traffic.encrypt(record, room))?;
+            plain = rest;
+        }
+        Ok(())
+    }
+
+    /// Ends this side, by `close_notify` behind `out`.
+    pub fn close(&mut self, out: &mut Vec<u8>) {
+        // Where it can't be sent the handshake is not done, and the peer expects no data either.
+        let _ = self
+            .with_traffic(out, RECORD_OVERHEAD, |traffic, room| traffic.queue_close_notify(room));
+    }
+
+    fn keep(&mut self, rest: &[u8]) -> Result<(), TlsFailure> {
+        if !self.is_established && rest.len() > HANDSHAKE_BYTES_MAX {
+            return Err(TlsFailure::HandshakeTooLong);
+        }
+        if rest.is_empty() {
+            self.kept = Vec::new();
+        } else {
+            self.kept.clear();
+            self.kept.extend_from_slice(rest);
+        }
+        Ok(())
+    }
+
+    /// Has `write` put bytes into so much room behind `out`, once what rustls has to say before is
+    /// there.
+    fn with_traffic(
+        &mut self,
+        out: &mut Vec<u8>,
+        room_bytes: usize,
+        write: impl FnOnce(&mut WriteTraffic<'_, Data>, &mut [u8]) -> Result<usize, EncryptError>,
+    ) -> Result<(), TlsFailure> {
+        let mut at = 0;
+        loop {
+            // The begun record goes along: rustls may have looked into it already.
+            let UnbufferedStatus { discard, state } =
+                self.connection.process_tls_records(&mut self.kept[at..]);
+            at += discard;
+            match state {
+                Ok(ConnectionState::EncodeTlsData(data)) => encode(data, out),
+                Ok(ConnectionState::TransmitTlsData(data)) => data.done(),
+                Ok(ConnectionState::WriteTraffic(mut traffic)) => {
+                    let end = out.len();
+                    out.resize(end + room_bytes, 0);
+                    let wrote = write(&mut traffic, &mut out[end..]);
+                    out.truncate(end + wrote.as_ref().map_or(0, |n| *n));
+                    self.kept.drain(..at);
+                    return wrote.map(drop).map_err(|_| TlsFailure::Other);
+                }
+                Ok(_) => return Err(TlsFailure::Other),
+                Err(error) => return Err(TlsFailure::from(&error)),
+            }
+        }
+    }
+
+    /// After an error: what the peer is to be told. As long as there is something to say, rustls does
+    /// not look at what came, which it must not do any more.
+    fn put_alert(&mut self, out: &mut Vec<u8>) {
+        while self.connection.wants_write() {
+            let UnbufferedStatus { state, .. } = self.connection.process_tls_records(&mut []);
+            let Ok(ConnectionState::EncodeTlsData(data)) = state else { return };
+            encode(data, out);
+        }
+    }
+}
+
+/// Appends what rustls has to say.
+fn encode(mut data: EncodeTlsData<'_, Data>, out: &mut Vec<u8>) {
+    let end = out.len();
+    let mut room = RECORD_OVERHEAD;
+    loop {
+        out.resize(end + room, 0);
+        match data.encode(&mut out[end..]) {
+            Ok(n) => return out.truncate(end + n),
+            Err(EncodeError::InsufficientSize(error)) if error.required_size > room => {
+                room = error.required_size;
+            }
+            Err(_) => return out.truncate(end),
+        }
+    }
+}
+
+impl fmt::Debug for TlsSession {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TlsSession").field("is_established", &self.is_established).finish()
+    }
+}
