@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use clap::Parser as _;
 use nix::sys::signal::{SigSet, Signal};
-use tidegate::app::{Running, StartError, Stopped};
+use tidegate::app::{DevCert, Running, StartError, Stopped, make_dev_cert};
 use tidegate::config::{
-    Cli, Command, ConfigFormat, Machine, Resolved, document, resolve, show_json, show_toml,
-    start_banner,
+    Cli, Command, ConfigFormat, DevCertArgs, Machine, Resolved, document, resolve, show_json,
+    show_toml, start_banner,
 };
 use tidegate::routing::Gateway;
 use tidegate::telemetry::report::summary;
@@ -33,6 +33,7 @@ fn main() -> ExitCode {
     match &cli.command {
         Some(Command::Check(args)) => return preflight::run(&cli, args),
         Some(Command::Config(args)) if args.docs => return print(&document()),
+        Some(Command::DevCert(args)) => return dev_cert(args),
         _ => {}
     }
     let machine = match Machine::read() {
@@ -150,6 +151,21 @@ fn wait_for_signals(signals: SigSet) -> std::io::Result<mpsc::Receiver<Signal>> 
         }
     })?;
     Ok(rx)
+}
+
+fn dev_cert(args: &DevCertArgs) -> ExitCode {
+    match make_dev_cert(&args.out, &args.name) {
+        Ok(DevCert { authority, certificate, key }) => {
+            let [authority, certificate, key] =
+                [authority, certificate, key].map(|path| path.display().to_string());
+            print(&format!(
+                "{authority}: the authority, for clients to trust\n\
+                 {certificate}, {key}: tidegate --tls-listen 127.0.0.1:8443 --tls-cert {certificate} \
+                 --tls-key {key}\n"
+            ))
+        }
+        Err(e) => fail(FAILED, &e.to_string()),
+    }
 }
 
 /// Writes to standard output. Who closes it early has read enough.

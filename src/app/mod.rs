@@ -7,6 +7,7 @@
 //! - taking down: stop accepting, Close 1001 to all, flush, then loops end, then workers.
 
 mod builder;
+mod dev_cert;
 mod endpoints;
 mod plan;
 mod reserve;
@@ -16,6 +17,7 @@ mod snapshot;
 mod start;
 
 pub use builder::GatewayBuilder;
+pub use dev_cert::{DevCert, make_dev_cert};
 pub use running::{Running, Stopped};
 pub use shared::{Load, Shared, SharedParts};
 pub use snapshot::Snapshot;

@@ -4,6 +4,7 @@
 //! first. The flags are those of `definitions`.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use clap::parser::ValueSource;
 use clap::{
@@ -49,6 +50,11 @@ pub enum Command {
     ///
     /// It takes the flags that serving takes. What it prints can be given back by --config.
     Config(ConfigArgs),
+    /// Make an authority of your own and a certificate by it, to try TLS out
+    ///
+    /// It writes ca.pem, cert.pem and key.pem. Clients that trust ca.pem can connect; nothing else is
+    /// to be trusted by it, for its key is thrown away.
+    DevCert(DevCertArgs),
 }
 
 /// Flags of `tidegate check` alone.
@@ -83,6 +89,17 @@ pub struct ConfigArgs {
     /// Print docs/CONFIGURATION.md instead, which says what a file may hold
     #[arg(long)]
     pub docs: bool,
+}
+
+/// Flags of `tidegate dev-cert`.
+#[derive(Clone, Debug, Args)]
+pub struct DevCertArgs {
+    /// Where to write them; made if need be
+    #[arg(long, value_name = "FOLDER", default_value = "certs")]
+    pub out: PathBuf,
+    /// A name or address that the certificate is for; can be given several times
+    #[arg(long, value_name = "NAME", default_values = ["localhost", "127.0.0.1", "::1"])]
+    pub name: Vec<String>,
 }
 
 /// A way to write for people or for programs.

@@ -41,7 +41,7 @@ pub use capacity::{Capacity, loops_needed};
 pub use definitions::{Definition, Kind, REQUIRED, Table, definitions};
 pub use document::document;
 pub use endpoints::{DialectName, EndpointConfig, JsonFields, RoomConfig, RouteConfig};
-pub use flags::{CheckArgs, Cli, Command, ConfigArgs, ConfigFormat, OutputFormat};
+pub use flags::{CheckArgs, Cli, Command, ConfigArgs, ConfigFormat, DevCertArgs, OutputFormat};
 pub use given::Sources;
 pub use machine::{Machine, descriptor_limits, raise_descriptor_limit};
 pub use problem::{Origin, Place, Problem};
