@@ -15,6 +15,11 @@ pub fn start_banner(resolved: &Resolved) -> Vec<String> {
     lines.extend(config.tcp_listen.iter().map(|TcpListen { address, endpoint }| {
         format!("listening on {address} for {endpoint} over plain TCP")
     }));
+    lines
+        .extend(config.tls_listen.iter().map(|address| format!("listening on {address} over TLS")));
+    lines.extend(config.tls_tcp_listen.iter().map(|TcpListen { address, endpoint }| {
+        format!("listening on {address} for {endpoint} over TLS, without WebSockets")
+    }));
     lines.push(format!(
         "{}, {}",
         loops_text(config.loops, config.fd_table),

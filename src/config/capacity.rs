@@ -118,7 +118,8 @@ impl Config {
 
     /// Addresses that every loop has a listener for.
     pub(crate) fn addresses(&self) -> usize {
-        self.listen.len() + self.tcp_listen.len()
+        let plain = self.listen.len() + self.tcp_listen.len();
+        plain + self.tls_listen.len() + self.tls_tcp_listen.len()
     }
 
     pub(crate) fn layout(&self, machine: &Machine) -> Layout {

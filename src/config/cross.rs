@@ -34,12 +34,14 @@ impl Config {
         let is_there =
             |path: &str| self.endpoints.iter().any(|e| e.path == path && e.join.is_empty());
         let paths: Vec<_> = self.endpoints.iter().map(|endpoint| endpoint.path.as_str()).collect();
-        let lost = self.tcp_listen.iter().filter(|listen| !is_there(&listen.endpoint));
-        lost.map(|listen| {
+        let all = [("--tcp-listen", &self.tcp_listen), ("--tls-tcp-listen", &self.tls_tcp_listen)];
+        let all = all.into_iter().flat_map(|(flag, all)| all.iter().map(move |l| (flag, l)));
+        let lost = all.filter(|(_, listen)| !is_there(&listen.endpoint));
+        lost.map(|(flag, listen)| {
             let what =
                 format!("no endpoint without rooms to join has the path {}", listen.endpoint);
             let fix = format!("expected one of {}", paths.join(", "));
-            (String::new(), Problem::new("--tcp-listen", listen.address, what, fix))
+            (String::new(), Problem::new(flag, listen.address, what, fix))
         })
         .collect()
     }

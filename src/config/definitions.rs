@@ -41,6 +41,8 @@ pub enum Kind {
     Word,
     /// The name of a file.
     File,
+    /// Names of files.
+    Files,
     /// An IP address and a port.
     Address,
     /// Any text.
@@ -62,6 +64,8 @@ pub enum Table {
     Timeouts,
     /// `[output]`
     Output,
+    /// `[tls]`
+    Tls,
     /// `[[listener]]`
     Listener,
     /// `[[endpoint]]`
@@ -75,11 +79,12 @@ pub enum Table {
 }
 
 /// The tables of a file, in the order in which they are written.
-pub(crate) const TABLES: [Table; 9] = [
+pub(crate) const TABLES: [Table; 10] = [
     Table::Capacity,
     Table::Limits,
     Table::Timeouts,
     Table::Output,
+    Table::Tls,
     Table::Listener,
     Table::Endpoint,
     Table::Json,
@@ -150,7 +155,7 @@ impl Kind {
             Self::Time => "TIME",
             Self::Switch => "BOOL",
             Self::Word => "KIND",
-            Self::File => "FILE",
+            Self::File | Self::Files => "FILE",
             Self::Address => "ADDR",
             Self::Text | Self::Texts => "TEXT",
         }
@@ -166,6 +171,7 @@ impl Kind {
             Self::Switch => "true or false",
             Self::Word | Self::Text => "a string",
             Self::File => "the name of a file, in quotes",
+            Self::Files => "a list of names of files, such as [\"a.pem\", \"b.pem\"]",
             Self::Address => "an address such as \"0.0.0.0:8080\"",
             Self::Texts => "a list of strings, such as [\"a\", \"b\"]",
         }
@@ -182,6 +188,7 @@ impl Table {
             Self::Limits => "limits",
             Self::Timeouts => "timeouts",
             Self::Output => "output",
+            Self::Tls => "tls",
             Self::Listener => "listener",
             Self::Endpoint => "endpoint",
             Self::Json => "json",
@@ -199,6 +206,7 @@ impl Table {
             Self::Limits => "[limits]",
             Self::Timeouts => "[timeouts]",
             Self::Output => "[output]",
+            Self::Tls => "[tls]",
             Self::Listener => "[[listener]]",
             Self::Endpoint => "[[endpoint]]",
             Self::Json => "[endpoint.json]",
@@ -226,13 +234,14 @@ impl Table {
             Self::Limits => "Protocol limits",
             Self::Timeouts => "Timeouts",
             Self::Output => "Output",
+            Self::Tls => "TLS",
             _ => "Capacity",
         }
     }
 }
 
-use Kind::{Address, Count, File, Size, Switch, Time, Word};
-use Table::{Capacity, FlagOnly, Limits, Output, Timeouts};
+use Kind::{Address, Count, File, Files, Size, Switch, Time, Word};
+use Table::{Capacity, FlagOnly, Limits, Output, Timeouts, Tls};
 
 const TIMES: &str = "1ms to 365d";
 const TIMES_OR_NEVER: &str = "1ms to 365d, 0 or off: never";
@@ -272,6 +281,57 @@ pub(crate) static FLAGS: &[Definition] = &[
         "A frame is an opcode as in a WebSocket (one byte), the length (four bytes, big-endian) and \
          the payload; there is no handshake. Given once, no listener of the file with transport \
          \"tcp\" holds.",
+    ),
+    Definition::new(
+        FlagOnly,
+        Address,
+        "tls_listen",
+        ("IP:PORT, port 0 takes a free one", "none"),
+        "Address to listen on for WebSockets over TLS (wss), repeatable",
+    )
+    .detail(
+        "It takes --tls-cert and --tls-key; `tidegate dev-cert` makes some to try. Given once, no \
+         listener of the file with tls and transport \"websocket\" holds.",
+    ),
+    Definition::new(
+        FlagOnly,
+        Address,
+        "tls_tcp_listen",
+        ("IP:PORT, or IP:PORT=/path for another endpoint than /kim", "none"),
+        "Address to listen on for frames over TLS without a handshake of WebSockets, repeatable",
+    )
+    .detail("As --tcp-listen, over TLS."),
+    Definition::new(
+        Tls,
+        Files,
+        "tls_cert",
+        ("PEM: the server's certificate, then those up to its authority", "none"),
+        "Certificate of listeners with TLS, repeatable",
+    )
+    .detail(
+        "With several, a client gets the first that is for the name it asks for (SNI) and that it \
+         can work with, or else the first that it can work with.",
+    ),
+    Definition::new(
+        Tls,
+        Files,
+        "tls_key",
+        ("PEM: PKCS #8, PKCS #1 or SEC 1", "none"),
+        "Key of each certificate, in the same order, repeatable",
+    ),
+    Definition::new(
+        Tls,
+        File,
+        "tls_client_ca",
+        ("PEM: certificates of authorities", "none"),
+        "Check clients' certificates, which have to be by one of these",
+    ),
+    Definition::new(
+        Tls,
+        Word,
+        "tls_client_auth",
+        ("required or optional", "required"),
+        "Whether clients without a certificate are refused, where --tls-client-ca is given",
     ),
     Definition::new(
         Capacity,

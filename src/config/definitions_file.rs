@@ -33,6 +33,13 @@ pub(super) static FILE_ONLY: &[Definition] = &[
     ),
     Definition::new(
         Listener,
+        Switch,
+        "tls",
+        ("true or false", "false"),
+        "Whether it is over TLS, with the certificates of [tls]",
+    ),
+    Definition::new(
+        Listener,
         Text,
         "endpoint",
         ("the path of an endpoint", "none"),

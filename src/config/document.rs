@@ -105,10 +105,14 @@ fn about(table: Table) -> &'static str {
         Table::Limits => "What one connection may send and be owed.",
         Table::Timeouts => "How long things may take.",
         Table::Output => "Statistics, histograms and the log.",
+        Table::Tls => {
+            "Certificates of listeners with TLS: versions 1.2, with AEAD suites, and 1.3."
+        }
         Table::Listener => {
-            "An address to listen on; as many as 64 of each transport. Without any, it is 0.0.0.0:8080 \
-             for WebSockets. `--listen` takes the place of all with transport `websocket`, and \
-             `--tcp-listen` of all with transport `tcp`."
+            "An address to listen on; as many as 64 of each kind. Without any, it is 0.0.0.0:8080 for \
+             WebSockets. `--listen` takes the place of all with transport `websocket` and without TLS, \
+             `--tcp-listen` of those with transport `tcp`, `--tls-listen` and `--tls-tcp-listen` of \
+             those with TLS."
         }
         Table::Endpoint => {
             "A path of the URL with a way of speaking and a route table. Without any, the built-in ones \

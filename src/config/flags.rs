@@ -204,7 +204,9 @@ fn arg(flag: &Definition) -> Arg {
         (_, "quiet") => {
             arg.short('q').action(ArgAction::SetTrue).value_parser(FalseyValueParser::new())
         }
-        (Kind::Address, _) => with_value(arg, flag).action(ArgAction::Append).value_delimiter(','),
+        (Kind::Address | Kind::Files, _) => {
+            with_value(arg, flag).action(ArgAction::Append).value_delimiter(',')
+        }
         _ => with_value(arg, flag).action(ArgAction::Set),
     }
 }

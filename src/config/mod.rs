@@ -50,6 +50,8 @@ pub use show::{show_json, show_toml};
 pub use sysfs::{CgroupLimit, Sysfs};
 pub use units::{format_bytes, format_duration, parse_bytes, parse_count, parse_duration};
 
+use crate::transport::tls::TlsSettings;
+
 /// Which descriptor table loops keep their sockets in. See `docs/OPERATING.md`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FdTable {
@@ -59,7 +61,7 @@ pub enum FdTable {
     Private,
 }
 
-/// An address to listen on for frames over plain TCP, and whom they are for.
+/// An address to listen on for frames without a handshake of WebSockets, and whom they are for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TcpListen {
     /// The address. Port 0 takes a free one.
@@ -77,6 +79,12 @@ pub struct Config {
     pub listen: Vec<SocketAddr>,
     /// Addresses to listen on for frames over plain TCP, without a handshake.
     pub tcp_listen: Vec<TcpListen>,
+    /// Addresses to listen on for WebSockets over TLS.
+    pub tls_listen: Vec<SocketAddr>,
+    /// Addresses to listen on for frames over TLS, without a handshake of WebSockets.
+    pub tls_tcp_listen: Vec<TcpListen>,
+    /// What listeners with TLS are configured with.
+    pub tls: TlsSettings,
     /// Event-loop threads, 1 to 1024.
     pub loops: usize,
     /// Worker threads; 0 routes inline on the loops.
@@ -190,6 +198,9 @@ impl Default for Config {
         Self {
             listen: vec![SocketAddr::from(([0, 0, 0, 0], 8080))],
             tcp_listen: Vec::new(),
+            tls_listen: Vec::new(),
+            tls_tcp_listen: Vec::new(),
+            tls: TlsSettings::default(),
             loops: 1,
             workers: 1,
             blocking_threads: 16,

@@ -54,6 +54,14 @@ pub(super) fn parse_log_format(text: &str) -> Result<OutputFormat, String> {
 
 /// A file to write: it need not be there, but its directory must, or the first statistics would be
 /// lost when they are asked for.
+pub(super) fn parse_client_auth(text: &str) -> Result<bool, String> {
+    match text {
+        "required" => Ok(false),
+        "optional" => Ok(true),
+        _ => Err("required or optional".to_owned()),
+    }
+}
+
 pub(super) fn parse_file(text: &str) -> Result<Option<PathBuf>, String> {
     let file = PathBuf::from(text);
     let directory = file.parent().filter(|parent| *parent != Path::new(""));

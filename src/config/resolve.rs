@@ -11,8 +11,8 @@ use super::capacity::{Layout, loops_needed};
 use super::file::File;
 use super::given::{Given, GivenValue, Source, Sources};
 use super::parse::{
-    fitting_count, parse_address, parse_bool, parse_fd_table, parse_file, parse_log_format,
-    parse_optional_duration, parse_some_count, parse_tcp_listen,
+    fitting_count, parse_address, parse_bool, parse_client_auth, parse_fd_table, parse_file,
+    parse_log_format, parse_optional_duration, parse_some_count, parse_tcp_listen,
 };
 use super::validate::is_capacity_flag;
 use super::{
@@ -20,6 +20,7 @@ use super::{
     parse_duration,
 };
 use crate::limits;
+use crate::transport::tls::{CertificateFiles, ClientAuth};
 
 /// Everything a run needs, checked.
 #[derive(Clone, Debug)]
@@ -261,12 +262,40 @@ impl<'a> Draft<'a> {
     }
 
     fn read_listen(&mut self, config: &mut Config) {
-        // Who lists listeners and has none for WebSockets wants none.
-        if self.file.given.contains_key("--tcp-listen") {
+        // Who lists listeners and has none for WebSockets without TLS wants none; nor does who asks
+        // for TLS.
+        let file = &self.file.given;
+        if file.contains_key("--tcp-listen")
+            || !self.layers("--tls-listen").is_empty()
+            || !self.layers("--tls-tcp-listen").is_empty()
+        {
             config.listen.clear();
         }
         self.read_each("--listen", &mut config.listen, parse_address);
         self.read_each("--tcp-listen", &mut config.tcp_listen, parse_tcp_listen);
+        self.read_each("--tls-listen", &mut config.tls_listen, parse_address);
+        self.read_each("--tls-tcp-listen", &mut config.tls_tcp_listen, parse_tcp_listen);
+        self.read_tls(config);
+    }
+
+    fn read_tls(&mut self, config: &mut Config) {
+        let (mut certificates, mut keys, mut authorities) = (Vec::new(), Vec::new(), None);
+        let mut is_optional = false;
+        let file = |text: &str| parse_file(text)?.ok_or_else(|| "the name of a file".to_owned());
+        self.read_each("--tls-cert", &mut certificates, file);
+        self.read_each("--tls-key", &mut keys, file);
+        self.read("--tls-client-ca", &mut authorities, parse_file);
+        self.read("--tls-client-auth", &mut is_optional, parse_client_auth);
+        if certificates.len() != keys.len() {
+            let what = format!("there are {} of --tls-cert", certificates.len());
+            let fix = "give a key for each certificate, in the same order";
+            self.report(Problem::new("--tls-key", keys.len(), what, fix));
+        }
+        let pairs = certificates.into_iter().zip(keys);
+        config.tls.certificates =
+            pairs.map(|(certificate, key)| CertificateFiles { certificate, key }).collect();
+        config.tls.client_auth =
+            authorities.map(|authorities| ClientAuth { authorities, is_optional });
     }
 
     fn read_bytes(&mut self, flag: &'static str, target: &mut usize) {

@@ -97,6 +97,13 @@ fn setting(key: &str, resolved: &Resolved) -> Value {
         "stats_out" => file(&config.stats_out),
         "histogram_out" => file(&config.histogram_out),
         "histogram_interval" => time(config.histogram_interval),
+        "tls_cert" => files(config.tls.certificates.iter().map(|files| &files.certificate)),
+        "tls_key" => files(config.tls.certificates.iter().map(|files| &files.key)),
+        "tls_client_ca" => file(&config.tls.client_auth.as_ref().map(|a| a.authorities.clone())),
+        "tls_client_auth" => text(match &config.tls.client_auth {
+            Some(auth) if auth.is_optional => "optional",
+            _ => "required",
+        }),
         "log_format" => text(match log.format {
             OutputFormat::Text => "text",
             OutputFormat::Json => "json",
@@ -114,14 +121,23 @@ fn setting(key: &str, resolved: &Resolved) -> Value {
 fn listeners(resolved: &Resolved) -> Vec<Shown> {
     let Resolved { config, sources, .. } = resolved;
     let mut tables = Vec::new();
-    for (index, address) in config.listen.iter().enumerate() {
-        let flag = format!("--listen[{index}]");
-        tables.push(listener_table(address, None, |key| sources.of_listener(&flag, key)));
+    for (flag, tls, all) in
+        [("--listen", false, &config.listen), ("--tls-listen", true, &config.tls_listen)]
+    {
+        for (index, address) in all.iter().enumerate() {
+            let flag = format!("{flag}[{index}]");
+            tables.push(listener_table(address, None, tls, |key| sources.of_listener(&flag, key)));
+        }
     }
-    for (index, TcpListen { address, endpoint }) in config.tcp_listen.iter().enumerate() {
-        let flag = format!("--tcp-listen[{index}]");
-        let source = |key: &str| sources.of_listener(&flag, key);
-        tables.push(listener_table(address, Some(endpoint.as_str()), source));
+    for (flag, tls, all) in [
+        ("--tcp-listen", false, &config.tcp_listen),
+        ("--tls-tcp-listen", true, &config.tls_tcp_listen),
+    ] {
+        for (index, TcpListen { address, endpoint }) in all.iter().enumerate() {
+            let flag = format!("{flag}[{index}]");
+            let source = |key: &str| sources.of_listener(&flag, key);
+            tables.push(listener_table(address, Some(endpoint.as_str()), tls, source));
+        }
     }
     tables
 }
@@ -129,6 +145,7 @@ fn listeners(resolved: &Resolved) -> Vec<Shown> {
 fn listener_table(
     address: &SocketAddr,
     endpoint: Option<&str>,
+    tls: bool,
     source: impl Fn(&str) -> String,
 ) -> Shown {
     table_of(Table::Listener, |key| {
@@ -136,6 +153,7 @@ fn listener_table(
             "address" => text(address),
             "transport" => text(if endpoint.is_some() { "tcp" } else { "websocket" }),
             "endpoint" => optional(endpoint),
+            "tls" => Value::Switch(tls),
             _ => unreachable!("a key of a listener that nobody shows: {key}"),
         };
         (value, source(key))
@@ -227,6 +245,10 @@ fn text(text: impl ToString) -> Value {
 
 fn optional(value: Option<&str>) -> Value {
     value.map_or(Value::Unset, text)
+}
+
+fn files<'a>(files: impl Iterator<Item = &'a PathBuf>) -> Value {
+    Value::Texts(files.map(|file| file.display().to_string()).collect())
 }
 
 fn number(number: usize) -> Value {

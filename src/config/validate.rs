@@ -1,6 +1,7 @@
 //! The rules a [`Config`] must keep, however it was made.
 
 use std::fmt::Display;
+use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -73,6 +74,7 @@ impl Config {
     pub(crate) fn range_problems(&self) -> Vec<Problem> {
         let mut found = Problems(Vec::new());
         self.check_listen(&mut found);
+        self.check_tls(&mut found);
         self.check_counts(&mut found);
         self.check_sizes(&mut found);
         self.check_times(&mut found);
@@ -82,26 +84,41 @@ impl Config {
     }
 
     fn check_listen(&self, found: &mut Problems) {
-        let none = self.listen.is_empty() && self.tcp_listen.is_empty();
-        if none || self.listen.len() > limits::LISTEN_MAX {
+        if self.addresses() == 0 {
             let what = format!("expected 1 to {} addresses", limits::LISTEN_MAX);
-            found.add("--listen", self.listen.len(), what, "give --listen 0.0.0.0:8080");
+            found.add("--listen", 0, what, "give --listen 0.0.0.0:8080");
         }
-        for (index, address) in self.listen.iter().enumerate() {
-            if address.port() != 0 && self.listen[..index].contains(address) {
-                found.add("--listen", address, "given twice", "leave one of them out");
+        let mut seen = Vec::new();
+        for (flag, addresses) in self.listen_flags() {
+            if addresses.len() > limits::LISTEN_MAX {
+                let what = format!("expected at most {} addresses", limits::LISTEN_MAX);
+                found.add(flag, addresses.len(), what, "leave some of them out");
+            }
+            for address in addresses {
+                if address.port() != 0 && seen.contains(&address) {
+                    found.add(flag, address, "given twice", "leave one of them out");
+                }
+                seen.push(address);
             }
         }
-        if self.tcp_listen.len() > limits::LISTEN_MAX {
-            let what = format!("expected at most {} addresses", limits::LISTEN_MAX);
-            found.add("--tcp-listen", self.tcp_listen.len(), what, "leave some of them out");
-        }
-        let before = |index: usize| self.tcp_listen[..index].iter().map(|listen| &listen.address);
-        for (index, TcpListen { address, .. }) in self.tcp_listen.iter().enumerate() {
-            if address.port() != 0 && self.listen.iter().chain(before(index)).any(|a| a == address)
-            {
-                found.add("--tcp-listen", address, "given twice", "leave one of them out");
-            }
+    }
+
+    /// The flags that name addresses to listen on, and what they name.
+    fn listen_flags(&self) -> [(&'static str, Vec<SocketAddr>); 4] {
+        let of = |all: &[TcpListen]| all.iter().map(|listen| listen.address).collect();
+        [
+            ("--listen", self.listen.clone()),
+            ("--tcp-listen", of(&self.tcp_listen)),
+            ("--tls-listen", self.tls_listen.clone()),
+            ("--tls-tcp-listen", of(&self.tls_tcp_listen)),
+        ]
+    }
+
+    fn check_tls(&self, found: &mut Problems) {
+        let listens = !self.tls_listen.is_empty() || !self.tls_tcp_listen.is_empty();
+        if listens && self.tls.certificates.is_empty() {
+            let fix = "give --tls-cert and --tls-key; `tidegate dev-cert` makes some to try";
+            found.add("--tls-cert", "none", "TLS takes a certificate", fix);
         }
     }
 
@@ -183,7 +200,7 @@ impl Config {
 
 /// Whether the flag is one that capacity is worked out from.
 pub(crate) fn is_capacity_flag(flag: &str) -> bool {
-    matches!(flag, "--listen" | "--tcp-listen" | "--loops" | "--max-connections" | "--fd-table")
+    flag.ends_with("listen") || matches!(flag, "--loops" | "--max-connections" | "--fd-table")
 }
 
 /// Bytes to read, not to parse: rounded to whole MiB.

@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::definitions::{Kind, TABLES, Table, definitions_of};
+use super::definitions::{Definition, Kind, TABLES, Table, definitions_of};
 use super::given::{Given, GivenValue, Layer};
 use super::paths::check_plain_path;
 use super::problem::{Place, Problem};
@@ -75,7 +75,9 @@ impl File {
 
     fn read_values(&mut self, reader: &mut Reader<'_>, section: &Section<'_>) {
         for definition in definitions_of(section.table) {
-            if let Some(Item { text, place }) = reader.item(section, definition.key) {
+            if definition.kind == Kind::Files {
+                self.read_files(reader, section, definition);
+            } else if let Some(Item { text, place }) = reader.item(section, definition.key) {
                 let origin = place.origin();
                 let values = vec![GivenValue { text, place: Some(place) }];
                 self.given.insert(definition.flag(), Given { values, origin });
@@ -83,10 +85,25 @@ impl File {
         }
     }
 
+    fn read_files(
+        &mut self,
+        reader: &mut Reader<'_>,
+        section: &Section<'_>,
+        definition: &Definition,
+    ) {
+        let items = reader.items(section, definition.key).unwrap_or_default();
+        let Some(first) = items.first() else { return };
+        let origin = first.place.origin();
+        let values =
+            items.into_iter().map(|Item { text, place }| GivenValue { text, place: Some(place) });
+        self.given.insert(definition.flag(), Given { values: values.collect(), origin });
+    }
+
     /// A listener is what `--listen` or `--tcp-listen` says, and is read as such.
     fn read_listener(&mut self, reader: &mut Reader<'_>, section: &Section<'_>) {
         let address = reader.required(section, "address");
         let tcp = reader.word(section, "transport", &[("websocket", false), ("tcp", true)]);
+        let tls = reader.item(section, "tls").is_some_and(|item| item.text == "true");
         let endpoint = reader.item(section, "endpoint");
         // A transport that cannot be read is no reason to find fault with the rest.
         let unread = tcp.is_none() && section.has("transport");
@@ -108,9 +125,11 @@ impl File {
         };
         let Some(Item { text, place }) = address else { return };
         // Endpoints of `--tcp-listen` stand behind the address; the place is the address's.
-        let (flag, text) = match endpoint {
-            None => ("--listen", text),
-            Some(path) => ("--tcp-listen", format!("{text}={path}")),
+        let (flag, text) = match (endpoint, tls) {
+            (None, false) => ("--listen", text),
+            (None, true) => ("--tls-listen", text),
+            (Some(path), false) => ("--tcp-listen", format!("{text}={path}")),
+            (Some(path), true) => ("--tls-tcp-listen", format!("{text}={path}")),
         };
         let origin = place.origin();
         let given = self.given.entry(flag.to_owned());
