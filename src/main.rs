@@ -72,7 +72,10 @@ fn run(mut resolved: Resolved, signals: SigSet) -> ExitCode {
         Err(e) => return fail(FAILED, &e.to_string()),
     };
     resolved.config.listen = running.addresses().to_vec();
-    for (listen, bound) in resolved.config.tcp_listen.iter_mut().zip(running.tcp_addresses()) {
+    resolved.config.tls_listen = running.tls_addresses().to_vec();
+    let tcp = resolved.config.tcp_listen.iter_mut().zip(running.tcp_addresses());
+    let tls = resolved.config.tls_tcp_listen.iter_mut().zip(running.tls_tcp_addresses());
+    for (listen, bound) in tcp.chain(tls) {
         listen.address = *bound;
     }
     for line in start_banner(&resolved) {

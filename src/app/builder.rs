@@ -13,6 +13,7 @@ use crate::dialect::Message;
 use crate::routing::{
     Admission, ConnectRequest, Context, Endpoint, Gateway, Route, add_twins, default_endpoints,
 };
+use crate::transport::tls::TlsHost;
 
 /// A gateway that does not run yet.
 ///
@@ -72,6 +73,14 @@ impl GatewayBuilder {
     pub fn tcp_listen(mut self, address: impl Into<SocketAddr>, path: &str) -> Self {
         let endpoint = path.to_owned();
         self.config.tcp_listen.push(TcpListen { address: address.into(), endpoint });
+        self
+    }
+
+    /// Listens on this address too, for WebSockets over TLS with the configuration's certificates
+    /// ([`Config::tls`]). Port 0 takes a free one.
+    #[must_use]
+    pub fn tls_listen(mut self, address: impl Into<SocketAddr>) -> Self {
+        self.config.tls_listen.push(address.into());
         self
     }
 
@@ -138,15 +147,18 @@ impl GatewayBuilder {
         let machine = Machine::read().map_err(StartError::Machine)?;
         let capacity = self.config.validate(&machine).map_err(StartError::Config)?;
         add_twins(&mut endpoints);
-        let over_tcp = Snapshot::add_over_tcp(&mut endpoints, &self.config.tcp_listen)
-            .map_err(StartError::Config)?;
+        let over_tcp =
+            Snapshot::add_over_tcp(&mut endpoints, &self.config).map_err(StartError::Config)?;
         if endpoints.len() > usize::from(u16::MAX) {
             return Err(StartError::TooManyEndpoints(endpoints.len()));
         }
         Snapshot::classify(&mut endpoints);
         let endpoints = endpoints.into_iter().map(Arc::new).collect();
-        let snapshot =
-            Snapshot::new(self.config, endpoints).with_tcp(over_tcp).with_rooms(self.rooms);
+        let tls = self.config.has_tls().then(|| TlsHost::load(&self.config.tls)).transpose();
+        let snapshot = Snapshot::new(self.config, endpoints)
+            .with_tcp(over_tcp)
+            .with_rooms(self.rooms)
+            .with_tls(tls.map_err(StartError::Tls)?);
         start(snapshot, &capacity)
     }
 }

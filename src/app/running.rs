@@ -11,6 +11,7 @@ use serde_json::{Map, Value, json};
 
 use super::shared::Shared;
 use crate::config::{Config, FdTable};
+use crate::reactor::ListenAt;
 use crate::routing::Gateway;
 use crate::telemetry::interval_log::IntervalLog;
 use crate::telemetry::snapshot::Registry;
@@ -25,8 +26,7 @@ const THREADS_PATIENCE: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct Running {
     gateway: Gateway,
-    addresses: Vec<SocketAddr>,
-    tcp_addresses: Vec<SocketAddr>,
+    addresses: Addresses,
     config: Config,
     report: Arc<Report>,
     threads: Vec<JoinHandle<()>>,
@@ -34,12 +34,37 @@ pub struct Running {
     reporter: Option<(mpsc::Sender<()>, JoinHandle<()>)>,
 }
 
+/// The addresses listened on; what was port 0 is the port it became.
+#[derive(Debug)]
+pub(super) struct Addresses {
+    plain: Vec<SocketAddr>,
+    tcp: Vec<SocketAddr>,
+    tls: Vec<SocketAddr>,
+    tls_tcp: Vec<SocketAddr>,
+}
+
+impl Addresses {
+    pub(super) fn of(listeners: &[ListenAt]) -> Self {
+        let of = |is_tcp: bool, tls: bool| {
+            let fit = listeners
+                .iter()
+                .filter(|ListenAt { door, .. }| (door.tcp.is_some(), door.tls) == (is_tcp, tls));
+            fit.map(|at| at.address).collect()
+        };
+        Self {
+            plain: of(false, false),
+            tcp: of(true, false),
+            tls: of(false, true),
+            tls_tcp: of(true, true),
+        }
+    }
+}
+
 /// What a running gateway is made from.
 #[derive(Debug)]
 pub(super) struct RunningParts {
     pub(super) gateway: Gateway,
-    pub(super) addresses: Vec<SocketAddr>,
-    pub(super) tcp_addresses: Vec<SocketAddr>,
+    pub(super) addresses: Addresses,
     pub(super) config: Config,
     pub(super) registry: Registry,
     pub(super) collector: StageCollector,
@@ -139,7 +164,7 @@ impl Report {
 impl Running {
     pub(super) fn new(parts: RunningParts) -> Self {
         let RunningParts { gateway, config, registry, collector, threads, ended, .. } = parts;
-        let (addresses, tcp_addresses) = (parts.addresses, parts.tcp_addresses);
+        let addresses = parts.addresses;
         let text = |all: &[SocketAddr]| all.iter().map(ToString::to_string).collect::<Vec<_>>();
         let table = match config.fd_table {
             FdTable::Shared => "shared",
@@ -150,8 +175,10 @@ impl Running {
             "workers": config.workers,
             "max_connections": config.max_connections,
             "fd_table": table,
-            "listen": text(&addresses),
-            "tcp_listen": text(&tcp_addresses),
+            "listen": text(&addresses.plain),
+            "tcp_listen": text(&addresses.tcp),
+            "tls_listen": text(&addresses.tls),
+            "tls_tcp_listen": text(&addresses.tls_tcp),
         });
         let report = Arc::new(Report {
             gateway: gateway.clone(),
@@ -161,7 +188,7 @@ impl Running {
         });
         let ended = Mutex::new(Ended { ends: ended, loops: config.loops, workers: config.workers });
         let reporter = None;
-        Self { gateway, addresses, tcp_addresses, config, report, threads, ended, reporter }
+        Self { gateway, addresses, config, report, threads, ended, reporter }
     }
 
     /// A handle to push, publish and close by.
@@ -173,13 +200,25 @@ impl Running {
     /// The addresses listened on for WebSockets; what was port 0 is the port it became.
     #[must_use]
     pub fn addresses(&self) -> &[SocketAddr] {
-        &self.addresses
+        &self.addresses.plain
     }
 
     /// The addresses listened on for frames over plain TCP, likewise.
     #[must_use]
     pub fn tcp_addresses(&self) -> &[SocketAddr] {
-        &self.tcp_addresses
+        &self.addresses.tcp
+    }
+
+    /// The addresses listened on for WebSockets over TLS, likewise.
+    #[must_use]
+    pub fn tls_addresses(&self) -> &[SocketAddr] {
+        &self.addresses.tls
+    }
+
+    /// The addresses listened on for frames over TLS without a handshake of WebSockets, likewise.
+    #[must_use]
+    pub fn tls_tcp_addresses(&self) -> &[SocketAddr] {
+        &self.addresses.tls_tcp
     }
 
     /// What it runs by.

@@ -12,6 +12,7 @@ use crate::limits::{REQUEST_HEADERS_MAX, TICK_MS};
 use crate::protocol::handshake::HeadLimits;
 use crate::protocol::{Decoder, Framing};
 use crate::routing::{Endpoint, EndpointId, Liveness};
+use crate::transport::tls::TlsHost;
 
 /// Configuration and endpoints. The endpoint table only grows, so that an index stays good.
 #[derive(Debug)]
@@ -28,6 +29,8 @@ pub struct Snapshot {
     pub head_limits: HeadLimits,
     /// What holds for rooms, by name.
     pub rooms: RoomPolicies,
+    /// What connections over TLS begin with, if there are any.
+    pub tls: Option<TlsHost>,
     endpoints: Vec<Arc<Endpoint>>,
     /// Of each TCP listener of the start.
     tcp_endpoints: Vec<EndpointId>,
@@ -57,7 +60,23 @@ impl Snapshot {
             max_headers: REQUEST_HEADERS_MAX,
         };
         let (rooms, tcp_endpoints) = (RoomPolicies::default(), Vec::new());
-        Self { version: 0, config, timeouts, decoder, head_limits, rooms, endpoints, tcp_endpoints }
+        Self {
+            version: 0,
+            config,
+            timeouts,
+            decoder,
+            head_limits,
+            rooms,
+            tls: None,
+            endpoints,
+            tcp_endpoints,
+        }
+    }
+
+    /// Sets what connections over TLS begin with.
+    pub(super) fn with_tls(mut self, tls: Option<TlsHost>) -> Self {
+        self.tls = tls;
+        self
     }
 
     /// Sets what holds for rooms.
@@ -79,10 +98,10 @@ impl Snapshot {
     /// Every listener whose endpoint is unknown, or would have to let in whom it has not asked.
     pub(super) fn add_over_tcp(
         endpoints: &mut Vec<Endpoint>,
-        listeners: &[TcpListen],
+        config: &Config,
     ) -> Result<Vec<EndpointId>, Vec<Problem>> {
         let (mut ids, mut problems) = (Vec::new(), Vec::new());
-        for TcpListen { address, endpoint: path } in listeners {
+        for (TcpListen { address, endpoint: path }, tls) in config.all_tcp_listen() {
             let found = endpoints.iter().rfind(|e| !e.is_twin() && e.path.as_str() == path);
             let (what, fix) = match found {
                 Some(endpoint) if !endpoint.asks_shard() => {
@@ -100,7 +119,8 @@ impl Snapshot {
                 ),
                 None => (format!("there is no endpoint {path}"), "name one that there is"),
             };
-            problems.push(Problem::new("--tcp-listen", address, what, fix));
+            let flag = if tls { "--tls-tcp-listen" } else { "--tcp-listen" };
+            problems.push(Problem::new(flag, address, what, fix));
         }
         if problems.is_empty() { Ok(ids) } else { Err(problems) }
     }
@@ -137,7 +157,8 @@ impl Snapshot {
         &self.endpoints
     }
 
-    /// The endpoint of what comes in at a TCP listener, by its index in `config.tcp_listen`.
+    /// The endpoint of what comes in at a TCP listener, by its index in
+    /// [`Config::all_tcp_listen`].
     #[must_use]
     pub fn tcp_endpoint(&self, listener: usize) -> EndpointId {
         self.tcp_endpoints[listener]

@@ -13,15 +13,17 @@ use nix::sys::signal::SigSet;
 
 use super::plan::{LoopSeed, Plan, WorkerSeed};
 use super::reserve::{Reservation, reserve};
-use super::running::{Running, RunningParts, ThreadEnd};
+use super::running::{Addresses, Running, RunningParts, ThreadEnd};
 use super::shared::Shared;
 use super::snapshot::Snapshot;
 use crate::config::{Capacity, Config, FdTable, Problem, raise_descriptor_limit};
 use crate::reactor::{
-    Acceptor, EventLoop, HandOver, ListenAt, LoopParts, WAKER, bind_listeners, leave_shared_table,
+    Acceptor, Door, EventLoop, HandOver, ListenAt, LoopParts, WAKER, bind_listeners,
+    leave_shared_table,
 };
-use crate::routing::{EndpointId, Gateway};
+use crate::routing::Gateway;
 use crate::telemetry::stages::StageCollector;
+use crate::transport::tls::TlsProblem;
 use crate::worker::{Alarm, BlockingPool, run_worker};
 
 /// Why a gateway did not start.
@@ -38,6 +40,8 @@ pub enum StartError {
     TooManyEndpoints(usize),
     /// An address cannot be listened on.
     Listen(io::Error),
+    /// A certificate, a key or an authority that TLS can't be had with.
+    Tls(TlsProblem),
     /// A thread failed as it began.
     ThreadFailed,
     /// The kernel refused something else.
@@ -58,6 +62,7 @@ impl fmt::Display for StartError {
             Self::TooManyEndpoints(n) => write!(f, "{n} endpoints; at most {} fit", u16::MAX),
             Self::ThreadFailed => f.write_str("a thread failed as it began"),
             Self::Listen(e) => write!(f, "cannot listen on {e}"),
+            Self::Tls(e) => write!(f, "TLS: {e}"),
             Self::System(what, e) => write!(f, "cannot {what}: {e}"),
         }
     }
@@ -141,8 +146,7 @@ pub(super) fn start(snapshot: Snapshot, capacity: &Capacity) -> Result<Running, 
     drop(reserved);
     Ok(Running::new(RunningParts {
         gateway: Gateway { shared: Arc::clone(&plan.shared) },
-        addresses: addresses(&listeners, |tcp| tcp.is_none()),
-        tcp_addresses: addresses(&listeners, |tcp| tcp.is_some()),
+        addresses: Addresses::of(&listeners),
         config,
         registry: plan.registry,
         collector: StageCollector::new(plan.cells),
@@ -165,22 +169,18 @@ fn start_pool(shared: &Shared) -> io::Result<()> {
 /// Takes all addresses; says also what comes in at each.
 fn reserve_all(snapshot: &Snapshot) -> io::Result<(Vec<Reservation>, Vec<ListenAt>)> {
     let config = &snapshot.config;
-    let tcp = config.tcp_listen.iter().enumerate();
-    let tcp = tcp.map(|(index, listen)| (listen.address, Some(snapshot.tcp_endpoint(index))));
-    let all = config.listen.iter().map(|address| (*address, None)).chain(tcp);
-    all.map(|(address, tcp)| {
+    let door = |tls| move |address: &SocketAddr| (*address, Door { tcp: None, tls });
+    let tcp = config.all_tcp_listen().enumerate().map(|(index, (listen, tls))| {
+        (listen.address, Door { tcp: Some(snapshot.tcp_endpoint(index)), tls })
+    });
+    let all = config.listen.iter().map(door(false));
+    let all = all.chain(config.tls_listen.iter().map(door(true))).chain(tcp);
+    all.map(|(address, door)| {
         let reserved = reserve(address)?;
-        let at = ListenAt { address: reserved.addr, tcp };
+        let at = ListenAt { address: reserved.addr, door };
         Ok((reserved, at))
     })
     .collect()
-}
-
-fn addresses(
-    listeners: &[ListenAt],
-    wanted: impl Fn(Option<EndpointId>) -> bool,
-) -> Vec<SocketAddr> {
-    listeners.iter().filter(|at| wanted(at.tcp)).map(|at| at.address).collect()
 }
 
 fn make_polls(loops: usize) -> io::Result<Vec<(Poll, Arc<Alarm>)>> {

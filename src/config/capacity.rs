@@ -1,6 +1,6 @@
 //! How many connections fit, and which limit says so.
 
-use super::{Config, FdTable, Machine, Problem, format_bytes};
+use super::{Config, FdTable, Machine, Problem, TcpListen, format_bytes};
 use crate::limits::{
     CONNECTIONS_PER_LOOP_MAX, KERNEL_BYTES_PER_CONNECTION, LOOPS_MAX, OWN_BYTES_PER_CONNECTION,
     descriptor_reserve,
@@ -120,6 +120,17 @@ impl Config {
     pub(crate) fn addresses(&self) -> usize {
         let plain = self.listen.len() + self.tcp_listen.len();
         plain + self.tls_listen.len() + self.tls_tcp_listen.len()
+    }
+
+    /// Whether anything is listened for over TLS.
+    pub(crate) fn has_tls(&self) -> bool {
+        !self.tls_listen.is_empty() || !self.tls_tcp_listen.is_empty()
+    }
+
+    /// Listeners for connections that send no request, and whether they are over TLS.
+    pub(crate) fn all_tcp_listen(&self) -> impl Iterator<Item = (&TcpListen, bool)> {
+        let over_tls = self.tls_tcp_listen.iter().map(|listen| (listen, true));
+        self.tcp_listen.iter().map(|listen| (listen, false)).chain(over_tls)
     }
 
     pub(crate) fn layout(&self, machine: &Machine) -> Layout {

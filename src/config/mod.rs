@@ -168,6 +168,9 @@ pub struct Tuning {
     pub accepts_per_turn: usize,
     /// Handshakes answered per loop and turn.
     pub handshakes_per_turn: usize,
+    /// Reads from connections whose TLS handshake is not done, per loop and turn: at most one costs
+    /// as much as thousands of messages.
+    pub tls_handshakes_per_turn: usize,
     /// Connections flushed per loop and turn.
     pub flushes_per_turn: usize,
 }
@@ -186,6 +189,7 @@ impl Default for Tuning {
             bytes_per_turn: 256 * 1024,
             accepts_per_turn: 64,
             handshakes_per_turn: 128,
+            tls_handshakes_per_turn: 4,
             flushes_per_turn: 1024,
         }
     }

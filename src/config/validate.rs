@@ -115,8 +115,7 @@ impl Config {
     }
 
     fn check_tls(&self, found: &mut Problems) {
-        let listens = !self.tls_listen.is_empty() || !self.tls_tcp_listen.is_empty();
-        if listens && self.tls.certificates.is_empty() {
+        if self.has_tls() && self.tls.certificates.is_empty() {
             let fix = "give --tls-cert and --tls-key; `tidegate dev-cert` makes some to try";
             found.add("--tls-cert", "none", "TLS takes a certificate", fix);
         }

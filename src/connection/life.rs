@@ -226,6 +226,13 @@ impl Connection {
         self.outbox(env).push_own(response, false);
     }
 
+    /// Open from here on, without an answer.
+    pub fn open_bare(&mut self, now: Tick) {
+        debug_assert_eq!(self.phase, Phase::Handshake);
+        self.enter(Phase::Open, now);
+        self.stamps.read = now;
+    }
+
     /// The request is answered with an HTTP `response`, and that is all.
     pub fn respond(&mut self, response: &[u8], env: &mut Env<'_>) {
         self.inbound = Inbound::Nothing;
@@ -501,6 +508,23 @@ impl Connection {
             if let Some(outbox) = self.outbox.take() {
                 env.outboxes.give(outbox);
             }
+        }
+    }
+
+    /// Bytes that count as written already have gone out; `all` of them, or not.
+    pub fn moved(&mut self, now: Tick, all: bool) {
+        if self.stamps.write != 0 {
+            self.stamps.write = if all && self.outbox.is_none() { 0 } else { now.max(1) };
+        }
+    }
+
+    /// Appends owed bytes to `out`, up to `most` of them.
+    pub fn copy_owed(&self, out: &mut Vec<u8>, most: usize) {
+        let mut slices = [&[][..]; 32];
+        let filled = self.slices(&mut slices);
+        for slice in &slices[..filled] {
+            let n = slice.len().min(most - out.len());
+            out.extend_from_slice(&slice[..n]);
         }
     }
 

@@ -33,16 +33,42 @@ const SLACK: usize = 8;
 pub struct ListenAt {
     /// The address.
     pub address: SocketAddr,
-    /// The endpoint of what comes in over plain TCP; `None`: requests come in, and say.
+    /// What comes in.
+    pub door: Door,
+}
+
+/// What comes in at a listener.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Door {
+    /// The endpoint of what comes in without a request; `None`: requests come in, and say.
     pub tcp: Option<EndpointId>,
+    /// Whether it is over TLS.
+    pub tls: bool,
+}
+
+impl Door {
+    /// No endpoint's id: there are fewer than that.
+    const NO_TCP: u16 = u16::MAX;
+    const TLS: u32 = 1 << 16;
+
+    /// As the word about a passed socket.
+    fn word(self) -> u32 {
+        let endpoint = self.tcp.map_or(Self::NO_TCP, |endpoint| endpoint.0);
+        u32::from(endpoint) | if self.tls { Self::TLS } else { 0 }
+    }
+
+    fn of_word(word: u32) -> Self {
+        let endpoint = word as u16;
+        let tcp = (endpoint != Self::NO_TCP).then_some(EndpointId(endpoint));
+        Self { tcp, tls: word & Self::TLS != 0 }
+    }
 }
 
 /// One of the loop's own listeners.
 #[derive(Debug)]
 pub struct Listener {
     socket: TcpListener,
-    /// As [`ListenAt::tcp`].
-    tcp: Option<EndpointId>,
+    door: Door,
     /// There may be something to accept.
     ready: bool,
 }
@@ -52,13 +78,8 @@ pub struct Listener {
 struct Accepted {
     socket: Socket,
     peer: SocketAddr,
-    /// As [`ListenAt::tcp`].
-    tcp: Option<EndpointId>,
+    door: Door,
 }
-
-/// The word about a passed socket that came in over no listener for plain TCP. It is no endpoint's:
-/// there are fewer than that.
-const NO_TCP: u16 = u16::MAX;
 
 /// The loop's sources of connections, and how many it may take.
 #[derive(Debug)]
@@ -201,7 +222,7 @@ impl EventLoop {
         let first = self.acceptor.first;
         for at in (0..listeners).map(|at| (at + first) % listeners) {
             while budget > 0 && self.acceptor.rests_until == 0 && !self.acceptor.full {
-                let Listener { socket, tcp, ready } = &mut self.acceptor.listeners[at];
+                let Listener { socket, door, ready } = &mut self.acceptor.listeners[at];
                 if !*ready {
                     break;
                 }
@@ -210,8 +231,8 @@ impl EventLoop {
                     Ok((stream, peer)) => {
                         self.counters.accepted.add(1);
                         let fd = OwnedFd::from(std::net::TcpStream::from(stream));
-                        let tcp = *tcp;
-                        self.place(Accepted { socket: Socket::from(fd), peer, tcp });
+                        let door = *door;
+                        self.place(Accepted { socket: Socket::from(fd), peer, door });
                     }
                     Err(e) if e.kind() == io::ErrorKind::WouldBlock => *ready = false,
                     Err(e) => self.accept_failed(&e),
@@ -276,13 +297,13 @@ impl EventLoop {
 
     /// Passes a socket to a loop on which it has a place.
     fn pass(&mut self, accepted: Accepted, other: usize) {
-        let Accepted { socket, peer, tcp } = accepted;
+        let Accepted { socket, peer, door } = accepted;
         let back = match self.acceptor.fd_table {
             FdTable::Private => {
-                let word = tcp.map_or(NO_TCP, |endpoint| endpoint.0);
+                let word = door.word();
                 self.acceptor.hand_over[other].send(socket, word).err().map(|(socket, _)| socket)
             }
-            FdTable::Shared => self.pass_by_mailbox(socket, tcp, other),
+            FdTable::Shared => self.pass_by_mailbox(socket, door, other),
         };
         let Some(socket) = back else {
             self.counters.handed_over.add(1);
@@ -290,7 +311,7 @@ impl EventLoop {
         };
         // The way is full. Keep it if there is a place here; its place there is given back.
         self.shared.loads[other].release();
-        let accepted = Accepted { socket, peer, tcp };
+        let accepted = Accepted { socket, peer, door };
         if self.shared.loads[self.index].reserve(self.acceptor.per_loop) {
             self.adopt(accepted, Marks::default());
         } else {
@@ -300,14 +321,9 @@ impl EventLoop {
         }
     }
 
-    fn pass_by_mailbox(
-        &mut self,
-        socket: Socket,
-        tcp: Option<EndpointId>,
-        other: usize,
-    ) -> Option<Socket> {
+    fn pass_by_mailbox(&mut self, socket: Socket, door: Door, other: usize) -> Option<Socket> {
         use crate::worker::Refused;
-        let post = Post::of(PostItem::Socket { socket, tcp });
+        let post = Post::of(PostItem::Socket { socket, door });
         match self.shared.lanes().mailboxes[other].offer(post, &self.alarm) {
             Ok(()) => None,
             Err(Refused::Full(mut post) | Refused::Gone(mut post)) => {
@@ -332,7 +348,7 @@ impl EventLoop {
             };
             match received {
                 Ok((socket, word)) => {
-                    self.adopt_passed(socket, (word != NO_TCP).then_some(EndpointId(word)));
+                    self.adopt_passed(socket, Door::of_word(word));
                 }
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
                     self.acceptor.hand_over_ready = false;
@@ -359,10 +375,10 @@ impl EventLoop {
     }
 
     /// Takes in a socket that another loop accepted and counted here.
-    pub(super) fn adopt_passed(&mut self, socket: Socket, tcp: Option<EndpointId>) {
+    pub(super) fn adopt_passed(&mut self, socket: Socket, door: Door) {
         let peer = socket.peer_addr().ok().and_then(|addr| addr.as_socket());
         match peer {
-            Some(peer) => self.adopt(Accepted { socket, peer, tcp }, Marks::default()),
+            Some(peer) => self.adopt(Accepted { socket, peer, door }, Marks::default()),
             // Reset on the way.
             None => {
                 self.counters.refusals.at(RefusalCause::PeerGone as usize).add(1);
@@ -383,20 +399,20 @@ impl EventLoop {
 
     /// Makes a socket one of this loop's connections.
     fn adopt(&mut self, accepted: Accepted, marks: Marks) {
-        let Accepted { socket, peer, tcp } = accepted;
+        let Accepted { socket, peer, door } = accepted;
         if self.acceptor.nodelay {
             // Inherited from the listener, but not by sockets of every origin.
             debug_assert!(socket.tcp_nodelay().unwrap_or(true));
         }
         let slot = Slot {
             socket: Some(socket),
-            conn: match tcp {
-                Some(_) => Connection::new_open(self.kit.tick),
-                None => Connection::new(self.kit.tick),
+            conn: match door {
+                Door { tcp: Some(_), tls: false } => Connection::new_open(self.kit.tick),
+                _ => Connection::new(self.kit.tick),
             },
             peer: peer.into(),
             accepted_us: self.micros(),
-            endpoint: tcp.unwrap_or(EndpointId(0)),
+            endpoint: door.tcp.unwrap_or(EndpointId(0)),
             marks,
         };
         let index = self.table.insert(slot);
@@ -404,15 +420,25 @@ impl EventLoop {
             // Out of kernel memory or of epoll watches.
             return self.give_up(index, RefusalCause::Full);
         }
+        if door.tls
+            && (marks.has(Marks::SURPLUS)
+                || self.shared.is_draining()
+                || !self.begin_tls(index, door))
+        {
+            // Not worth a handshake to be told in.
+            return self.give_up(index, RefusalCause::Full);
+        }
         if marks.has(Marks::SURPLUS) || self.shared.is_draining() {
             let cause =
                 if self.shared.is_draining() { RefusalCause::Shutdown } else { RefusalCause::Full };
-            return match tcp {
+            return match door.tcp {
                 Some(_) => self.refuse_by_close(index, cause),
                 None => self.refuse(index, cause),
             };
         }
-        if let Some(endpoint) = tcp {
+        if let Some(endpoint) = door.tcp
+            && !door.tls
+        {
             self.note_opened(index, endpoint);
         }
         self.after_change(index);
@@ -445,7 +471,7 @@ impl EventLoop {
 pub fn bind_listeners(config: &Config, all: &[ListenAt]) -> io::Result<Vec<Listener>> {
     let listener = |at: &ListenAt| {
         let socket = bind_listener(config, at.address)?;
-        Ok(Listener { socket, tcp: at.tcp, ready: true })
+        Ok(Listener { socket, door: at.door, ready: true })
     };
     all.iter().map(listener).collect()
 }

@@ -154,6 +154,9 @@ impl EventLoop {
             self.counters.paused.sub(1);
         }
         self.note_memory(before, after);
+        if marks.has(Marks::TLS) {
+            self.end_tls(index);
+        }
         self.table.rearm(index, Tick::MAX);
         self.acceptor.released(&self.shared, self.index, marks.has(Marks::SURPLUS));
         if !marks.has(Marks::KNOWN) {

@@ -11,6 +11,7 @@ use mio::{Events, Poll, Token};
 use super::accept::Acceptor;
 use super::gate::Gate;
 use super::table::{Marks, Table};
+use super::tls::TlsKit;
 use super::topics::Topics;
 use crate::app::{Shared, Snapshot};
 use crate::config::Config;
@@ -94,6 +95,7 @@ pub(super) struct Kit {
     /// Of each of the snapshot's endpoints: what every message needs, at hand.
     terms: Vec<Terms>,
     pub(super) tick: Tick,
+    pub(super) tls: TlsKit,
 }
 
 /// What the connections of one endpoint are held to.
@@ -139,6 +141,7 @@ impl Kit {
             terms: terms(&snapshot),
             snapshot,
             tick: 0,
+            tls: TlsKit::default(),
         }
     }
 
@@ -326,7 +329,9 @@ impl EventLoop {
         self.now = Instant::now();
         self.kit.tick = self.shared.tick_at(self.now);
         self.counters.turns.add(1);
-        self.handshakes_left = self.kit.snapshot.config.tuning.handshakes_per_turn;
+        let tuning = &self.kit.snapshot.config.tuning;
+        self.handshakes_left = tuning.handshakes_per_turn;
+        self.kit.tls.handshakes_left = tuning.tls_handshakes_per_turn;
         if let Some(newer) = self.shared.newer_snapshot(&self.kit.snapshot) {
             self.kit.adopt(newer);
             // Never less: heads that were kept under the old limits have to fit.

@@ -86,7 +86,7 @@ impl HandOver {
     ///
     /// # Errors
     /// The socket comes back, with what the kernel says; `WouldBlock` where many are on their way.
-    pub fn send(&self, socket: Socket, word: u16) -> Result<(), (Socket, io::Error)> {
+    pub fn send(&self, socket: Socket, word: u32) -> Result<(), (Socket, io::Error)> {
         let fds = [socket.as_raw_fd()];
         let message = [ControlMessage::ScmRights(&fds)];
         let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
@@ -102,8 +102,8 @@ impl HandOver {
     /// # Errors
     /// `WouldBlock` where none is on its way; otherwise what the kernel says. A message whose
     /// socket did not fit this table is reported as `OutOfMemory`: the socket is lost.
-    pub fn receive(&self) -> io::Result<(Socket, u16)> {
-        let mut word = [0; 2];
+    pub fn receive(&self) -> io::Result<(Socket, u32)> {
+        let mut word = [0; 4];
         let mut slices = [IoSliceMut::new(&mut word)];
         let mut space = nix::cmsg_space!([RawFd; 1]);
         let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_CMSG_CLOEXEC;
@@ -119,7 +119,7 @@ impl HandOver {
             // SAFETY: the kernel made this descriptor in this thread's table for this very
             // message; nothing else knows its number yet, so it is owned here alone.
             let socket = Socket::from(unsafe { OwnedFd::from_raw_fd(fd) });
-            return Ok((socket, u16::from_ne_bytes(word)));
+            return Ok((socket, u32::from_ne_bytes(word)));
         }
         Err(io::Error::new(io::ErrorKind::OutOfMemory, "no room for a passed descriptor"))
     }

@@ -32,6 +32,9 @@ impl EventLoop {
             return;
         }
         slot.marks.clear(Marks::FLUSHING);
+        if slot.marks.has(Marks::TLS) {
+            return self.flush_tls(index);
+        }
         let before = slot.heap_bytes();
         match write_all(slot, kit, counters) {
             Ok(true) => {
@@ -56,6 +59,35 @@ impl EventLoop {
         }
     }
 
+    /// As [`flush`](Self::flush), by way of the slot's TLS.
+    #[inline(never)]
+    fn flush_tls(&mut self, index: usize) {
+        let Self { table, kit, counters, .. } = self;
+        let Some((slot, tls)) = table.with_tls(index) else { return };
+        let before = slot.heap_bytes();
+        match tls.write_all(slot, kit, counters) {
+            Ok(true) => {
+                let shuts = slot.conn.flushed(kit.tick);
+                if shuts || slot.conn.phase() == Phase::Dead {
+                    tls.close(slot, &mut kit.tls, counters);
+                }
+                if shuts && let Some(socket) = &slot.socket {
+                    let _ = socket.shutdown(Shutdown::Write);
+                }
+            }
+            Ok(false) => {
+                slot.marks.set(Marks::WRITE_BLOCKED);
+                slot.conn.write_blocked(kit.tick);
+            }
+            Err(_) => slot.conn.failed(CloseCause::SocketError),
+        }
+        let after = slot.heap_bytes();
+        self.note_memory(before, after);
+        self.count_tls(index);
+        self.after_change(index);
+        self.read_on(index);
+    }
+
     /// Writes a frame past the outbox of a connection that owes nothing; only what the socket does
     /// not take is queued. `false`: nothing was written, and the frame goes by the outbox.
     #[inline]
@@ -67,7 +99,7 @@ impl EventLoop {
     ) -> bool {
         let Self { table, counters, .. } = self;
         let Some(slot) = table.get_mut(index) else { return false };
-        if slot.conn.owes() || !slot.conn.goes_on() || slot.marks.has(Marks::WRITE_BLOCKED) {
+        if slot.conn.owes() || !slot.conn.goes_on() || slot.marks.has_any(Marks::BLOCKED_OR_TLS) {
             return false;
         }
         let Some(socket) = &mut slot.socket else { return false };

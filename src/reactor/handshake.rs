@@ -1,7 +1,7 @@
 //! From the first bytes of a connection to an open WebSocket, a page, or a refusal.
 
 use super::event_loop::EventLoop;
-use super::read::{Brought, read_socket};
+use super::read::Brought;
 use super::table::Marks;
 use crate::app::Snapshot;
 use crate::connection::{Phase, Received};
@@ -38,15 +38,16 @@ impl EventLoop {
             self.queue_run(index);
             return None;
         }
+        if self.opens_by_tls(index) {
+            return self.read_opening(index);
+        }
         let mut head = self.take_head(index).unwrap_or_default();
         let have = head.len();
         // No more is read than may be kept, should the rest have to wait for a verdict.
         let room = 2 * self.kit.snapshot.head_limits.max_header_bytes;
         // One byte at least: what is kept may be over a limit that has come down meanwhile.
         let end = room.max(have + 1).min(self.read_buffer.len());
-        let Self { table, read_buffer, counters, .. } = self;
-        let slot = table.get_mut(index)?;
-        let total = match read_socket(slot, &mut read_buffer[have..end], counters) {
+        let total = match self.read_some(index, have..end) {
             Brought::Bytes(n) => have + n,
             Brought::Drained => {
                 self.keep_head(index, head);

@@ -103,7 +103,7 @@ impl EventLoop {
                 PostItem::Everyone { publish, except } => self.push_to_all(&publish, except),
                 PostItem::CloseRoom { room, code, reason } => self.close_room(room, code, &reason),
                 PostItem::Work { conn, work } => self.pass_on(conn, work),
-                PostItem::Socket { socket, tcp } => self.adopt_passed(socket, tcp),
+                PostItem::Socket { socket, door } => self.adopt_passed(socket, door),
             }
         }
     }

@@ -68,12 +68,10 @@ impl EventLoop {
 
     /// One read and what follows from it. `None`: there is nothing more to read for now.
     fn read_once(&mut self, index: usize, gate: usize) -> Option<usize> {
-        let Self { table, read_buffer, counters, .. } = self;
-        let slot = table.get_mut(index)?;
-        if slot.conn.phase() == Phase::Handshake {
+        if self.table.get_mut(index)?.conn.phase() == Phase::Handshake {
             return self.read_head(index);
         }
-        let n = match read_socket(slot, read_buffer, counters) {
+        let n = match self.read_some(index, 0..self.read_buffer.len()) {
             Brought::Bytes(n) => n,
             Brought::Drained => return None,
             Brought::Eof => {

@@ -6,6 +6,7 @@ use std::marker::PhantomData;
 use slab::Slab;
 use socket2::Socket;
 
+use super::tls::Tls;
 use crate::connection::{Connection, Phase, Tick};
 use crate::id::{ConnId, GENERATION_BITS};
 use crate::peer::Peer;
@@ -65,8 +66,13 @@ impl Marks {
     /// The shard has been told that it is ending.
     pub const CLOSING_TOLD: Self = Self(1 << 10);
 
+    /// Its bytes come and go over TLS.
+    pub const TLS: Self = Self(1 << 12);
+
     /// A message has come: which of its endpoint's dialects it speaks is settled.
     pub const SPOKEN: Self = Self(1 << 11);
+
+    pub(super) const BLOCKED_OR_TLS: Self = Self(Self::WRITE_BLOCKED.0 | Self::TLS.0);
 
     const FLUSHING_OR_BLOCKED: Self = Self(Self::FLUSHING.0 | Self::WRITE_BLOCKED.0);
 
@@ -78,7 +84,7 @@ impl Marks {
     }
 
     #[inline]
-    const fn has_any(self, marks: Self) -> bool {
+    pub(super) const fn has_any(self, marks: Self) -> bool {
         self.0 & marks.0 != 0
     }
 
@@ -154,6 +160,8 @@ pub struct Table {
     generations: Vec<u32>,
     /// When a slot has to be looked at, at the latest; `Tick::MAX` for vacant ones.
     deadlines: Vec<Tick>,
+    /// Of connections over TLS; no longer than need be.
+    tls: Vec<Option<Box<Tls>>>,
     _on_one_thread: PhantomData<*const ()>,
 }
 
@@ -171,6 +179,7 @@ impl Table {
             slots: Slab::with_capacity(capacity),
             generations: Vec::with_capacity(capacity),
             deadlines: Vec::with_capacity(capacity),
+            tls: Vec::new(),
             _on_one_thread: PhantomData,
         }
     }
@@ -208,6 +217,29 @@ impl Table {
     #[inline]
     pub fn get_mut(&mut self, index: usize) -> Option<&mut Slot> {
         self.slots.get_mut(index)
+    }
+
+    /// The slot at an index that is in use, and its TLS, if it has that.
+    #[inline]
+    pub(super) fn with_tls(&mut self, index: usize) -> Option<(&mut Slot, &mut Tls)> {
+        let tls = self.tls.get_mut(index)?.as_deref_mut()?;
+        Some((self.slots.get_mut(index)?, tls))
+    }
+
+    /// Gives a slot its TLS.
+    pub(super) fn put_tls(&mut self, index: usize, tls: Box<Tls>) {
+        if let Some(slot) = self.slots.get_mut(index) {
+            slot.marks.set(Marks::TLS);
+            if self.tls.len() <= index {
+                self.tls.resize_with(index + 1, || None);
+            }
+            self.tls[index] = Some(tls);
+        }
+    }
+
+    /// Takes a slot's TLS, if it has that.
+    pub(super) fn take_tls(&mut self, index: usize) -> Option<Box<Tls>> {
+        self.tls.get_mut(index)?.take()
     }
 
     /// The slot at an index that is in use, and the id of its connection.

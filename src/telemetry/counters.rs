@@ -134,6 +134,30 @@ causes! {
     }
 }
 
+causes! {
+    /// Why a connection's TLS failed.
+    TlsFailure {
+        /// What came was no TLS, or not as TLS has it.
+        Malformed = "malformed",
+        /// Client and server have no version, cipher suite, group or protocol in common.
+        Incompatible = "incompatible",
+        /// A client certificate is required, and there was none.
+        NoCertificate = "no_certificate",
+        /// The client's certificate has expired, or is not valid yet.
+        CertificateExpired = "certificate_expired",
+        /// The client's certificate is by no authority known here.
+        UnknownAuthority = "unknown_authority",
+        /// The client's certificate is not good for another reason.
+        BadCertificate = "bad_certificate",
+        /// The client refused, by an alert.
+        Alert = "alert",
+        /// More unfinished handshake than may be held.
+        HandshakeTooLong = "handshake_too_long",
+        /// Anything else.
+        Other = "other",
+    }
+}
+
 /// One count per cause.
 #[derive(Debug)]
 pub struct PerCause<const N: usize>([Counter; N]);
@@ -198,6 +222,12 @@ pub struct LoopCounters {
     pub refusals: PerCause<{ RefusalCause::ALL.len() }>,
     /// Messages dropped, by cause.
     pub drops: PerCause<{ DropCause::ALL.len() }>,
+    /// TLS handshakes completed.
+    pub tls_handshakes: Counter,
+    /// Of those, resumptions of earlier sessions.
+    pub tls_resumed: Counter,
+    /// Connections whose TLS failed, by cause.
+    pub tls_failures: PerCause<{ TlsFailure::ALL.len() }>,
     /// Bytes in outboxes and their entries now.
     pub outbox_bytes: Counter,
     /// Bytes of partial frames, unfinished messages and request heads now.

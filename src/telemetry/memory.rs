@@ -20,12 +20,14 @@ pub enum Component {
     Arenas,
     /// Rooms and memberships, at their homes and on the loops.
     Rooms,
+    /// TLS of connections: its state, begun records, and ciphertext that sockets did not take.
+    Tls,
 }
 
 impl Component {
     /// Every component, in the order of its index.
-    pub const ALL: [Self; 5] =
-        [Self::Frames, Self::Outbox, Self::Inbound, Self::Arenas, Self::Rooms];
+    pub const ALL: [Self; 6] =
+        [Self::Frames, Self::Outbox, Self::Inbound, Self::Arenas, Self::Rooms, Self::Tls];
 }
 
 /// The buffer bytes of the whole process, with their ceiling. Shared by all threads.

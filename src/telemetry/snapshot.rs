@@ -30,7 +30,7 @@ use std::time::{Instant, SystemTime};
 use serde_json::{Map, Value, json};
 
 use super::counters::{
-    CloseCause, DropCause, LoopCounters, PerCause, RefusalCause, WorkerCounters,
+    CloseCause, DropCause, LoopCounters, PerCause, RefusalCause, TlsFailure, WorkerCounters,
 };
 use super::memory::{Component, MemoryGauge};
 use super::stages::{STAGE_MAX_US, Stage, StageHistograms};
@@ -102,6 +102,7 @@ impl Registry {
             "closes": self.causes(closes),
             "refusals": self.causes(refusals),
             "drops": self.causes(drops),
+            "tls_failures": self.causes(tls_failures),
             "buffers": buffers(&self.memory),
             "latency": latency(stages),
         });
@@ -188,9 +189,9 @@ fn loop_counts(counters: &LoopCounters) -> Vec<Count> {
         LoopCounters {
             connections, open, turns, paused, pauses, accepted, accept_pauses, handed_over, opened,
             closed, http_responses, messages_in, messages_out, bytes_in, bytes_out, pings_in,
-            pings_out, deliveries, outbox_bytes, inbound_bytes
+            pings_out, deliveries, tls_handshakes, tls_resumed, outbox_bytes, inbound_bytes
         },
-        but closes, but refusals, but drops
+        but closes, but refusals, but drops, but tls_failures
     )
 }
 
@@ -227,6 +228,10 @@ fn drops(counters: &LoopCounters) -> Vec<Count> {
     per_cause(DropCause::ALL, DropCause::name, &counters.drops)
 }
 
+fn tls_failures(counters: &LoopCounters) -> Vec<Count> {
+    per_cause(TlsFailure::ALL, TlsFailure::name, &counters.tls_failures)
+}
+
 fn per_cause<C: Copy, const N: usize>(
     causes: &[C],
     name: fn(C) -> &'static str,
@@ -261,6 +266,7 @@ fn loop_entry((index, source): (usize, &LoopSource)) -> Value {
     entry.insert("closes".to_owned(), object(closes(counters)).into());
     entry.insert("refusals".to_owned(), object(refusals(counters)).into());
     entry.insert("drops".to_owned(), object(drops(counters)).into());
+    entry.insert("tls_failures".to_owned(), object(tls_failures(counters)).into());
     entry.into()
 }
 
@@ -279,6 +285,7 @@ fn buffers(memory: &MemoryGauge) -> Value {
         "arena_bytes": memory.component(Component::Arenas),
         "frame_bytes": memory.component(Component::Frames),
         "room_bytes": memory.component(Component::Rooms),
+        "tls_bytes": memory.component(Component::Tls),
         "total_bytes": memory.total(),
         "limit_bytes": memory.limit(),
     })

@@ -8,7 +8,8 @@ use super::batch::empty_arena;
 use crate::channels::{Publish, RoomId};
 use crate::id::ConnId;
 use crate::peer::Peer;
-use crate::routing::{Accept, EndpointId, Refuse, Work};
+use crate::reactor::Door;
+use crate::routing::{Accept, Refuse, Work};
 
 /// Work of level 0: a loop takes it, whatever else it waits for, and posts nothing in turn.
 #[derive(Debug)]
@@ -56,8 +57,7 @@ pub enum PostItem {
     /// Something that the connection's shard is to do, in the connection's order.
     Work { conn: ConnId, work: Box<Work> },
     /// A socket accepted by a loop that has more connections than this one (shared tables only).
-    /// Its endpoint is known if it came over plain TCP.
-    Socket { socket: socket2::Socket, tcp: Option<EndpointId> },
+    Socket { socket: socket2::Socket, door: Door },
 }
 
 impl Post {

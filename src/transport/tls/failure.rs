@@ -5,28 +5,7 @@ use std::path::PathBuf;
 
 use rustls::{CertificateError, Error};
 
-/// Why a connection's TLS failed, for counting.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum TlsFailure {
-    /// What came was no TLS, or not as TLS has it.
-    Malformed,
-    /// Client and server have no version, cipher suite, group or protocol in common.
-    Incompatible,
-    /// A client certificate is required, and there was none.
-    NoCertificate,
-    /// The client's certificate has expired, or is not valid yet.
-    CertificateExpired,
-    /// The client's certificate is by no authority known here.
-    UnknownAuthority,
-    /// The client's certificate is not good for another reason.
-    BadCertificate,
-    /// The client refused, by an alert.
-    Alert,
-    /// More unfinished handshake than may be held.
-    HandshakeTooLong,
-    /// Anything else.
-    Other,
-}
+pub use crate::telemetry::counters::TlsFailure;
 
 impl From<&Error> for TlsFailure {
     fn from(error: &Error) -> Self {

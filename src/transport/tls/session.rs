@@ -7,7 +7,7 @@ use rustls::server::{ServerConnectionData as Data, UnbufferedServerConnection};
 use rustls::unbuffered::{
     ConnectionState, EncodeError, EncodeTlsData, EncryptError, UnbufferedStatus, WriteTraffic,
 };
-use rustls::{Error, ServerConfig};
+use rustls::{Error, HandshakeKind, ServerConfig};
 
 use super::failure::TlsFailure;
 
@@ -59,6 +59,12 @@ impl TlsSession {
     #[must_use]
     pub fn is_established(&self) -> bool {
         self.is_established
+    }
+
+    /// Whether the handshake resumed an earlier session.
+    #[must_use]
+    pub fn is_resumed(&self) -> bool {
+        self.connection.handshake_kind() == Some(HandshakeKind::Resumed)
     }
 
     /// Whether there is plaintext that there was no room for: more comes without a read.

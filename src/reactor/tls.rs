@@ -1,0 +1,309 @@
+//! TLS between sockets and connections: buffers that the loop's connections share, and what one keeps
+//! beside its slot.
+
+use std::io::{self, Write as _};
+use std::ops::Range;
+
+use socket2::Socket;
+
+use super::accept::Door;
+use super::event_loop::{EventLoop, Kit};
+use super::read::{Brought, read_socket};
+use super::table::{Marks, Slot};
+use crate::connection::Received;
+use crate::routing::EndpointId;
+use crate::telemetry::counters::{LoopCounters, RefusalCause, TlsFailure};
+use crate::telemetry::memory::{Component, LocalMemory};
+use crate::transport::tls::{Progress, TlsSession};
+
+/// Plaintext that is encrypted at once: as much as goes into four records.
+const GATHER_BYTES: usize = 64 * 1024;
+/// Room for a begun record in front of what is read.
+const BEGUN_BYTES: usize = 20 * 1024;
+/// Reads on end that bring no plaintext, before others get their turn.
+const FRUITLESS_READS: usize = 4;
+/// What rustls holds for one connection, about.
+const SESSION_BYTES: usize = 3 * 1024;
+
+/// One connection's TLS, beside its slot.
+#[derive(Debug)]
+pub(super) struct Tls {
+    session: TlsSession,
+    /// Ciphertext that the socket did not take, and how much of it it has taken since.
+    pending: Vec<u8>,
+    pending_at: usize,
+    /// The endpoint of a connection that sends no request.
+    without_request: Option<EndpointId>,
+    /// The peer has said that it sends no more.
+    has_ended: bool,
+    /// What of it is in the ceiling's count.
+    counted_bytes: usize,
+}
+
+/// Buffers for TLS of all of a loop's connections, taken with the first of them.
+#[derive(Debug, Default)]
+pub(super) struct TlsKit {
+    cipher: Vec<u8>,
+    out: Vec<u8>,
+    plain: Vec<u8>,
+    /// Turns of handshakes that may still be taken in this turn of the loop.
+    pub(super) handshakes_left: usize,
+}
+
+impl EventLoop {
+    /// Begins TLS on a connection that was just accepted. `false`: it can't be had.
+    pub(super) fn begin_tls(&mut self, index: usize, door: Door) -> bool {
+        let Some(host) = &self.kit.snapshot.tls else { return false };
+        let Ok(session) = TlsSession::new(host.config()) else { return false };
+        let tls = Tls {
+            session,
+            pending: Vec::new(),
+            pending_at: 0,
+            without_request: door.tcp,
+            has_ended: false,
+            counted_bytes: 0,
+        };
+        let cipher_bytes = BEGUN_BYTES + self.read_buffer.len();
+        self.kit.tls.cipher.resize(cipher_bytes, 0);
+        self.table.put_tls(index, Box::new(tls));
+        self.count_tls(index);
+        true
+    }
+
+    /// Reads into a part of the loop's buffer: from the socket, or what comes out of its TLS.
+    #[inline]
+    pub(super) fn read_some(&mut self, index: usize, range: Range<usize>) -> Brought {
+        let Self { table, read_buffer, counters, .. } = self;
+        let Some(slot) = table.get_mut(index) else { return Brought::Drained };
+        if slot.marks.has(Marks::TLS) {
+            return self.read_tls(index, range);
+        }
+        read_socket(slot, &mut read_buffer[range], counters)
+    }
+
+    #[inline(never)]
+    fn read_tls(&mut self, index: usize, range: Range<usize>) -> Brought {
+        let brought = self.read_plain(index, range);
+        self.count_tls(index);
+        brought
+    }
+
+    fn read_plain(&mut self, index: usize, range: Range<usize>) -> Brought {
+        let Self { table, read_buffer, counters, kit, .. } = self;
+        let Some((slot, tls)) = table.with_tls(index) else { return Brought::Failed };
+        let plain = &mut read_buffer[range];
+        if tls.session.has_left_over() {
+            slot.marks.set(Marks::READABLE);
+            return Brought::Bytes(tls.session.take_left_over(plain));
+        }
+        for _ in 0..FRUITLESS_READS {
+            if tls.has_ended {
+                return Brought::Eof;
+            }
+            if !tls.session.is_established() {
+                // Still readable: it gets its turn in the loop's next one.
+                if kit.tls.handshakes_left == 0 {
+                    return Brought::Drained;
+                }
+                kit.tls.handshakes_left -= 1;
+            }
+            let begun = tls.session.begin(&mut kit.tls.cipher);
+            let n = match read_socket(slot, &mut kit.tls.cipher[begun..], counters) {
+                Brought::Bytes(n) => n,
+                nothing => return nothing,
+            };
+            let progress = match tls.take(slot, begun + n, plain, &mut kit.tls, counters) {
+                Ok(progress) => progress,
+                Err(failure) => {
+                    counters.tls_failures.at(failure as usize).add(1);
+                    return Brought::Failed;
+                }
+            };
+            if tls.session.has_left_over() || tls.has_ended {
+                slot.marks.set(Marks::READABLE);
+            }
+            if progress.plain_bytes > 0 {
+                return Brought::Bytes(progress.plain_bytes);
+            }
+            if !slot.marks.has(Marks::READABLE) {
+                break;
+            }
+        }
+        Brought::Drained
+    }
+
+    /// Whether a connection is over TLS and sends no request; it is open once its TLS is.
+    pub(super) fn opens_by_tls(&mut self, index: usize) -> bool {
+        let tls = self.table.with_tls(index);
+        tls.is_some_and(|(_, tls)| tls.without_request.is_some())
+    }
+
+    /// Reads on in the handshake of a connection that opens with it. `None`: there is nothing more to
+    /// read for now.
+    pub(super) fn read_opening(&mut self, index: usize) -> Option<usize> {
+        let brought = self.read_some(index, 0..self.read_buffer.len());
+        if matches!(brought, Brought::Eof | Brought::Failed) {
+            self.give_up(index, RefusalCause::PeerGone);
+            return None;
+        }
+        let (slot, tls) = self.table.with_tls(index)?;
+        let endpoint = tls.without_request.filter(|_| tls.session.is_established())?;
+        let readable = slot.marks.has(Marks::READABLE);
+        self.note_opened(index, endpoint);
+        self.change(index, |conn, env| conn.open_bare(env.now));
+        let Brought::Bytes(n) = brought else { return None };
+        let gate = self.gate_of(index);
+        let go_on = self.receive(index, gate, 0, n) == Received::Continue;
+        (go_on && readable).then_some(n)
+    }
+
+    /// Carries what a connection's TLS holds into the ceiling's count.
+    pub(super) fn count_tls(&mut self, index: usize) {
+        if let Some((_, tls)) = self.table.with_tls(index) {
+            tls.count(&mut self.memory);
+        }
+    }
+
+    /// Lets go of a connection's TLS.
+    pub(super) fn end_tls(&mut self, index: usize) {
+        if let Some(tls) = self.table.take_tls(index) {
+            self.memory.sub(Component::Tls, tls.counted_bytes);
+        }
+    }
+}
+
+impl Tls {
+    /// Takes the first `len` bytes of the shared ciphertext: plaintext goes into `plain`, and what is
+    /// to be said goes out.
+    fn take(
+        &mut self,
+        slot: &mut Slot,
+        len: usize,
+        plain: &mut [u8],
+        kit: &mut TlsKit,
+        counters: &LoopCounters,
+    ) -> Result<Progress, TlsFailure> {
+        kit.out.clear();
+        let result = self.session.receive(&mut kit.cipher[..len], plain, &mut kit.out);
+        let sent = match &mut slot.socket {
+            Some(socket) if !kit.out.is_empty() => self.write(socket, &kit.out, counters),
+            _ => Ok(true),
+        };
+        let progress = result?;
+        match sent {
+            Ok(true) => {}
+            Ok(false) => slot.marks.set(Marks::WRITE_BLOCKED),
+            Err(_) => return Err(TlsFailure::Other),
+        }
+        if progress.established {
+            counters.tls_handshakes.add(1);
+            counters.tls_resumed.add(u64::from(self.session.is_resumed()));
+        }
+        self.has_ended |= progress.ended;
+        Ok(progress)
+    }
+
+    /// Writes what a connection owes until nothing is left (`true`) or the socket takes no more
+    /// (`false`).
+    pub(super) fn write_all(
+        &mut self,
+        slot: &mut Slot,
+        kit: &mut Kit,
+        counters: &LoopCounters,
+    ) -> io::Result<bool> {
+        let Some(mut socket) = slot.socket.take() else { return Ok(true) };
+        let result = loop {
+            match self.write_pending(&mut socket, counters) {
+                Ok(true) => {}
+                blocked => break blocked,
+            }
+            slot.conn.moved(kit.tick, true);
+            if !slot.conn.owes() {
+                break Ok(true);
+            }
+            if let Err(e) = self.encrypt_some(slot, kit) {
+                break Err(e);
+            }
+            match self.write(&mut socket, &kit.tls.out, counters) {
+                Ok(true) => {}
+                blocked => break blocked,
+            }
+        };
+        slot.socket = Some(socket);
+        result
+    }
+
+    /// Tells the peer that nothing more comes, if its socket takes that.
+    pub(super) fn close(&mut self, slot: &mut Slot, kit: &mut TlsKit, counters: &LoopCounters) {
+        if let (Some(socket), true) = (&mut slot.socket, self.session.is_established()) {
+            kit.out.clear();
+            self.session.close(&mut kit.out);
+            let _ = self.write(socket, &kit.out, counters);
+        }
+    }
+
+    /// Moves owed bytes of a connection into ciphertext in the shared buffer.
+    fn encrypt_some(&mut self, slot: &mut Slot, kit: &mut Kit) -> io::Result<()> {
+        let TlsKit { plain, out, .. } = &mut kit.tls;
+        plain.clear();
+        out.clear();
+        slot.conn.copy_owed(plain, GATHER_BYTES);
+        let failed = |failure: TlsFailure| io::Error::other(failure.name());
+        self.session.send(plain, out).map_err(failed)?;
+        let n = plain.len();
+        slot.conn.wrote(n, &mut kit.env(slot.endpoint));
+        Ok(())
+    }
+
+    /// Writes ciphertext behind what is pending; keeps what the socket does not take.
+    fn write(
+        &mut self,
+        socket: &mut Socket,
+        cipher: &[u8],
+        counters: &LoopCounters,
+    ) -> io::Result<bool> {
+        if !self.write_pending(socket, counters)? {
+            self.pending.extend_from_slice(cipher);
+            return Ok(false);
+        }
+        let n = write_some(socket, cipher, counters)?;
+        if n < cipher.len() {
+            self.pending = cipher[n..].to_vec();
+        }
+        Ok(n == cipher.len())
+    }
+
+    fn write_pending(&mut self, socket: &mut Socket, counters: &LoopCounters) -> io::Result<bool> {
+        if self.pending.is_empty() {
+            return Ok(true);
+        }
+        self.pending_at += write_some(socket, &self.pending[self.pending_at..], counters)?;
+        if self.pending_at < self.pending.len() {
+            return Ok(false);
+        }
+        (self.pending, self.pending_at) = (Vec::new(), 0);
+        Ok(true)
+    }
+
+    fn count(&mut self, memory: &mut LocalMemory) {
+        let now = SESSION_BYTES + self.session.heap_bytes() + self.pending.capacity();
+        memory.add(Component::Tls, now.saturating_sub(self.counted_bytes));
+        memory.sub(Component::Tls, self.counted_bytes.saturating_sub(now));
+        self.counted_bytes = now;
+    }
+}
+
+/// Writes once; 0 where the socket takes nothing now.
+fn write_some(socket: &mut Socket, bytes: &[u8], counters: &LoopCounters) -> io::Result<usize> {
+    loop {
+        match socket.write(bytes) {
+            Ok(n) => {
+                counters.bytes_out.add(n as u64);
+                return Ok(n);
+            }
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(0),
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+}
