@@ -1,11 +1,12 @@
 //! The rooms whose home a shard is.
 
-use std::collections::HashSet;
 use std::collections::hash_map::{Entry, HashMap};
 use std::fmt::Write as _;
 use std::sync::Arc;
 
 use super::RoomId;
+use super::cost::{MEMBERSHIP_BYTES, loop_bytes, room_bytes};
+use super::members::Members;
 use super::publish::{OwnedBody, Publish};
 use super::work::{Answer, Done, ReplyTo, RoomWork, Settles, Then};
 use crate::app::Snapshot;
@@ -27,11 +28,11 @@ pub struct Home {
 }
 
 #[derive(Debug)]
-struct Room {
+pub(super) struct Room {
     id: RoomId,
-    members: HashSet<ConnId>,
-    /// How many members each loop has; loops without are not listed.
-    per_loop: Vec<(u32, u32)>,
+    members: Members,
+    /// The loops that have members.
+    loops: Vec<u16>,
     /// Publishes so far.
     serial: u64,
 }
@@ -51,15 +52,6 @@ pub struct Surroundings<'a> {
 
 /// Close code of a connection whose identity has connected elsewhere.
 const DISPLACED: u16 = 4001;
-
-/// What one membership takes: an entry at the home, one on the loop and one in the session, each
-/// in a hash table that is half full.
-const MEMBERSHIP_BYTES: usize = 96;
-
-/// What one room takes beside its members: its record, and its name at the home and in a session.
-fn room_bytes(name: &str) -> usize {
-    size_of::<Room>() + 256 + 3 * name.len()
-}
 
 impl Home {
     /// A home without rooms.
@@ -126,9 +118,10 @@ impl Home {
             around.memory.add(Component::Rooms, room_bytes(name));
         }
         let room = self.rooms.get_mut(name).expect("just put there");
-        if room.add(conn) {
+        if let Some(is_new_loop) = room.add(conn) {
+            let more = if is_new_loop { loop_bytes(name) } else { 0 };
             around.counters.memberships.add(1);
-            around.memory.add(Component::Rooms, MEMBERSHIP_BYTES);
+            around.memory.add(Component::Rooms, MEMBERSHIP_BYTES + more);
             out.post(conn.loop_index()).push(PostItem::Subscribe { room: room.id, conn });
         }
         Ok(room.members.len())
@@ -149,8 +142,8 @@ impl Home {
         if session == SessionPolicy::Displace
             && let Some(room) = self.rooms.get(name)
         {
-            for other in room.members.iter().filter(|other| **other != conn) {
-                out.post(other.loop_index()).close(*other, DISPLACED, "connected elsewhere");
+            for other in room.members.iter().filter(|other| *other != conn) {
+                out.post(other.loop_index()).close(other, DISPLACED, "connected elsewhere");
             }
         }
         Ok(())
@@ -159,7 +152,7 @@ impl Home {
     /// Whether `conn` is a member or can become one where there may be `limit`.
     fn has_place(&self, name: &str, conn: ConnId, limit: usize) -> bool {
         let members = self.rooms.get(name).map(|room| &room.members);
-        members.map_or(limit > 0, |m| m.len() < limit || m.contains(&conn))
+        members.map_or(limit > 0, |m| m.len() < limit || m.contains(conn))
     }
 
     fn leave(
@@ -171,9 +164,10 @@ impl Home {
     ) -> usize {
         let Entry::Occupied(mut entry) = self.rooms.entry(name.into()) else { return 0 };
         let room = entry.get_mut();
-        if room.remove(conn) {
+        if let Some(is_last_of_loop) = room.remove(conn) {
+            let more = if is_last_of_loop { loop_bytes(name) } else { 0 };
             around.counters.memberships.sub(1);
-            around.memory.sub(Component::Rooms, MEMBERSHIP_BYTES);
+            around.memory.sub(Component::Rooms, MEMBERSHIP_BYTES + more);
             out.post(conn.loop_index()).push(PostItem::Unsubscribe { room: room.id, conn });
         }
         let left = room.members.len();
@@ -194,24 +188,24 @@ impl Home {
     ) -> (u64, usize) {
         let Some(room) = self.rooms.get_mut(name) else { return (0, 0) };
         room.serial += 1;
-        for (loop_index, _) in &room.per_loop {
+        for loop_index in &room.loops {
             let publish = Arc::clone(publish);
-            out.post(*loop_index as usize).push(PostItem::Publish {
+            out.post((*loop_index).into()).push(PostItem::Publish {
                 room: room.id,
                 publish,
                 except,
             });
         }
-        let spared = except.is_some_and(|conn| room.members.contains(&conn));
+        let spared = except.is_some_and(|conn| room.members.contains(conn));
         (room.serial, room.members.len() - usize::from(spared))
     }
 
     /// Closes all members' connections. They leave by their ends, as anybody does.
     fn close(&self, name: &str, code: u16, reason: &str, out: &mut Outgoing) -> usize {
         let Some(room) = self.rooms.get(name) else { return 0 };
-        for (loop_index, _) in &room.per_loop {
+        for loop_index in &room.loops {
             let reason = reason.into();
-            out.post(*loop_index as usize).push(PostItem::CloseRoom {
+            out.post((*loop_index).into()).push(PostItem::CloseRoom {
                 room: room.id,
                 code,
                 reason,
@@ -224,40 +218,39 @@ impl Home {
         let found = self.rooms.get(&room);
         let members = found.map_or(0, |r| r.members.len());
         let some = found.into_iter().flat_map(|r| r.members.iter()).take(MEMBERS_LISTED_MAX);
-        let ids = some.map(|conn| ids.encode(*conn).as_str().to_owned()).collect();
+        let ids = some.map(|conn| ids.encode(conn).as_str().to_owned()).collect();
         Report::Members { room, members, ids }
     }
 }
 
 impl Room {
     fn new(id: RoomId) -> Self {
-        Self { id, members: HashSet::new(), per_loop: Vec::new(), serial: 0 }
+        Self { id, members: Members::new(), loops: Vec::new(), serial: 0 }
     }
 
-    fn add(&mut self, conn: ConnId) -> bool {
+    /// Takes `conn` in; says whether it is its loop's first member. `None` if it is a member already.
+    fn add(&mut self, conn: ConnId) -> Option<bool> {
         if !self.members.insert(conn) {
-            return false;
+            return None;
         }
-        let at = conn.loop_index() as u32;
-        match self.per_loop.iter_mut().find(|(index, _)| *index == at) {
-            Some((_, count)) => *count += 1,
-            None => self.per_loop.push((at, 1)),
+        let at = conn.loop_index() as u16;
+        let is_new = !self.loops.contains(&at);
+        if is_new {
+            self.loops.push(at);
         }
-        true
+        Some(is_new)
     }
 
-    fn remove(&mut self, conn: ConnId) -> bool {
-        if !self.members.remove(&conn) {
-            return false;
+    /// Lets go of `conn`; says whether it was its loop's last member. `None` if it is no member.
+    fn remove(&mut self, conn: ConnId) -> Option<bool> {
+        if !self.members.remove(conn) {
+            return None;
         }
-        let at = conn.loop_index() as u32;
-        let index = self.per_loop.iter().position(|(index, _)| *index == at);
-        let index = index.expect("a member's loop is counted");
-        self.per_loop[index].1 -= 1;
-        if self.per_loop[index].1 == 0 {
-            self.per_loop.swap_remove(index);
+        let is_last = !self.members.has_any_of_loop(conn.loop_index());
+        if is_last {
+            self.loops.retain(|at| usize::from(*at) != conn.loop_index());
         }
-        true
+        Some(is_last)
     }
 }
 

@@ -8,12 +8,16 @@
 //!   answered does not: the answer rides behind the change of membership in the same mailbox;
 //! - room work posts to mailboxes only, never to other room or message lanes.
 
+mod cost;
 mod home;
+mod member_codec;
+mod members;
 mod policy;
 mod publish;
 mod work;
 
 pub use home::{Home, Surroundings};
+pub use members::{Iter, Members};
 pub use policy::{RoomPolicies, RoomPolicy};
 pub use publish::{OwnedBody, Publish};
 pub use work::{Answer, Countdown, Done, ReplyTo, RoomBatch, RoomWork, Settles, Then};

@@ -11,8 +11,8 @@ use crate::id::ConnId;
 use crate::limits::{REQUEST_HEADERS_MAX, ROOMS_PER_CONNECTION_MAX};
 use crate::protocol::handshake::{HeadLimits, parse_request};
 use crate::routing::{
-    Accept, Admission, AskError, ConnectRequest, Ended, Endpoint, Facts, InRoom, Params, Pending,
-    Refuse, SessionPolicy, is_room_name, room_of_user,
+    Accept, Admission, AskError, ConnectRequest, Ended, Endpoint, Facts, Params, Pending, Refuse,
+    SessionPolicy, is_room_name, room_of_user,
 };
 use crate::telemetry::counters::CloseCause;
 
@@ -72,10 +72,14 @@ impl Shard {
             return;
         }
         let countdown = Countdown::new(rooms.len(), Done::Accept(conn, accept));
-        // It may be in rooms already: whoever decided on it knew its id.
-        let session = self.state.sessions.entry(conn).or_default();
         for room in rooms {
-            let (attempt, then) = (session.join(&room), Then::Last(Arc::clone(&countdown)));
+            // It may be in rooms already: whoever decided on it knew its id.
+            let Some(attempt) = self.state.sessions.join(conn, &room) else {
+                let refuse = Box::new(Refuse::new(503, "There are too many rooms.\n"));
+                self.parts.out.post(conn.loop_index()).push(PostItem::Refuse { conn, refuse });
+                return;
+            };
+            let then = Then::Last(Arc::clone(&countdown));
             let home = self.parts.gateway.shared.home_of(&room);
             // Of its rooms only its user's is nobody's to name.
             let policy = match is_room_name(&room) {
@@ -167,16 +171,16 @@ impl Shard {
         for (_, Pending(callback)) in self.state.asks.close(run.conn) {
             self.guard(|| callback(Err(AskError::Closed)));
         }
-        let session = self.state.sessions.remove(&run.conn);
-        let facts = session.as_ref().and_then(|session| session.facts.clone());
-        for InRoom { name: room, .. } in session.into_iter().flat_map(|session| session.rooms) {
+        let (session, rooms) = self.state.sessions.remove(&run.conn).unwrap_or_default();
+        for room in rooms {
             let home = self.parts.gateway.shared.home_of(&room);
+            let room = (*room).into();
             let work = RoomWork::Leave { room, conn: run.conn, then: Then::Nothing };
             self.parts.out.room_batch(home).work.push(work);
         }
         let snapshot = Arc::clone(&self.snapshot);
         if let Some(hook) = &snapshot.endpoint(run.endpoint).hooks.closed {
-            let identity = facts.as_ref().and_then(|facts| facts.identity.as_deref());
+            let identity = session.facts.as_ref().and_then(|facts| facts.identity.as_deref());
             let gateway = self.parts.gateway.clone();
             let ended = Ended { conn: run.conn, cause, identity, gateway: &gateway };
             self.guard(|| hook(&ended));

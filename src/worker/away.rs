@@ -10,7 +10,7 @@ use super::blocking::{Job, Strand};
 use super::route::{Answerers, finish_message};
 use super::shard::Shard;
 use crate::app::Snapshot;
-use crate::channels::ReplyTo;
+use crate::channels::{ReplyTo, RoomWork, Then};
 use crate::dialect::Message;
 use crate::limits::{BLOCKING_PER_CONNECTION_MIN, BLOCKING_SHARE};
 use crate::protocol::MessageKind;
@@ -42,8 +42,10 @@ impl Shard {
                 }
             }),
             What::Refused { room, attempt } => {
-                if let Some(session) = self.state.sessions.get_mut(&run.conn) {
-                    session.refused(&room, attempt);
+                if self.state.sessions.refused(&run.conn, &room, attempt) {
+                    let work = RoomWork::Leave { room, conn: run.conn, then: Then::Nothing };
+                    let home = self.parts.gateway.shared.home_of(work.room());
+                    self.parts.out.room_batch(home).work.push(work);
                 }
             }
             What::Finish(finish) => self.finish(run, *finish),

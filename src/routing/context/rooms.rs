@@ -50,9 +50,7 @@ impl Context<'_> {
         check_room(room)?;
         match &mut self.place {
             Place::Shard(parts) => {
-                if let Some(session) = parts.sessions.get_mut(&self.conn) {
-                    session.leave(room);
-                }
+                parts.sessions.leave(&self.conn, room);
                 let (room, conn) = (room.into(), self.conn);
                 parts.effects.rooms.push(RoomWork::Leave { room, conn, then: Then::Nothing });
             }
@@ -68,8 +66,7 @@ impl Context<'_> {
     #[must_use]
     pub fn rooms(&self) -> Vec<&str> {
         let Place::Shard(parts) = &self.place else { return Vec::new() };
-        let rooms = parts.sessions.get(&self.conn).map_or(&[][..], |session| &session.rooms);
-        rooms.iter().map(|room| &*room.name).filter(|room| !room.starts_with(RESERVED)).collect()
+        parts.sessions.rooms(&self.conn).filter(|room| !room.starts_with(RESERVED)).collect()
     }
 
     /// Publishes to all members of a room.
@@ -162,17 +159,19 @@ impl Context<'_> {
 
 impl Parts<'_> {
     fn join(&mut self, conn: ConnId, room: &str) -> Result<(), ErrorAnswer<'static>> {
-        let session = self.sessions.entry(conn).or_default();
-        if !session.is_in(room) {
+        if !self.sessions.is_in(&conn, room) {
             if self.gateway.shared.memory.over_limit() {
                 return Err(ErrorAnswer::new(503, "the gateway is out of memory for rooms"));
             }
-            if session.rooms.len() >= ROOMS_PER_CONNECTION_MAX {
+            if self.sessions.room_count(&conn) >= ROOMS_PER_CONNECTION_MAX {
                 let message = format!("in {ROOMS_PER_CONNECTION_MAX} rooms already, the most");
                 return Err(ErrorAnswer::new(429, message));
             }
         }
-        let (attempt, then) = (session.join(room), Then::Nothing);
+        let Some(attempt) = self.sessions.join(conn, room) else {
+            return Err(ErrorAnswer::new(503, "there are too many rooms"));
+        };
+        let then = Then::Nothing;
         let (room, session) = (room.into(), SessionPolicy::Allow);
         self.effects.rooms.push(RoomWork::Join { room, conn, session, attempt, then });
         Ok(())
