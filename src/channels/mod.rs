@@ -1,4 +1,4 @@
-//! Rooms: who is in them, and in what order they are spoken to.
+//! Rooms: who is in them, and in what order they are spoken to; and homes, of rooms and of users.
 //!
 //! Invariants:
 //! - a room has one home shard (by hash of its name); joins, leaves and publishes pass through it
@@ -10,17 +10,19 @@
 
 mod cost;
 mod home;
+mod logins;
 mod member_codec;
 mod members;
 mod policy;
 mod publish;
+mod report;
 mod work;
 
 pub use home::{Home, Surroundings};
 pub use members::{Iter, Members};
 pub use policy::{RoomPolicies, RoomPolicy};
 pub use publish::{OwnedBody, Publish};
-pub use work::{Answer, Countdown, Done, ReplyTo, RoomBatch, RoomWork, Settles, Then};
+pub use work::{Answer, Countdown, Done, ReplyTo, RoomBatch, RoomWork, Settles, Then, UserWork};
 
 /// A room for as long as it has members: home shard 16 bits | serial 48.
 ///

@@ -27,6 +27,10 @@ impl Sessions {
         self.sessions.get(conn)
     }
 
+    pub(crate) fn get_mut(&mut self, conn: &ConnId) -> Option<&mut Session> {
+        self.sessions.get_mut(conn)
+    }
+
     pub(crate) fn entry(&mut self, conn: ConnId) -> Entry<'_, ConnId, Session> {
         self.sessions.entry(conn)
     }

@@ -8,8 +8,6 @@ use crate::channels::{Publish, RoomPolicy, RoomWork, Then};
 use crate::dialect::{Content, ErrorAnswer};
 use crate::id::ConnId;
 use crate::limits::{ROOM_NAME_MAX, ROOMS_PER_CONNECTION_MAX};
-use crate::routing::identity::SessionPolicy;
-use crate::routing::session::RESERVED;
 
 /// Whether a publisher who is a member gets its own publish.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,7 +64,7 @@ impl Context<'_> {
     #[must_use]
     pub fn rooms(&self) -> Vec<&str> {
         let Place::Shard(parts) = &self.place else { return Vec::new() };
-        parts.sessions.rooms(&self.conn).filter(|room| !room.starts_with(RESERVED)).collect()
+        parts.sessions.rooms(&self.conn).collect()
     }
 
     /// Publishes to all members of a room.
@@ -171,22 +169,20 @@ impl Parts<'_> {
         let Some(attempt) = self.sessions.join(conn, room) else {
             return Err(ErrorAnswer::new(503, "there are too many rooms"));
         };
-        let then = Then::Nothing;
-        let (room, session) = (room.into(), SessionPolicy::Allow);
-        self.effects.rooms.push(RoomWork::Join { room, conn, session, attempt, then });
+        let (room, then) = (room.into(), Then::Nothing);
+        self.effects.rooms.push(RoomWork::Join { room, conn, attempt, then });
         Ok(())
     }
 }
 
 /// Whether a room may have this name.
 pub(crate) fn is_room_name(room: &str) -> bool {
-    (1..=ROOM_NAME_MAX).contains(&room.len()) && !room.starts_with(RESERVED)
+    (1..=ROOM_NAME_MAX).contains(&room.len())
 }
 
 pub(crate) fn check_room(room: &str) -> Result<(), ErrorAnswer<'static>> {
     if !is_room_name(room) {
-        let message =
-            format!("a room's name has 1 to {ROOM_NAME_MAX} bytes and begins with no NUL");
+        let message = format!("a room's name has 1 to {ROOM_NAME_MAX} bytes");
         return Err(ErrorAnswer::new(400, message));
     }
     Ok(())
