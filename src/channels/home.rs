@@ -4,7 +4,7 @@ use std::collections::hash_map::{Entry, HashMap};
 use std::sync::Arc;
 
 use super::RoomId;
-use super::cost::{MEMBERSHIP_BYTES, loop_bytes, room_bytes};
+use super::cost::{LOOP_BYTES, MEMBERSHIP_BYTES, room_bytes};
 use super::members::Members;
 use super::publish::Publish;
 use super::report::{Report, finish};
@@ -115,7 +115,7 @@ impl Home {
         }
         let room = self.rooms.get_mut(name).expect("just put there");
         if let Some(is_new_loop) = room.add(conn) {
-            let more = if is_new_loop { loop_bytes(name) } else { 0 };
+            let more = if is_new_loop { LOOP_BYTES } else { 0 };
             around.counters.memberships.add(1);
             around.memory.add(Component::Rooms, MEMBERSHIP_BYTES + more);
             out.post(conn.loop_index()).push(PostItem::Subscribe { room: room.id, conn });
@@ -139,7 +139,7 @@ impl Home {
         let Entry::Occupied(mut entry) = self.rooms.entry(name.into()) else { return 0 };
         let room = entry.get_mut();
         if let Some(is_last_of_loop) = room.remove(conn) {
-            let more = if is_last_of_loop { loop_bytes(name) } else { 0 };
+            let more = if is_last_of_loop { LOOP_BYTES } else { 0 };
             around.counters.memberships.sub(1);
             around.memory.sub(Component::Rooms, MEMBERSHIP_BYTES + more);
             out.post(conn.loop_index()).push(PostItem::Unsubscribe { room: room.id, conn });

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::session::Session;
 use crate::id::ConnId;
+use crate::telemetry::memory::{allocated, in_table};
 
 /// Bits of a [`Rooms`] entry that name the room.
 const SYMBOL_BITS: u32 = 24;
@@ -33,6 +34,11 @@ impl Sessions {
 
     pub(crate) fn entry(&mut self, conn: ConnId) -> Entry<'_, ConnId, Session> {
         self.sessions.entry(conn)
+    }
+
+    /// Bytes that names of rooms have taken, or given back, since this was last asked.
+    pub(crate) fn bytes_taken(&mut self) -> i64 {
+        std::mem::take(&mut self.names.taken)
     }
 
     pub(crate) fn contains_key(&self, conn: &ConnId) -> bool {
@@ -185,6 +191,8 @@ struct Names {
     free: Vec<u32>,
     /// How many there may be at once.
     most: u32,
+    /// Bytes not yet told of.
+    taken: i64,
 }
 
 #[derive(Debug)]
@@ -222,6 +230,7 @@ impl Names {
                 self.names.len() as u32
             }
         };
+        self.taken += bytes_of(&known);
         self.symbols.insert(known, symbol);
         Some(symbol)
     }
@@ -234,15 +243,29 @@ impl Names {
             return Arc::clone(&known.name);
         }
         let name = std::mem::replace(&mut known.name, Arc::from(""));
+        self.taken -= bytes_of(&name);
         self.symbols.remove(&*name);
         self.free.push(symbol);
         name
     }
 }
 
+/// What a name takes: its entries in the table and, a third more than used, in the list, and itself behind its
+/// counts.
+fn bytes_of(name: &str) -> i64 {
+    let entries = in_table(size_of::<(Arc<str>, u32)>()) + size_of::<Name>() * 4 / 3;
+    (entries + allocated(2 * size_of::<usize>() + name.len())) as i64
+}
+
 impl Default for Names {
     fn default() -> Self {
-        Self { symbols: HashMap::new(), names: Vec::new(), free: Vec::new(), most: SYMBOL_MASK }
+        Self {
+            symbols: HashMap::new(),
+            names: Vec::new(),
+            free: Vec::new(),
+            most: SYMBOL_MASK,
+            taken: 0,
+        }
     }
 }
 
@@ -292,7 +315,9 @@ mod tests {
         assert_eq!(sessions.names.names.len(), 2);
         sessions.leave(&A, "hall");
         assert!(sessions.is_in(&B, "hall"));
+        assert_eq!(sessions.bytes_taken(), bytes_of("hall") + bytes_of("yard"));
         let (_, left) = sessions.remove(&B).unwrap();
+        assert_eq!((sessions.bytes_taken(), sessions.bytes_taken()), (-bytes_of("hall"), 0));
         assert_eq!(left, ["hall".into()]);
         assert_eq!((sessions.names.find("hall"), sessions.names.symbols.len()), (None, 1));
         // Its number is the next one's, and nobody who had it is in that room.

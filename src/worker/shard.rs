@@ -182,7 +182,13 @@ impl Shard {
 
     /// Settles what it holds back of the ceiling's count.
     pub fn settle_memory(&mut self) {
+        self.count_names();
         self.parts.memory.settle();
+    }
+
+    fn count_names(&mut self) {
+        let taken = self.state.sessions.bytes_taken();
+        self.parts.memory.change(Component::Rooms, taken);
     }
 
     fn flush_posts(&mut self, now: Instant) -> Flush {
@@ -205,6 +211,7 @@ impl Shard {
     fn recycle(&mut self, mut batch: Box<Batch>) {
         let from = batch.from_loop;
         self.parts.memory.sub(Component::Arenas, batch.heap_bytes());
+        self.count_names();
         batch.reset(2 * self.snapshot.config.tuning.batch_bytes);
         // A full recycle lane only means that the loop has spare ones enough.
         let _ = self.parts.recycle[from].try_send(batch);

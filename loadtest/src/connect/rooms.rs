@@ -121,6 +121,7 @@ impl Joins {
             link.client.joined.asked += 1;
             // Dialects have a word for it.
             if let Some(join) = words.join(link.index, room) {
+                link.tally.sent += 1;
                 link.send(join)?;
             }
         }
