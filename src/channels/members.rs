@@ -360,7 +360,7 @@ mod tests {
             let mut left = sorted(&model);
             while !left.is_empty() {
                 prop_assert!(members.remove(left.remove(left.len() / 2)));
-                if left.len() % 64 == 0 {
+                if left.len().is_multiple_of(64) {
                     prop_assert_eq!(members.iter().collect::<Vec<_>>(), left.clone());
                 }
             }
