@@ -7,14 +7,15 @@ cd "$root"
 
 usage() {
   cat <<'END'
-usage: scripts/memory.sh rooms [--quick] [--no-build]
+usage: scripts/memory.sh rooms [--quick] [--write] [--no-build]
 
   rooms       bytes of a membership and of a room, of a million memberships in rooms of 1,000, of 100 and of 5 members;
               at two loops, and at 53 with a descriptor table each
   --quick     a tenth of the connections and rooms, at two loops and at five
+  --write     put the table into docs/PERFORMANCE.md
   --no-build  with what target/release holds
 
-Prints a table, and fails if a membership at two loops takes more than 24 bytes. Some three minutes and 1 GiB of memory.
+Prints a table, and fails if a membership at two loops takes more than 24 bytes. Some six minutes and 1 GiB of memory.
 END
 }
 
@@ -23,7 +24,7 @@ what=${1:-} build=true
 arguments=()
 for argument in "$@"; do
   case $argument in
-    --quick) arguments+=("$argument") ;;
+    --quick | --write) arguments+=("$argument") ;;
     --no-build) build=false ;;
     -h | --help) usage && exit 0 ;;
     *) usage >&2 && exit 2 ;;

@@ -1,8 +1,8 @@
 """Measures what memberships and rooms take of the gateway's resident memory.
 
 Called by memory.sh beside it. Each figure is of one gateway that holds the same connections without rooms first and with
-rooms then. Of a room of a few members these are in its record, so that the smallest rooms say what a record takes, and
-what the larger ones take beside their records is their memberships.
+rooms then. Members of the smallest rooms are in the rooms' records, so that these rooms say what a record takes; what
+larger ones take beside their records is their memberships.
 """
 
 import argparse
@@ -15,6 +15,13 @@ import tempfile
 import time
 from collections import namedtuple
 from pathlib import Path
+
+# Nothing is left beside the scripts.
+sys.dont_write_bytecode = True
+from compare_kept import machine  # noqa: E402
+
+PAGE = Path(__file__).resolve().parent.parent / "docs/PERFORMANCE.md"
+MARK = re.compile(r"(<!-- memory:rooms -->\n).*?(<!-- /memory -->)", re.DOTALL)
 
 # Rooms that each connection is in.
 EACH = 100
@@ -121,7 +128,7 @@ def loadtest(options, gateway, *flags):
 def warm_up(options, gateway):
     """Joins of a few connections in a few rooms, again and again: buffers that circulate between threads grow to what
     joins take, whoever comes later. What else is left of it is a fifth of a byte for each membership to come."""
-    for _ in range(10):
+    for _ in range(30):
         client = loadtest(
             options, gateway, "-c", 1000, "--hold", "0", "--rooms", 16, "--rooms-per-connection", 16
         )
@@ -157,44 +164,75 @@ def measure(options, shape, loops):
     return Seen(shape, loops, before, after, stats["buffers"]["room_bytes"])
 
 
+def loops_of(row):
+    """How many loops have members of a room, on average: members are on any of them."""
+    return row.loops * (1 - (1 - 1 / row.loops) ** row.shape.members)
+
+
+def records(seen):
+    """What a room takes at its home, and for each loop that has members: as the smallest rooms have it, whose members
+    take nothing beside the records but four bytes in a session."""
+    least = min(row.shape.members for row in seen)
+    one, other = [row for row in seen if row.shape.members == least]
+    rooms = one.shape.rooms
+    first, second = [
+        (row.after - row.before - 4 * rooms * least) / rooms for row in (one, other)
+    ]
+    each_loop = (second - first) / (loops_of(other) - loops_of(one))
+    return first - loops_of(one) * each_loop, each_loop
+
+
 def table(seen):
-    """The rows, and what a membership takes in the larger rooms."""
+    """The lines of the table, and what a membership takes in each of its rows."""
+    at_home, each_loop = records(seen)
     lines = [
-        "| loops | rooms × members | resident before → with rooms | B a membership, rooms included "
-        "| B a room | B a membership beside its room | counted by the ceiling |",
-        "|---|---|---|---|---|---|---|",
+        "| loops | rooms × members | resident before | with rooms | B a membership, all in all "
+        "| of it its room's records | B a membership alone | counted by the ceiling |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     shares = []
-    record = {}
-    # The smallest rooms first: their records are what the others' are taken to be.
-    for row in sorted(seen, key=lambda row: row.shape.members):
+    for row in seen:
         memberships = row.shape.rooms * row.shape.members
         taken = row.after - row.before
-        if row.loops not in record:
-            # What is not in the record is four bytes in each session.
-            record[row.loops] = (taken - 4 * memberships) / row.shape.rooms
-            share = None
-        else:
-            share = (taken - record[row.loops] * row.shape.rooms) / memberships
-            shares.append((row, share))
+        record = (at_home + loops_of(row) * each_loop) / row.shape.members
+        shares.append((row, taken / memberships - record))
         cells = [
             str(row.loops),
             f"{row.shape.rooms:,} × {row.shape.members:,}",
-            f"{row.before / 1e6:.1f} → {row.after / 1e6:.1f} MB",
+            f"{row.before / 1e6:.1f} MB",
+            f"{row.after / 1e6:.1f} MB",
             f"{taken / memberships:.1f}",
-            f"{record[row.loops]:.0f}" if share is None else "",
-            f"{share:.1f}" if share is not None else "",
-            f"{row.counted / 1e6:.1f} of {taken / 1e6:.1f} MB",
+            f"{record:.1f}",
+            f"{shares[-1][1]:.1f}",
+            f"{row.counted / 1e6:.1f} MB",
         ]
-        lines.append((row.loops, -row.shape.members, "| " + " | ".join(cells) + " |"))
-    head, rows = lines[:2], sorted(lines[2:])
-    return head + [row for _, _, row in rows], shares
+        lines.append("| " + " | ".join(cells) + " |")
+    each = f"{at_home:.0f} B, and {each_loop:.0f} B for each loop that has members"
+    return [*lines, "", f"A room's records: {each}.", "", provenance()], shares
+
+
+def provenance():
+    of = machine()
+    dirty = " with changes" if of["dirty"] else ""
+    return (
+        f"`scripts/memory.sh rooms`: {of['date']}, commit {of['commit']}{dirty}, {of['cores']} × {of['cpu']}, "
+        f"Linux {of['kernel']}."
+    )
+
+
+def write(lines):
+    page = PAGE.read_text()
+    if not MARK.search(page):
+        sys.exit(f"{PAGE.name} has no place for it: <!-- memory:rooms --> … <!-- /memory -->")
+    body = "\n".join(lines) + "\n"
+    PAGE.write_text(MARK.sub(lambda match: match[1] + body + match[2], page))
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--bin", type=Path, required=True)
     parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--write", action="store_true")
     options = parser.parse_args()
     scale, loops = (10, [2, 5]) if options.quick else (1, [2, 53])
     shapes = [Shape(1000, 1000), Shape(10_000, 100), Shape(200_000, 5)]
@@ -209,6 +247,8 @@ def main():
             sys.exit(f"memory_rooms.py: {failure}")
     lines, shares = table(seen)
     print("\n".join(lines))
+    if options.write:
+        write(lines)
     over = [
         f"{row.shape.rooms:,} × {row.shape.members:,}: {share:.1f} B"
         for row, share in shares
