@@ -7,6 +7,7 @@ larger ones take beside their records is their memberships.
 
 import argparse
 import json
+import os
 import re
 import signal
 import subprocess
@@ -61,8 +62,14 @@ class Gateway:
         argv += ["--fd-table", table, "--max-connections", str(connections + 100)]
         # Nothing but joins is to move.
         argv += ["--ping-interval", "off", "--idle-timeout", "0", "--stats-out", self.stats_file]
+        # What a buffer leaves behind as it grows goes back to the system, or memberships would take it unseen.
+        environment = {} if options.cold else {"MALLOC_MMAP_THRESHOLD_": "16384"}
         self.process = subprocess.Popen(
-            argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=self.log
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=self.log,
+            env={**os.environ, **environment},
         )
 
     def __enter__(self):
@@ -128,7 +135,7 @@ def loadtest(options, gateway, *flags):
 def warm_up(options, gateway):
     """Joins of a few connections in a few rooms, again and again: buffers that circulate between threads grow to what
     joins take, whoever comes later. What else is left of it is a fifth of a byte for each membership to come."""
-    for _ in range(30):
+    for _ in range(60):
         client = loadtest(
             options, gateway, "-c", 1000, "--hold", "0", "--rooms", 16, "--rooms-per-connection", 16
         )
@@ -141,7 +148,8 @@ def measure(options, shape, loops):
     connections = memberships // EACH
     say(f"{shape.rooms:,} rooms × {shape.members:,} at {loops} loops …")
     with Gateway(options, loops, connections) as gateway:
-        warm_up(options, gateway)
+        if not options.cold:
+            warm_up(options, gateway)
         flags = ["-c", connections, "--hold", "10m", "--join-after", f"{2 * REST + 5}s"]
         flags += ["--rooms", shape.rooms, "--rooms-per-connection", EACH]
         client = loadtest(options, gateway, *flags)
@@ -208,14 +216,14 @@ def table(seen):
         ]
         lines.append("| " + " | ".join(cells) + " |")
     each = f"{at_home:.0f} B, and {each_loop:.0f} B for each loop that has members"
-    return [*lines, "", f"A room's records: {each}.", "", provenance()], shares
+    return [*lines, "", f"A room's records: {each}."], shares
 
 
-def provenance():
+def provenance(options):
     of = machine()
     dirty = " with changes" if of["dirty"] else ""
     return (
-        f"`scripts/memory.sh rooms`: {of['date']}, commit {of['commit']}{dirty}, {of['cores']} × {of['cpu']}, "
+        f"`scripts/memory.sh rooms{' --cold' if options.cold else ''}`: {of['date']}, commit {of['commit']}{dirty}, {of['cores']} × {of['cpu']}, "
         f"Linux {of['kernel']}."
     )
 
@@ -232,6 +240,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--bin", type=Path, required=True)
     parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--cold", action="store_true")
     parser.add_argument("--write", action="store_true")
     options = parser.parse_args()
     scale, loops = (10, [2, 5]) if options.quick else (1, [2, 53])
@@ -246,6 +255,7 @@ def main():
                 say((options.work / name).read_text()[-2000:])
             sys.exit(f"memory_rooms.py: {failure}")
     lines, shares = table(seen)
+    lines += ["", provenance(options)]
     print("\n".join(lines))
     if options.write:
         write(lines)
