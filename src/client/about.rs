@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::fmt;
 
 use prost::encoding::{self, WireType};
 use serde_json::value::RawValue;
@@ -139,6 +140,13 @@ impl<'a> About<'a> {
         out[KIM_WORD..2 * KIM_WORD].copy_from_slice(&length.to_be_bytes());
         out.extend_from_slice(&payload[end..]);
         out
+    }
+}
+
+/// The key alone.
+impl fmt::Display for About<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.key.as_text())
     }
 }
 

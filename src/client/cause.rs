@@ -48,6 +48,9 @@ impl fmt::Display for Cause {
         match self {
             Self::Stopped => f.write_str("closed by this side"),
             Self::Closed { code: None, .. } => f.write_str("closed by the server"),
+            Self::Closed { code: Some(code), reason } if reason.is_empty() => {
+                write!(f, "closed by the server: {code}")
+            }
             Self::Closed { code: Some(code), reason } => {
                 write!(f, "closed by the server: {code} {reason}")
             }
@@ -75,6 +78,20 @@ pub struct CloseBegun {
     pub code: Option<u16>,
     /// Why, in words; often empty.
     pub reason: String,
+}
+
+impl fmt::Display for CloseBegun {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.by {
+            Side::Client => "this side closes",
+            Side::Server => "the server closes",
+        })?;
+        match self.code {
+            Some(code) if self.reason.is_empty() => write!(f, ": {code}"),
+            Some(code) => write!(f, ": {code} {}", self.reason),
+            None => Ok(()),
+        }
+    }
 }
 
 /// One of the two ends of a connection.
