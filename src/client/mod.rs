@@ -2,7 +2,8 @@
 //!
 //! Invariants:
 //! - One thread owns the socket and calls all that the user gave; every other thread has a
-//!   [`Handle`], which takes a lock for the time of a few moves and never waits for the socket.
+//!   [`Handle`], which takes a lock for the time of a few moves and never waits for the socket. Only
+//!   that a message is not taken at all is told on the sender's own thread.
 //! - No callback runs under the lock, so that each may use the handle; one that would wait for its
 //!   own thread is told so instead ([`CallError::WouldBlock`]).
 //! - What waits to be sent is bounded in messages and bytes; over it the sender is told.
