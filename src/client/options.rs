@@ -122,7 +122,8 @@ impl Options {
 
     /// Signs in on each new connection: asks for `key` before anything else, and sends nothing more
     /// until it is answered. An error for an answer is a failure to connect
-    /// ([`DialError::Login`]), and so is none within the connect timeout. `body` is called for each.
+    /// ([`DialError::Login`](super::DialError::Login)), and so is none within the connect timeout.
+    /// `body` is called for each.
     #[must_use]
     pub fn login(
         mut self,
