@@ -1,9 +1,12 @@
 //! What a client is told: of Closes, pings and pongs, and of what became of each message.
 
 use std::io::Read;
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
+use std::time::Duration;
 
 use tidegate::client::{CallError, Cause, Client, CloseBegun, Handle, Options, SendError, Side};
 use tidegate::{Body, Dialect, JsonDialect};
@@ -248,5 +251,48 @@ fn what_a_lost_connection_had_and_what_waited_for_it() {
         assert_eq!(messages.next().unwrap(), b"last");
         client.stop();
         server.done();
+    }
+}
+
+/// Connections that end after any number of bytes, and a client that ends amid all that.
+#[test]
+fn each_message_is_told_of_once_whatever_happens() {
+    const MESSAGES: usize = 3000;
+    for keep in [true, false] {
+        type Serve = Box<dyn FnOnce(TcpStream) + Send>;
+        let cut = |bytes: usize| {
+            Box::new(move |stream: TcpStream| {
+                // It may stop in the midst of its handshake.
+                let Ok(mut socket) = tungstenite::accept(stream) else { return };
+                // As many, or as come before the client's end.
+                let _ = socket.get_mut().take(bytes as u64).read_to_end(&mut Vec::new());
+            }) as Serve
+        };
+        let sizes = (1..40).map(|n| n * n * 97 % 30_011).chain([usize::MAX]);
+        let server = Server::of_streams(sizes.map(cut).collect());
+        let (mut options, _seen) = watched(Options::default());
+        options.keep_queued = keep;
+        options.close_timeout = Duration::from_millis(20);
+        let client = Client::connect(&server.url, options).unwrap();
+        let told: Arc<[AtomicUsize]> = (0..MESSAGES).map(|_| AtomicUsize::new(0)).collect();
+        let mut full = 0;
+        for n in 0..MESSAGES {
+            let counted = Arc::clone(&told);
+            let (tell, refused) = mpsc::channel();
+            client.send_text_then(&"x".repeat(n % 1000), move |_, what| {
+                counted[n].fetch_add(1, Relaxed);
+                let _ = tell.send(what == Err(SendError::Full));
+            });
+            // Gives way to what is queued.
+            if refused.try_recv() == Ok(true) {
+                full += 1;
+                thread::yield_now();
+            }
+        }
+        client.stop();
+        assert!(full < MESSAGES, "nothing was taken");
+        for (n, times) in told.iter().enumerate() {
+            assert_eq!(times.load(Relaxed), 1, "message {n}");
+        }
     }
 }

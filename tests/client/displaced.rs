@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use tidegate::client::{Cause, Client, Options, SendError};
-use tidegate::{Content, Dialect, Endpoint, Gateway, JsonDialect};
+use tidegate::{
+    Content, Dialect, Endpoint, Gateway, IdentityPart, IdentitySource, JsonDialect, SessionPolicy,
+};
 use tungstenite::protocol::CloseFrame;
 use tungstenite::protocol::frame::coding::CloseCode;
 use tungstenite::{Message, WebSocket};
@@ -143,6 +145,39 @@ fn by_a_push() {
         while client.push("kick", "") != Err(SendError::Stopped) {
             std::thread::yield_now();
         }
+        running.stop(|| false);
+    }
+}
+
+/// The gateway says so to clients of every dialect, and the one that came stays.
+#[test]
+fn by_a_gateway() {
+    for dialect in all() {
+        let id = vec![IdentityPart::Header("user".into())];
+        let endpoint = Endpoint::new("/x", dialect.clone())
+            .identified_by(IdentitySource { id, ..IdentitySource::default() })
+            .session(SessionPolicy::Displace)
+            .fallback(|ctx, message| ctx.reply(message.body));
+        let builder = Gateway::builder().without_default_endpoints().endpoint(endpoint);
+        let running = builder.listen(([127, 0, 0, 1], 0)).start().unwrap();
+        let url = format!("ws://{}/x", running.addresses()[0]);
+        let options = || Options::new(dialect.clone()).header("user", "ann");
+        let (first, first_seen) = watched(options());
+        let first = Client::connect(&url, first).unwrap();
+        let (second, second_seen) = watched(options());
+        let second = Client::connect(&url, second).unwrap();
+        let words = || {
+            std::iter::repeat_with(|| next(&first_seen)).find(|s| !matches!(s, Seen::Message(_)))
+        };
+        assert_eq!(words(), Some(Seen::Established), "{dialect:?}");
+        assert_eq!(words(), Some(Seen::Displaced), "{dialect:?}");
+        assert_eq!(words(), Some(Seen::Closed(Cause::Displaced)), "{dialect:?}");
+        while first.send_text("x") != Err(SendError::Stopped) {
+            std::thread::yield_now();
+        }
+        second.stop();
+        assert_eq!(next(&second_seen), Seen::Established);
+        assert_eq!(next(&second_seen), Seen::Closed(Cause::Stopped), "{dialect:?}");
         running.stop(|| false);
     }
 }
