@@ -113,7 +113,7 @@ impl Driver {
             guarded("on_dial_failed", || call(&self.handle, &error));
         }
         let mut state = self.handle.state();
-        if !state.was_open && state.first_dial.is_none() {
+        if state.opened == 0 && state.first_dial.is_none() {
             state.first_dial = Some(Err(error));
         }
         drop(state);

@@ -48,8 +48,8 @@ pub(super) struct State {
     next_call: u32,
     /// To be joined on each new connection.
     pub(super) rooms: BTreeSet<String>,
-    /// Whether any connection was open so far.
-    pub(super) was_open: bool,
+    /// Counts connections that were open to the user.
+    pub(super) opened: u64,
     /// Whether to end.
     pub(super) stopping: bool,
     /// What the Close says then.
@@ -97,7 +97,7 @@ impl Handle {
             calls: BTreeMap::new(),
             next_call: speech::first_call(&options.dialect),
             rooms: BTreeSet::new(),
-            was_open: false,
+            opened: 0,
             stopping: false,
             last_words: (Some(NORMAL), String::new()),
             connection: 0,
@@ -120,6 +120,13 @@ impl Handle {
     #[must_use]
     pub fn is_open(&self) -> bool {
         self.state().open
+    }
+
+    /// How many connections have been open so far, with that which is open now: in `on_established`
+    /// 1 says that it is the first, and more that it is another.
+    #[must_use]
+    pub fn connections(&self) -> u64 {
+        self.state().opened
     }
 
     /// Queues a text message, as it is.
@@ -209,18 +216,7 @@ impl Handle {
         body: impl Into<Body<'b>>,
         timeout: Duration,
     ) -> Result<OwnedBody, CallError> {
-        if self.shared.thread.get() == Some(&thread::current().id()) {
-            return Err(CallError::WouldBlock);
-        }
-        let (tell, told) = crossbeam_channel::bounded(1);
-        let done = Box::new(move |_: &Handle, answer| drop(tell.send(answer)));
-        let id = self.call(&about.into(), body.into(), None, done)?;
-        if let Ok(answer) = told.recv_timeout(timeout) {
-            return answer;
-        }
-        self.state().give_up(id);
-        // It may have come in between.
-        told.try_recv().unwrap_or(Err(CallError::TimedOut))
+        self.wait_for(&about.into(), body.into(), timeout, |_| {})
     }
 
     /// Asks the server, and calls `done` with the answer, on the client's own thread: for handlers,
@@ -245,9 +241,12 @@ impl Handle {
     /// As of [`request`](Self::request). After an error the room is not joined again.
     pub fn join(&self, room: &str, timeout: Duration) -> Result<OwnedBody, CallError> {
         let (join, _) = self.room_keys()?;
-        let joined = self.request(join, Body::Json(&room_body(room)), timeout)?;
-        self.state().rooms.insert(room.to_owned());
-        Ok(joined)
+        let name = room.to_owned();
+        // On the client's own thread, so that it is known before the next connection opens.
+        let joined = move |handle: &Handle| {
+            handle.state().rooms.insert(name);
+        };
+        self.wait_for(&join.into(), Body::Json(&room_body(room)), timeout, joined)
     }
 
     /// Leaves a room, whatever becomes of the request.
@@ -295,6 +294,33 @@ impl Handle {
         let options = &self.shared.options;
         let keys = options.room_keys.clone().or_else(|| own_room_keys(&options.dialect));
         keys.ok_or(SendError::Unsupported)
+    }
+
+    /// Asks and waits; `good` is called on the client's own thread with a good answer.
+    fn wait_for(
+        &self,
+        about: &About<'_>,
+        body: Body<'_>,
+        timeout: Duration,
+        good: impl FnOnce(&Handle) + Send + 'static,
+    ) -> Result<OwnedBody, CallError> {
+        if self.shared.thread.get() == Some(&thread::current().id()) {
+            return Err(CallError::WouldBlock);
+        }
+        let (tell, told) = crossbeam_channel::bounded(1);
+        let done = Box::new(move |handle: &Handle, answer: Result<_, _>| {
+            if answer.is_ok() {
+                good(handle);
+            }
+            drop(tell.send(answer));
+        });
+        let id = self.call(about, body, None, done)?;
+        if let Ok(answer) = told.recv_timeout(timeout) {
+            return answer;
+        }
+        self.state().give_up(id);
+        // It may have come in between.
+        told.try_recv().unwrap_or(Err(CallError::TimedOut))
     }
 
     fn call(

@@ -148,8 +148,8 @@ impl Driver {
         self.backoff.reset();
         let mut state = self.handle.state();
         state.open = true;
-        if !state.was_open {
-            state.was_open = true;
+        state.opened += 1;
+        if state.opened == 1 {
             state.first_dial = Some(Ok(()));
         }
         self.rejoin(&mut state, session)?;

@@ -239,10 +239,12 @@ fn what_waits_goes_out_on_the_next_connection() {
     let (options, seen) = watched(Options::default());
     let client = Client::connect(&server.url, options).unwrap();
     assert_eq!(next(&seen), Seen::Established);
+    assert_eq!(client.connections(), 1);
     client.send_text("one").unwrap();
     assert!(matches!(next(&seen), Seen::Closed(Cause::Lost | Cause::Io(_))));
     client.send_text("two").unwrap();
     assert_eq!(next_but_dials(&seen), Seen::Established);
+    assert_eq!(client.connections(), 2);
     assert_eq!(next(&seen), Seen::Message(b"two".to_vec()));
     client.stop();
     server.done();
