@@ -85,13 +85,14 @@ impl Shard {
         }
         for room in rooms {
             // It may be in rooms already: whoever decided on it knew its id.
-            let attempt = self.state.sessions.entry(conn).or_default().join(&room);
-            self.send_home(RoomWork::Join { room, conn, attempt, then: then() });
+            let session = self.state.sessions.entry(conn).or_default();
+            let (attempt, who) = (session.join(&room), session.login().cloned());
+            self.send_home(RoomWork::Join { room, conn, who, attempt, then: then() });
         }
     }
 
     fn send_home(&mut self, work: RoomWork) {
-        let home = self.parts.gateway.shared.home_of(work.name());
+        let home = work.home(&self.parts.gateway.shared);
         self.parts.out.room_batch(home).work.push(work);
     }
 
@@ -193,7 +194,8 @@ impl Shard {
     /// Takes a connection that has ended out of its rooms, and logs it out.
     fn leave_all(&mut self, conn: ConnId, session: &Session) {
         for InRoom { name, .. } in &session.rooms {
-            self.send_home(RoomWork::Leave { room: name.clone(), conn, then: Then::Nothing });
+            let (room, who, then) = (name.clone(), session.login().cloned(), Then::Nothing);
+            self.send_home(RoomWork::Leave { room, conn, who, then });
         }
         if let Some(identity) = session.login() {
             let login = Login { conn, identity: Arc::clone(identity) };

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use super::{Context, Parts, Place};
-use crate::channels::{Publish, RoomPolicy, RoomWork, Then};
+use crate::channels::{ListTo, Publish, RoomPolicy, RoomWork, Settles, Then};
 use crate::dialect::{Content, ErrorAnswer};
 use crate::id::ConnId;
 use crate::limits::{ROOM_NAME_MAX, ROOMS_PER_CONNECTION_MAX};
@@ -48,11 +48,13 @@ impl Context<'_> {
         check_room(room)?;
         match &mut self.place {
             Place::Shard(parts) => {
-                if let Some(session) = parts.sessions.get_mut(&self.conn) {
+                let session = parts.sessions.get_mut(&self.conn);
+                let who = session.and_then(|session| {
                     session.leave(room);
-                }
-                let (room, conn) = (room.into(), self.conn);
-                parts.effects.rooms.push(RoomWork::Leave { room, conn, then: Then::Nothing });
+                    session.login().cloned()
+                });
+                let (room, conn, then) = (room.into(), self.conn, Then::Nothing);
+                parts.effects.rooms.push(RoomWork::Leave { room, conn, who, then });
             }
             Place::Away(away) => {
                 let room = room.to_owned();
@@ -118,6 +120,24 @@ impl Context<'_> {
         Ok(())
     }
 
+    /// Has the message answered with the rooms that have members and whose names begin with `prefix`
+    /// and come after `after`, so many at most.
+    pub(crate) fn list_rooms(&mut self, prefix: &str, after: &str, limit: usize) {
+        if let Place::Away(away) = &mut self.place {
+            let (prefix, after) = (prefix.to_owned(), after.to_owned());
+            return away.record(move |ctx| ctx.list_rooms(&prefix, &after, limit));
+        }
+        let to = ListTo::Client(self.reply_to(Settles::No));
+        let Place::Shard(parts) = &mut self.place else { return };
+        let effects = &mut *parts.effects;
+        let taken = |answered: &Arc<AtomicBool>| answered.swap(true, Relaxed);
+        if effects.replied || effects.answered.as_ref().is_some_and(taken) {
+            return parts.gateway.shared.count_late_answer();
+        }
+        effects.replied = true;
+        effects.rooms.extend(parts.gateway.list_work(prefix, after, limit, to));
+    }
+
     /// Leaves the answer to the home of the room that this message works on.
     pub(crate) fn report(&mut self) {
         match &mut self.place {
@@ -170,9 +190,9 @@ impl Parts<'_> {
                 return Err(ErrorAnswer::new(429, message));
             }
         }
-        let (attempt, then) = (session.join(room), Then::Nothing);
+        let (attempt, who, then) = (session.join(room), session.login().cloned(), Then::Nothing);
         let room = room.into();
-        self.effects.rooms.push(RoomWork::Join { room, conn, attempt, then });
+        self.effects.rooms.push(RoomWork::Join { room, conn, who, attempt, then });
         Ok(())
     }
 }
