@@ -32,8 +32,7 @@ impl Home {
         out: &mut Outgoing,
     ) {
         let policy = around.snapshot.rooms.find(name);
-        let all_go =
-            around.is_draining || self.rooms.get(name).is_some_and(|room| room.closing);
+        let all_go = around.is_draining || self.rooms.get(name).is_some_and(|room| room.closing);
         if policy.is_some_and(|policy| policy.events) && !all_go {
             self.tell_others(name, "left", who, around, out);
         }
@@ -53,8 +52,7 @@ impl Home {
             return;
         }
         let id = around.ids.encode(conn);
-        let body =
-            serde_json::json!({ "id": id.as_str(), "identity": who, "members": members });
+        let body = serde_json::json!({ "id": id.as_str(), "identity": who, "members": members });
         let body = body.to_string();
         let content = Content::named(event, Body::Json(&body));
         let publish = Publish::new(Some(name.into()), None, content, around.memory.gauge());

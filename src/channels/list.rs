@@ -108,8 +108,7 @@ impl RoomList {
             })
         };
         let rooms: Vec<_> = self.rooms.iter().map(room).collect();
-        let list =
-            serde_json::json!({ "rooms": rooms, "total": self.total, "more": self.more });
+        let list = serde_json::json!({ "rooms": rooms, "total": self.total, "more": self.more });
         Body::Json(&list.to_string()).into()
     }
 }

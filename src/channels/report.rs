@@ -121,7 +121,12 @@ fn finish_last(
     }
 }
 
-pub(super) fn put_answer(to: &ReplyTo, answer: &Answer, around: &Surroundings<'_>, out: &mut Outgoing) {
+pub(super) fn put_answer(
+    to: &ReplyTo,
+    answer: &Answer,
+    around: &Surroundings<'_>,
+    out: &mut Outgoing,
+) {
     if to.correlation.is_none() {
         return;
     }

@@ -169,8 +169,7 @@ impl Home {
         let interval_ms = clock.interval_ms();
         let missed = (around.now_ms - due_ms) / interval_ms;
         room.due_ms = due_ms + (missed + 1) * interval_ms;
-        let view =
-            RoomView { name: &name, members: room.members.len(), serial: room.serial };
+        let view = RoomView { name: &name, members: room.members.len(), serial: room.serial };
         let posts = 1 + room.per_loop.len();
         let next = (room.due_ms, room.id);
         match clock.content(&view) {

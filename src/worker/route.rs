@@ -9,7 +9,7 @@ use super::batch::Run;
 use super::shard::Shard;
 use super::state::State;
 use crate::channels::{Countdown, Done, Settles, Then};
-use crate::dialect::{AskId, Body, ErrorAnswer, Kind, Message, NotUnderstood};
+use crate::dialect::{AskId, Body, ErrorAnswer, Kind, Message, NotUnderstood, Target};
 use crate::protocol::MessageKind;
 use crate::routing::{AskError, Context, Flow, Gateway, Pending, Place, Route, RunOn, ticks};
 use crate::telemetry::counters::WorkerCounters;
@@ -130,6 +130,11 @@ fn route(
         && !ctx.may(permission)
     {
         return fail(ctx, 403, &format!("this route takes the permission `{permission}`"));
+    }
+    if let Some(permission) = message.meta.target().map(Target::permission)
+        && !ctx.may(permission)
+    {
+        return fail(ctx, 403, &format!("to {permission} takes the permission `{permission}`"));
     }
     let handled = catch_unwind(AssertUnwindSafe(|| {
         for before in &endpoint.hooks.before {
