@@ -23,8 +23,9 @@ pub const MEMBERS_LISTED_MAX: usize = 100;
 pub const IDENTITY_PART_MAX: usize = 255;
 /// Longest name of a room, bytes.
 pub const ROOM_NAME_MAX: usize = 255;
-/// Most rooms without members that wait to be reaped, of all homes together.
-pub const ROOMS_EMPTY_MAX: usize = 256 * 1024;
+/// The share of the memory ceiling that rooms without members may take, all homes together: a
+/// sixteenth.
+pub const ROOMS_EMPTY_SHARE: u64 = 16;
 /// Bounds of the interval of a room's clock: a tick to a day.
 pub const ROOM_CLOCK: RangeInclusive<Duration> =
     Duration::from_millis(TICK_MS)..=Duration::from_secs(24 * 3600);

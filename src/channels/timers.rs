@@ -11,7 +11,7 @@ use super::home::{Home, Surroundings, room_bytes};
 use super::policy::RoomPolicy;
 use super::publish::Publish;
 use crate::connection::Tick;
-use crate::limits::{ROOMS_EMPTY_MAX, TICK_MS};
+use crate::limits::{ROOMS_EMPTY_SHARE, TICK_MS};
 use crate::telemetry::memory::Component;
 use crate::worker::Outgoing;
 
@@ -31,15 +31,32 @@ pub(super) struct Timers {
     empty: ByTime,
     /// Rooms with members and a clock, by when it strikes.
     clocks: ByTime,
-    /// Most rooms without members; the oldest make way.
-    empty_max: usize,
+    /// What rooms without members take.
+    empty_bytes: usize,
+    /// How many homes share what those may take.
+    homes: usize,
 }
 
 impl Timers {
-    /// None so far, of one of so many homes, which share what may be empty among them.
+    /// None so far, of one of so many homes.
     pub(super) fn of_one_of(homes: usize) -> Self {
-        let empty_max = (ROOMS_EMPTY_MAX / homes.max(1)).max(1);
-        Self { empty: ByTime::new(), clocks: ByTime::new(), empty_max }
+        Self { empty: ByTime::new(), clocks: ByTime::new(), empty_bytes: 0, homes }
+    }
+
+    fn wait_to_be_reaped(&mut self, due_ms: u64, id: RoomId, name: &str) {
+        self.empty_bytes += room_bytes(name);
+        self.empty.insert((due_ms, id), name.into());
+    }
+
+    fn wait_no_more(&mut self, due_ms: u64, id: RoomId) {
+        if let Some(name) = self.empty.remove(&(due_ms, id)) {
+            self.empty_bytes -= room_bytes(&name);
+        }
+    }
+
+    /// Whether rooms without members take more than a home's share under this ceiling.
+    fn has_too_many(&self, memory_limit_bytes: u64) -> bool {
+        self.empty_bytes as u64 * self.homes as u64 > memory_limit_bytes / ROOMS_EMPTY_SHARE
     }
 }
 
@@ -78,7 +95,7 @@ impl Home {
             around.counters.rooms.add(1);
             let due_ms = std::mem::take(&mut room.due_ms);
             if due_ms > 0 {
-                self.timers.empty.remove(&(due_ms, room.id));
+                self.timers.wait_no_more(due_ms, room.id);
                 around.counters.rooms_empty.sub(1);
             }
         }
@@ -102,9 +119,10 @@ impl Home {
             return self.remove(name, around);
         }
         room.due_ms = around.now_ms + linger_ms;
-        self.timers.empty.insert((room.due_ms, id), name.into());
+        self.timers.wait_to_be_reaped(room.due_ms, id, name);
         around.counters.rooms_empty.add(1);
-        if self.timers.empty.len() > self.timers.empty_max {
+        // However fast names come, nobody is shed for rooms that nobody is in.
+        while self.timers.has_too_many(around.snapshot.config.memory_limit_bytes) {
             self.reap_oldest(around);
         }
     }
@@ -123,6 +141,7 @@ impl Home {
 
     fn reap_oldest(&mut self, around: &mut Surroundings<'_>) {
         if let Some((_, name)) = self.timers.empty.pop_first() {
+            self.timers.empty_bytes -= room_bytes(&name);
             around.counters.rooms_empty.sub(1);
             self.remove(&name, around);
         }

@@ -61,6 +61,7 @@ fn by_the_gateways_handle() {
         assert_eq!(names(&rooms("b", "", 3).rooms), ["b"]);
         assert_eq!(rooms("c", "", 3).total, 0);
         // A room that is empty is none that there is.
+        assert_eq!(peer.json()["event"], "publish");
         peer.ask("leave", 20, json!({ "room": "b" }));
         assert_eq!(rooms("b", "", 3).total, 0);
     });
