@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tidegate::channels::{Clock, RoomPolicy};
-use tidegate::{Accept, Body, Config, Content, Endpoint, Gateway, Identity, Running, SelfDelivery};
+use tidegate::{Accept, Body, Config, Content, Endpoint, Gateway, Identity, Running};
 
 use crate::client::Client;
 use crate::speakers::{Heard, Hub, Speaker, Tongue, everywhere};
