@@ -139,8 +139,12 @@ impl Home {
             around.counters.memberships.add(1);
             around.memory.add(Component::Rooms, MEMBERSHIP_BYTES);
             out.post(conn.loop_index()).push(PostItem::Subscribe { room: room.id, conn });
+            room.closing = false;
             let members = room.members.len();
-            self.occupied(name, members, policy, around);
+            let clock = policy.and_then(|policy| policy.clock.as_ref());
+            if members == 1 || clock.is_some() {
+                self.occupied(name, clock, around);
+            }
             self.tell_joined(name, (conn, who), policy, around, out);
             return Ok(members);
         }

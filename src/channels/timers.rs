@@ -6,9 +6,8 @@
 use std::collections::BTreeMap;
 
 use super::RoomId;
-use super::clock::RoomView;
+use super::clock::{Clock, RoomView};
 use super::home::{Home, Surroundings, room_bytes};
-use super::policy::RoomPolicy;
 use super::publish::Publish;
 use crate::connection::Tick;
 use crate::limits::{ROOMS_EMPTY_SHARE, TICK_MS};
@@ -75,23 +74,22 @@ impl Home {
         !self.timers.empty.is_empty()
     }
 
-    /// Does what is due, up to a budget. At the memory ceiling all empty rooms are.
+    /// Does what is due, up to a budget. At the memory ceiling, and at the gateway's end, all empty
+    /// rooms are.
     pub fn sweep(&mut self, around: &mut Surroundings<'_>, out: &mut Outgoing) {
         self.reap(around);
         self.strike(around, out);
     }
 
-    /// The room has one member more, `members` in all: it stays, and its clock runs.
+    /// The room has one member more: if that is the first, it stays, and its clock runs if it has one.
     pub(super) fn occupied(
         &mut self,
         name: &str,
-        members: usize,
-        policy: Option<&RoomPolicy>,
+        clock: Option<&Clock>,
         around: &Surroundings<'_>,
     ) {
         let Some(room) = self.rooms.get_mut(name) else { return };
-        room.closing = false;
-        if members == 1 {
+        if room.members.len() == 1 {
             around.counters.rooms.add(1);
             let due_ms = std::mem::take(&mut room.due_ms);
             if due_ms > 0 {
@@ -99,7 +97,7 @@ impl Home {
                 around.counters.rooms_empty.sub(1);
             }
         }
-        if let Some(clock) = policy.and_then(|policy| policy.clock.as_ref())
+        if let Some(clock) = clock
             && room.due_ms == 0
         {
             room.due_ms = around.now_ms + clock.interval_ms();
@@ -115,7 +113,7 @@ impl Home {
         let (id, clock_ms) = (room.id, std::mem::take(&mut room.due_ms));
         self.timers.clocks.remove(&(clock_ms, id));
         let linger_ms = around.snapshot.config.tuning.room_linger.as_millis() as u64;
-        if linger_ms == 0 || around.memory.gauge().over_limit() {
+        if linger_ms == 0 || have_to_go(around) {
             return self.remove(name, around);
         }
         room.due_ms = around.now_ms + linger_ms;
@@ -128,7 +126,7 @@ impl Home {
     }
 
     fn reap(&mut self, around: &mut Surroundings<'_>) {
-        let all = around.memory.gauge().over_limit();
+        let all = have_to_go(around);
         for _ in 0..REAPED_PER_SWEEP {
             match self.timers.empty.first_key_value() {
                 Some(((due_ms, _), _)) if all || *due_ms <= around.now_ms => {
@@ -203,6 +201,11 @@ impl Home {
         self.timers.clocks.insert(next, name);
         posts
     }
+}
+
+/// Whether empty rooms are not to linger.
+fn have_to_go(around: &Surroundings<'_>) -> bool {
+    around.is_draining || around.memory.gauge().over_limit()
 }
 
 /// The first tick at or after a time.

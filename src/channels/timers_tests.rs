@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crossbeam_channel::bounded;
 
-use super::super::{Clock, RoomPolicies, RoomWork, Then};
+use super::super::{RoomPolicies, RoomPolicy, RoomWork, Then};
 use super::*;
 use crate::app::Snapshot;
 use crate::config::Config;

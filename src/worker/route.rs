@@ -145,10 +145,7 @@ fn route(
         if is_away(route, inline) {
             return Outcome::Away(route.timeout);
         }
-        (route.handler)(ctx, message);
-        for after in &endpoint.hooks.after {
-            after(ctx, message);
-        }
+        run_handler(ctx, route, message);
         Outcome::Handled
     }));
     let outcome = handled.unwrap_or_else(|_| {
@@ -159,6 +156,15 @@ fn route(
         await_answer(ctx, route);
     }
     outcome
+}
+
+/// Runs a message's handler, and what is to run behind each.
+#[inline]
+pub(super) fn run_handler(ctx: &mut Context<'_>, route: &Route, message: &Message<'_>) {
+    (route.handler)(ctx, message);
+    for after in &ctx.endpoint.hooks.after {
+        after(ctx, message);
+    }
 }
 
 fn is_away(route: &Route, inline: bool) -> bool {

@@ -150,10 +150,12 @@ impl Shard {
         asks.into_iter().chain(timeouts).chain(unserved).chain(rooms).min()
     }
 
-    /// Rooms that are empty make way at once for what needs their memory.
+    /// Rooms that are empty make way at once for what needs their memory, and at the end.
     fn squeezed_rooms(&self) -> Option<Tick> {
-        let make_way = self.home.has_empty_rooms() && self.parts.gateway.shared.memory.over_limit();
-        make_way.then_some(self.state.tick + 1)
+        let shared = &self.parts.gateway.shared;
+        let have_to_go =
+            self.home.has_empty_rooms() && (shared.is_draining() || shared.memory.over_limit());
+        have_to_go.then_some(self.state.tick + 1)
     }
 
     /// Whether it runs on a loop.

@@ -49,24 +49,16 @@ impl State {
         out: &'a mut Outgoing,
     ) -> Context<'a> {
         self.effects.clear();
-        Context {
-            conn: run.conn,
-            peer: run.peer,
-            endpoint_id: run.endpoint,
-            snapshot,
-            endpoint: snapshot.endpoint(run.endpoint),
-            correlation: None,
-            is_request: false,
-            place: Place::Shard(Parts {
-                out,
-                sessions: &mut self.sessions,
-                effects: &mut self.effects,
-                asks: &mut self.asks,
-                timeouts: &mut self.timeouts,
-                gateway,
-                now: self.tick,
-            }),
-        }
+        let parts = Parts {
+            out,
+            sessions: &mut self.sessions,
+            effects: &mut self.effects,
+            asks: &mut self.asks,
+            timeouts: &mut self.timeouts,
+            gateway,
+            now: self.tick,
+        };
+        Context::new(run, snapshot, Place::Shard(parts))
     }
 }
 
