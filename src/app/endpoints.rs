@@ -30,6 +30,7 @@ pub(super) fn add_rooms(config: &Config, policies: &mut RoomPolicies) {
             join: boxed(&room.join),
             publish: boxed(&room.publish),
             max_members: room.max_members,
+            outbound: room.outbound,
         };
         policies.set(&room.pattern, policy);
     }
@@ -90,7 +91,7 @@ fn make_route(config: &RouteConfig) -> Result<Route, Wrong> {
     if let Some(run_on) = config.run {
         route = route.run_on(run_on);
     }
-    Ok(route)
+    Ok(route.outbound(config.outbound))
 }
 
 fn dialect(name: DialectName, json: &JsonFields) -> Result<Dialect, Wrong> {

@@ -1,7 +1,8 @@
-//! What takes a permission in which rooms, and how many fit.
+//! What takes a permission in which rooms, how many fit, and what becomes of publishes to the slow.
 
 use std::fmt;
 
+use crate::connection::Outbound;
 use crate::dialect::Key;
 use crate::routing::RouteTable;
 
@@ -14,6 +15,8 @@ pub struct RoomPolicy {
     pub publish: Option<Box<str>>,
     /// Most members; `None`: no bound.
     pub max_members: Option<usize>,
+    /// What becomes of its publishes that a member has no room for.
+    pub outbound: Outbound,
 }
 
 /// Policies by pattern: a name, or `news/*` for all that begin with `news/`, or `*`. The longest
@@ -32,6 +35,13 @@ impl RoomPolicies {
     #[must_use]
     pub fn find(&self, room: &str) -> Option<&RoomPolicy> {
         if self.0.is_empty() { None } else { self.0.find(&Key::from(room)) }
+    }
+
+    /// What becomes of publishes to a room that a member has no room for, as far as its policy says.
+    #[inline]
+    #[must_use]
+    pub fn outbound(&self, room: &str) -> Outbound {
+        self.find(room).map_or_else(Outbound::default, |policy| policy.outbound)
     }
 }
 

@@ -11,6 +11,7 @@ use super::route::{Answerers, finish_message};
 use super::shard::Shard;
 use crate::app::Snapshot;
 use crate::channels::ReplyTo;
+use crate::connection::Outbound;
 use crate::dialect::Message;
 use crate::limits::{BLOCKING_PER_CONNECTION_MIN, BLOCKING_SHARE};
 use crate::protocol::MessageKind;
@@ -247,6 +248,7 @@ impl Errand {
 fn run_handler(ctx: &mut Context<'_>, message: &Message<'_>) {
     let endpoint = ctx.endpoint;
     if let Some(route) = endpoint.find(&message.key) {
+        ctx.outbound = route.outbound;
         (route.handler)(ctx, message);
     }
     for after in &endpoint.hooks.after {
@@ -263,6 +265,7 @@ fn context<'a>(run: &Run, snapshot: &'a Snapshot, away: &'a mut Away) -> Context
         endpoint: snapshot.endpoint(run.endpoint),
         correlation: None,
         is_request: false,
+        outbound: Outbound::default(),
         place: Place::Away(away),
     }
 }

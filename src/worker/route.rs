@@ -131,6 +131,7 @@ fn route(
     {
         return fail(ctx, 403, &format!("this route takes the permission `{permission}`"));
     }
+    ctx.outbound = route.outbound;
     let handled = catch_unwind(AssertUnwindSafe(|| {
         for before in &endpoint.hooks.before {
             if before(ctx, message) == Flow::Stop {

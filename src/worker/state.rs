@@ -7,7 +7,7 @@ use super::batch::Run;
 use super::outgoing::Outgoing;
 use super::shard::Shard;
 use crate::app::Snapshot;
-use crate::connection::Tick;
+use crate::connection::{Outbound, Tick};
 use crate::dialect::ErrorAnswer;
 use crate::routing::{
     AskError, Asks, Context, Effects, Gateway, Parts, Pending, Place, Sessions, Timeouts,
@@ -57,6 +57,7 @@ impl State {
             endpoint: snapshot.endpoint(run.endpoint),
             correlation: None,
             is_request: false,
+            outbound: Outbound::default(),
             place: Place::Shard(Parts {
                 out,
                 sessions: &mut self.sessions,

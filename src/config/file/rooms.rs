@@ -2,6 +2,7 @@
 
 use super::super::RoomConfig;
 use super::super::units::parse_count;
+use super::endpoints::read_outbound;
 use super::reader::{Reader, Section, Seen};
 use super::syntax::{check_name, check_pattern};
 use crate::limits::{CONNECTIONS_PER_LOOP_MAX, LOOPS_MAX};
@@ -25,5 +26,6 @@ pub(super) fn read(
         let fits = (1..=most).contains(&members);
         fits.then_some(members).ok_or_else(|| format!("1 to {most}"))
     });
-    Some(RoomConfig { pattern: pattern?, join, publish, max_members })
+    let outbound = read_outbound(reader, section);
+    Some(RoomConfig { pattern: pattern?, join, publish, max_members, outbound })
 }
