@@ -11,7 +11,7 @@ usage: scripts/stalled.sh [--runs N] [--seconds N] [--members N] [--stalled N] [
                           [--policies "close drop-oldest"]
 
 Runs the release gateway and `loadtest stall` against it: one room of --members (1000) that read, each of --runs (8) times
-without and then with --stalled (10) more that do not, for --seconds (5) each, at --rate (40) publishes of --size (4KiB) per
+without and then with --stalled (10) more that do not, for --seconds (5) each, at --rate (20) publishes of --size (4KiB) per
 second, the room with a budget of 64 KiB. Prints the p99 of each run, from when a publish was due to its delivery.
 
 Fails unless, for each policy, the median of the p99 with the stalled is within 1.25 times of that without, the healthy
@@ -21,7 +21,7 @@ About seven minutes. Both ends share the machine: leave it alone meanwhile.
 END
 }
 
-runs=8 seconds=5 members=1000 stalled=10 rate=40 size=4KiB policies="close drop-oldest"
+runs=8 seconds=5 members=1000 stalled=10 rate=20 size=4KiB policies="close drop-oldest"
 while [ $# -gt 0 ]; do
   case $1 in
     -h | --help) usage && exit 0 ;;

@@ -17,7 +17,9 @@ mod outbox_pool;
 mod timers;
 
 pub use life::{Connection, Ended, Env, Inbound, Phase, Received, Sink};
-pub use outbound::{NO_KEY, Outbound, OverflowPolicy, PublishTerms, SharedFrame, SharedKey};
+pub use outbound::{
+    NO_BUDGET, NO_KEY, Outbound, OverflowPolicy, PublishTerms, SharedFrame, SharedKey,
+};
 pub use outbox::{Dropped, Outbox, Overflow, Room};
 pub use outbox_pool::OutboxPool;
 pub use timers::{Due, Tick, Timeouts, jittered};

@@ -64,6 +64,9 @@ pub type SharedKey = u64;
 /// The key of publishes that nothing replaces.
 pub const NO_KEY: SharedKey = 0;
 
+/// The budget of publishes that have none: more than anything can be owed.
+pub const NO_BUDGET: usize = usize::MAX;
+
 /// What outboxes have to know of a publish beside its bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PublishTerms {
@@ -79,6 +82,8 @@ pub struct PublishTerms {
 #[derive(Debug)]
 pub struct SharedFrame {
     bytes: Box<[u8]>,
+    /// The budget at hand for each delivery; without one, as much as there can be.
+    budget_bytes: usize,
     terms: PublishTerms,
     _charge: Charge,
 }
@@ -88,7 +93,8 @@ impl SharedFrame {
     #[must_use]
     pub fn new(bytes: Box<[u8]>, terms: PublishTerms, memory: &Arc<MemoryGauge>) -> Self {
         let charge = Charge::new(memory, Component::Frames, bytes.len());
-        Self { bytes, terms, _charge: charge }
+        let budget_bytes = terms.outbound.budget_bytes.unwrap_or(NO_BUDGET);
+        Self { bytes, budget_bytes, terms, _charge: charge }
     }
 
     /// The wire bytes.
@@ -96,6 +102,13 @@ impl SharedFrame {
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
+    }
+
+    /// Most bytes that a receiver may be owed of its account; [`NO_BUDGET`] where it has none.
+    #[inline]
+    #[must_use]
+    pub fn budget_bytes(&self) -> usize {
+        self.budget_bytes
     }
 
     /// What outboxes have to know of it.

@@ -9,7 +9,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::outbound::{NO_KEY, OverflowPolicy, PublishTerms, SharedFrame, SharedKey};
+use super::outbound::{NO_BUDGET, NO_KEY, OverflowPolicy, SharedFrame, SharedKey};
 use crate::protocol::Framing;
 
 /// Limit and policy that an outbox is filled under.
@@ -91,7 +91,8 @@ impl Outbox {
     /// What became of publishes since this was last asked, if anything has.
     #[inline]
     pub fn take_dropped(&mut self) -> Option<Dropped> {
-        if self.dropped == Dropped::default() {
+        // Nobody is trimmed without anything being dropped.
+        if self.dropped.oldest | self.dropped.replaced == 0 {
             return None;
         }
         Some(std::mem::take(&mut self.dropped))
@@ -123,24 +124,21 @@ impl Outbox {
     /// account may not be dropped is over it.
     #[inline]
     pub fn push_shared(&mut self, frame: &Arc<SharedFrame>, room: Room) -> Result<(), Overflow> {
-        let PublishTerms { key, outbound, .. } = *frame.terms();
-        let policy = outbound.policy.unwrap_or(room.policy);
-        let closes = policy == OverflowPolicy::Close;
-        if closes && frame.bytes().len() <= COPY_BYTES && outbound.budget_bytes.is_none() {
+        let policy = frame.terms().outbound.policy.unwrap_or(room.policy);
+        let (may_drop, has_budget) =
+            (policy != OverflowPolicy::Close, frame.budget_bytes() != NO_BUDGET);
+        if !may_drop && !has_budget && frame.bytes().len() <= COPY_BYTES {
             self.push_own(frame.bytes(), true);
             return Ok(());
         }
-        let key = if policy == OverflowPolicy::KeepLatest { key } else { NO_KEY };
-        if key != NO_KEY {
+        let mut key = NO_KEY;
+        if policy == OverflowPolicy::KeepLatest && frame.terms().key != NO_KEY {
+            key = frame.terms().key;
             self.replace(key);
         }
         self.owed += cost(frame);
-        let entry = Entry::Shared { frame: Arc::clone(frame), key, may_drop: !closes };
-        self.entries.push_back(entry);
-        match outbound.budget_bytes {
-            None => Ok(()),
-            Some(budget) => self.hold_to_budget(frame, budget, policy),
-        }
+        self.entries.push_back(Entry::Shared { frame: Arc::clone(frame), key, may_drop });
+        if has_budget { self.hold_to_budget(frame, policy) } else { Ok(()) }
     }
 
     /// Holds the outbox against its limit, after something was queued.
@@ -166,10 +164,9 @@ impl Outbox {
     fn hold_to_budget(
         &mut self,
         frame: &SharedFrame,
-        budget: usize,
         policy: OverflowPolicy,
     ) -> Result<(), Overflow> {
-        let of = frame.terms().account;
+        let (of, budget) = (frame.terms().account, frame.budget_bytes());
         let (charged, alone) = (self.accounts.charge(frame), cost(frame));
         if charged <= budget || charged == alone {
             return Ok(());
@@ -322,7 +319,10 @@ impl Outbox {
                 Entry::Shared { frame, .. } => frame.bytes().len(),
             };
             if self.written < len {
-                break;
+                if self.owed < self.calm_bytes {
+                    self.calm_bytes = 0;
+                }
+                return;
             }
             self.written -= len;
             self.owed -= ENTRY_OVERHEAD;
@@ -332,14 +332,9 @@ impl Outbox {
             }
             self.entries.pop_front();
         }
-        if self.owed < self.calm_bytes {
-            self.calm_bytes = 0;
-        }
-        if self.entries.is_empty() {
-            debug_assert_eq!((self.written, self.owed), (0, 0));
-            self.own.clear();
-            self.own_start = 0;
-        }
+        debug_assert_eq!((self.written, self.owed), (0, 0));
+        self.own.clear();
+        (self.own_start, self.calm_bytes) = (0, 0);
     }
 
     /// Gives back memory in front of what is owed, so that a connection that never drains
@@ -377,10 +372,10 @@ struct Accounts(Vec<(u64, usize)>);
 impl Accounts {
     /// Adds a publish to its account; answers what is on that then. One without a budget has none.
     fn charge(&mut self, frame: &SharedFrame) -> usize {
-        let PublishTerms { account, outbound, .. } = *frame.terms();
-        if outbound.budget_bytes.is_none() {
+        if frame.budget_bytes() == NO_BUDGET {
             return 0;
         }
+        let account = frame.terms().account;
         match self.0.iter_mut().find(|(of, _)| *of == account) {
             Some((_, bytes)) => {
                 *bytes += cost(frame);
@@ -396,14 +391,14 @@ impl Accounts {
     /// Takes a publish off its account.
     #[inline]
     fn discharge(&mut self, frame: &SharedFrame) {
-        if frame.terms().outbound.budget_bytes.is_some() {
+        if frame.budget_bytes() != NO_BUDGET {
             self.take_off(frame);
         }
     }
 
     fn take_off(&mut self, frame: &SharedFrame) {
         let at = self.0.iter().position(|(of, _)| *of == frame.terms().account);
-        let at = at.expect("what is queued is charged");
+        let Some(at) = at else { return debug_assert!(false, "what is queued is charged") };
         self.0[at].1 -= cost(frame);
         if self.0[at].1 == 0 {
             self.0.swap_remove(at);
@@ -426,8 +421,7 @@ fn cost(frame: &SharedFrame) -> usize {
 }
 
 fn is_charged_to(frame: &SharedFrame, of: u64) -> bool {
-    let PublishTerms { account, outbound, .. } = *frame.terms();
-    account == of && outbound.budget_bytes.is_some()
+    frame.terms().account == of && frame.budget_bytes() != NO_BUDGET
 }
 
 /// Where trimming ends that begins above `bound`.

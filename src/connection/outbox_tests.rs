@@ -7,7 +7,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::test_runner::TestCaseError;
 
-use super::super::outbound::Outbound;
+use super::super::outbound::{Outbound, PublishTerms};
 use super::*;
 use crate::protocol::{Framing, OpCode};
 use crate::telemetry::memory::{Component, MemoryGauge};
@@ -283,7 +283,11 @@ impl Model {
     }
 
     fn owed(&self) -> usize {
-        self.bytes().len() + self.entries.len() * ENTRY_OVERHEAD
+        self.unwritten() + self.entries.len() * ENTRY_OVERHEAD
+    }
+
+    fn unwritten(&self) -> usize {
+        self.entries.iter().map(ModelEntry::len).sum::<usize>() - self.written
     }
 
     fn bytes(&self) -> Vec<u8> {
@@ -346,7 +350,7 @@ impl Pair {
                 prop_assert!(self.model.lasting() >= lasting);
             }
             Op::Wrote { share } => {
-                let n = self.model.bytes().len() * share / 1000;
+                let n = self.model.unwritten() * share / 1000;
                 if n > 0 {
                     self.outbox.wrote(n);
                     self.model.wrote(n);

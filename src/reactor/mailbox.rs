@@ -6,7 +6,7 @@ use std::time::SystemTime;
 use super::event_loop::EventLoop;
 use super::table::Marks;
 use crate::channels::{Publish, RoomId};
-use crate::connection::{Phase, SharedFrame};
+use crate::connection::{NO_BUDGET, Phase, SharedFrame};
 use crate::dialect::Displaced;
 use crate::id::ConnId;
 use crate::peer::Peer;
@@ -111,10 +111,9 @@ impl EventLoop {
     /// Writes what is owed if `more` bytes would take it over the limit or a budget: only what a peer
     /// does not take counts against them, not what one turn has gathered.
     #[inline]
-    fn make_way(&mut self, index: usize, more: usize, budget: Option<usize>) {
+    fn make_way(&mut self, index: usize, more: usize, budget: usize) {
         let Some(slot) = self.table.get_mut(index) else { return };
-        let limit = self.kit.outbound_limit(slot.endpoint);
-        let limit = budget.map_or(limit, |budget| limit.min(budget));
+        let limit = self.kit.outbound_limit(slot.endpoint).min(budget);
         if slot.conn.owes() && slot.conn.owed_bytes() + more + ENTRY_BYTES > limit {
             self.flush(index);
         }
@@ -125,7 +124,7 @@ impl EventLoop {
         let Some((index, _)) = self.table.find(conn) else {
             return self.count_drop(DropCause::StaleConnection, count);
         };
-        self.make_way(index, frames.len(), None);
+        self.make_way(index, frames.len(), NO_BUDGET);
         let delivered = self.change(index, |conn, env| {
             let delivered = !frames.is_empty() && conn.deliver(frames, env);
             conn.settled(settled, env);
@@ -234,7 +233,7 @@ impl EventLoop {
     /// Queues a shared frame; `None` where the dialect made none of it.
     fn deliver_shared(&mut self, index: usize, frame: Option<&Arc<SharedFrame>>, is_publish: bool) {
         let Some(frame) = frame else { return self.count_drop(DropCause::NotEncoded, 1) };
-        self.make_way(index, frame.bytes().len(), frame.terms().outbound.budget_bytes);
+        self.make_way(index, frame.bytes().len(), frame.budget_bytes());
         if self.change(index, |conn, env| conn.deliver_shared(frame, env)) == Some(true) {
             self.count_shared(is_publish);
         } else {

@@ -173,6 +173,9 @@ pub(crate) struct StallArgs {
     pub(crate) stalled: Portion,
 
     /// Receive buffer of the sockets of these; the kernel doubles it, and has a least.
+    ///
+    /// Their segments are those of an Ethernet (1,448 B), also over the loopback, so that the server's
+    /// send buffer is no larger than for clients elsewhere.
     #[arg(long, value_name = "BYTES", default_value = "4KiB", value_parser = size)]
     pub(crate) receive_buffer: usize,
 }
