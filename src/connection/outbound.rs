@@ -84,6 +84,8 @@ pub struct SharedFrame {
     bytes: Box<[u8]>,
     /// The budget at hand for each delivery; without one, as much as there can be.
     budget_bytes: usize,
+    /// Neither policy nor budget of its own.
+    is_plain: bool,
     terms: PublishTerms,
     _charge: Charge,
 }
@@ -94,7 +96,8 @@ impl SharedFrame {
     pub fn new(bytes: Box<[u8]>, terms: PublishTerms, memory: &Arc<MemoryGauge>) -> Self {
         let charge = Charge::new(memory, Component::Frames, bytes.len());
         let budget_bytes = terms.outbound.budget_bytes.unwrap_or(NO_BUDGET);
-        Self { bytes, budget_bytes, terms, _charge: charge }
+        let is_plain = terms.outbound == Outbound::default();
+        Self { bytes, budget_bytes, is_plain, terms, _charge: charge }
     }
 
     /// The wire bytes.
@@ -109,6 +112,13 @@ impl SharedFrame {
     #[must_use]
     pub fn budget_bytes(&self) -> usize {
         self.budget_bytes
+    }
+
+    /// Whether it has neither policy nor budget of its own.
+    #[inline]
+    #[must_use]
+    pub fn is_plain(&self) -> bool {
+        self.is_plain
     }
 
     /// What outboxes have to know of it.

@@ -124,10 +124,19 @@ impl Outbox {
     /// account may not be dropped is over it.
     #[inline]
     pub fn push_shared(&mut self, frame: &Arc<SharedFrame>, room: Room) -> Result<(), Overflow> {
+        let is_small = frame.bytes().len() <= COPY_BYTES;
+        // As most are.
+        if frame.is_plain() && room.policy == OverflowPolicy::Close {
+            if is_small {
+                self.push_own(frame.bytes(), true);
+            } else {
+                self.push_reference(frame, NO_KEY, false);
+            }
+            return Ok(());
+        }
         let policy = frame.terms().outbound.policy.unwrap_or(room.policy);
-        let (may_drop, has_budget) =
-            (policy != OverflowPolicy::Close, frame.budget_bytes() != NO_BUDGET);
-        if !may_drop && !has_budget && frame.bytes().len() <= COPY_BYTES {
+        let has_budget = frame.budget_bytes() != NO_BUDGET;
+        if policy == OverflowPolicy::Close && is_small && !has_budget {
             self.push_own(frame.bytes(), true);
             return Ok(());
         }
@@ -136,9 +145,14 @@ impl Outbox {
             key = frame.terms().key;
             self.replace(key);
         }
+        self.push_reference(frame, key, policy != OverflowPolicy::Close);
+        if has_budget { self.hold_to_budget(frame, policy) } else { Ok(()) }
+    }
+
+    #[inline]
+    fn push_reference(&mut self, frame: &Arc<SharedFrame>, key: SharedKey, may_drop: bool) {
         self.owed += cost(frame);
         self.entries.push_back(Entry::Shared { frame: Arc::clone(frame), key, may_drop });
-        if has_budget { self.hold_to_budget(frame, policy) } else { Ok(()) }
     }
 
     /// Holds the outbox against its limit, after something was queued.
