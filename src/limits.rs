@@ -70,6 +70,8 @@ pub const MESSAGE_BYTES: RangeInclusive<usize> = 1..=1 << 30;
 pub const FRAGMENTS: RangeInclusive<u32> = 1..=1 << 24;
 /// Bounds of what one connection may be owed, bytes.
 pub const OUTBOUND_BYTES: RangeInclusive<usize> = 4096..=1 << 34;
+/// Bounds of what one connection may be owed of one room's publishes, bytes. The newest always fits.
+pub const BUDGET_BYTES: RangeInclusive<usize> = 1..=*OUTBOUND_BYTES.end();
 /// Bounds of what all buffers together may take, bytes.
 pub const MEMORY_BYTES: RangeInclusive<u64> = 64 * 1024..=1 << 50;
 /// Bounds of every timeout and interval. Deadlines are rounded up to whole ticks.

@@ -32,6 +32,7 @@ pub(super) fn add_rooms(config: &Config, policies: &mut RoomPolicies) {
             max_members: room.max_members,
             events: room.events,
             clock: room.clock.map(Clock::time),
+            outbound: room.outbound,
         };
         policies.set(&room.pattern, policy);
     }
@@ -92,7 +93,7 @@ fn make_route(config: &RouteConfig) -> Result<Route, Wrong> {
     if let Some(run_on) = config.run {
         route = route.run_on(run_on);
     }
-    Ok(route)
+    Ok(route.outbound(config.outbound))
 }
 
 fn dialect(name: DialectName, json: &JsonFields) -> Result<Dialect, Wrong> {

@@ -136,6 +136,7 @@ fn route(
     {
         return fail(ctx, 403, &format!("to {permission} takes the permission `{permission}`"));
     }
+    ctx.outbound = route.outbound;
     let handled = catch_unwind(AssertUnwindSafe(|| {
         for before in &endpoint.hooks.before {
             if before(ctx, message) == Flow::Stop {
@@ -161,6 +162,7 @@ fn route(
 /// Runs a message's handler, and what is to run behind each.
 #[inline]
 pub(super) fn run_handler(ctx: &mut Context<'_>, route: &Route, message: &Message<'_>) {
+    ctx.outbound = route.outbound;
     (route.handler)(ctx, message);
     for after in &ctx.endpoint.hooks.after {
         after(ctx, message);

@@ -12,6 +12,7 @@ mod handle;
 mod hooks;
 mod middleware;
 mod origins;
+mod outbound;
 mod places;
 mod pulls;
 mod pushes;
