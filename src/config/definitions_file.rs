@@ -8,6 +8,9 @@ use Table::{Endpoint, Json, Listener, Room, Route};
 /// A member's name in a JSON message.
 const NAME: &str = "a member's name";
 
+pub(super) const OVER: &str = "delay, reject or close";
+const OVER_SUMMARY: &str = "What happens over that";
+
 const fn name(key: &'static str, default: &'static str, summary: &'static str) -> Definition {
     Definition::new(Json, Text, key, (NAME, default), summary)
 }
@@ -108,6 +111,55 @@ pub(super) static FILE_ONLY: &[Definition] = &[
         ("4KiB to 16GiB, at most that of [limits]", "that of [limits]"),
         "What one connection may be owed",
     ),
+    Definition::new(
+        Endpoint,
+        Count,
+        "messages_per_s",
+        ("1 to 1099511627776", "no limit"),
+        "Messages that one connection may send in a second",
+    ),
+    Definition::new(
+        Endpoint,
+        Count,
+        "messages_burst",
+        ("1 to what messages_per_s gives in 60s", "messages_per_s"),
+        "Messages that it may send at once",
+    ),
+    Definition::new(
+        Endpoint,
+        Size,
+        "bytes_per_s",
+        ("64B to 1TiB", "no limit"),
+        "Bytes that one connection may send in a second",
+    )
+    .detail("All that comes in behind the request counts: payloads, frame headers, pings."),
+    Definition::new(
+        Endpoint,
+        Size,
+        "bytes_burst",
+        ("1B to what bytes_per_s gives in 60s", "bytes_per_s"),
+        "Bytes that it may send at once",
+    ),
+    Definition::new(Endpoint, Word, "over_limit", (OVER, "delay"), OVER_SUMMARY).detail(
+        "`delay`: what has come is handled, and nothing more is read until the rate has caught up. \
+         `reject`: the message is answered with error 429 instead of being handled. `close`: the \
+         connection is closed with 1008, behind the answers to what came before.",
+    ),
+    Definition::new(
+        Endpoint,
+        Count,
+        "max_connections",
+        ("1 to 17179869184", "that of [capacity]"),
+        "Connections that it has at once, in all its dialects together",
+    ),
+    Definition::new(
+        Endpoint,
+        Count,
+        "full_status",
+        ("400 to 599", "503"),
+        "HTTP status that a connection over it is answered with",
+    )
+    .detail("Over plain TCP, the answer is a Close with 1013."),
     Definition::new(
         Endpoint,
         Time,
@@ -228,6 +280,24 @@ pub(super) static FILE_ONLY: &[Definition] = &[
         "`inline`: wherever the message is routed. `pooled`: on a worker, never on a loop. \
          `blocking`: on a pool for handlers that wait; those of one connection run one at a time, \
          in their order.",
+    ),
+    Definition::new(
+        Route,
+        Count,
+        "rate_per_s",
+        ("1 to 1099511627776", "no limit"),
+        "Messages that it takes in a second, of all connections together",
+    ),
+    Definition::new(
+        Route,
+        Count,
+        "burst",
+        ("1 to what rate_per_s gives in 60s", "rate_per_s"),
+        "Messages that it takes at once",
+    ),
+    Definition::new(Route, Word, "over_limit", (OVER, "delay"), OVER_SUMMARY).detail(
+        "`delay`: the message is handled, and nothing more is read from its connection until the \
+         rate has caught up, for about 10 s at most. `reject` and `close`: as for endpoints.",
     ),
     Definition::new(
         Room,

@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::connection::OverflowPolicy;
+use crate::quota::{ConnectionLimits, Over, Rate};
 use crate::routing::{IdentityPart, Liveness, OriginRule, RunOn, SessionPolicy};
 
 /// A path of the URL with a way of speaking and a route table: `[[endpoint]]`.
@@ -25,6 +26,12 @@ pub struct EndpointConfig {
     pub max_message_bytes: Option<usize>,
     /// Bytes owed to one connection; `None` is the gateway's, which it never exceeds.
     pub outbound_limit_bytes: Option<usize>,
+    /// What each connection may send.
+    pub limits: ConnectionLimits,
+    /// Connections that it has at once; `None` is as many as the gateway has.
+    pub max_connections: Option<usize>,
+    /// HTTP status for those over it, 400 to 599.
+    pub full_status: u16,
     /// How its connections are found dead, where not as the gateway's are.
     pub liveness: Liveness,
     /// Rooms joined at connect; `{name}` stands for the parameter of the path.
@@ -56,6 +63,10 @@ pub struct RouteConfig {
     pub timeout: Option<Duration>,
     /// Where the handler runs; `None` is as the handler asks.
     pub run: Option<RunOn>,
+    /// How many messages it takes of all connections together.
+    pub rate: Option<Rate>,
+    /// What happens over that.
+    pub over_limit: Over,
 }
 
 /// Rules of the rooms of a pattern: `[[room]]`.
@@ -130,6 +141,9 @@ impl EndpointConfig {
             overflow: OverflowPolicy::Close,
             max_message_bytes: None,
             outbound_limit_bytes: None,
+            limits: ConnectionLimits::default(),
+            max_connections: None,
+            full_status: 503,
             liveness: Liveness::default(),
             join: Vec::new(),
             identity: Vec::new(),
@@ -209,6 +223,11 @@ impl Words for DialectName {
 impl Words for RunOn {
     const ALL: &'static [(&'static str, Self)] =
         &[("inline", Self::Inline), ("pooled", Self::Pooled), ("blocking", Self::Blocking)];
+}
+
+impl Words for Over {
+    const ALL: &'static [(&'static str, Self)] =
+        &[("delay", Self::Delay), ("reject", Self::Reject), ("close", Self::Close)];
 }
 
 impl Words for OverflowPolicy {

@@ -413,6 +413,9 @@ impl EventLoop {
             };
         }
         if let Some(endpoint) = tcp {
+            if !self.take_place(index, endpoint) {
+                return self.refuse_by_close(index, RefusalCause::EndpointFull);
+            }
             self.note_opened(index, endpoint);
         }
         self.after_change(index);

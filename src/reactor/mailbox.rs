@@ -86,6 +86,7 @@ impl EventLoop {
                     let reason = std::str::from_utf8(bytes_at(arena, start, len)).unwrap_or("");
                     self.close(conn, code, reason);
                 }
+                PostItem::OverRoute { conn, until } => self.over_route(conn, until),
                 PostItem::Accept { conn, accept } => self.accepted(conn, accept),
                 PostItem::Open { conn, accept } => self.ready_to_open(conn, &accept),
                 PostItem::Refuse { conn, refuse } => self.refused(conn, &refuse),

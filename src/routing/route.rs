@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::context::Context;
 use crate::dialect::Message;
+use crate::quota::{Over, Rate, SharedLimit};
 
 /// What answers messages of one route.
 pub type Handler = Arc<dyn Fn(&mut Context<'_>, &Message<'_>) + Send + Sync>;
@@ -47,6 +48,7 @@ pub struct Route {
     pub(crate) permission: Option<Box<str>>,
     pub(crate) timeout: Option<Duration>,
     pub(crate) run_on: RunOn,
+    pub(crate) limit: Option<SharedLimit>,
 }
 
 impl Route {
@@ -57,7 +59,7 @@ impl Route {
     }
 
     pub(crate) fn of(handler: Handler) -> Self {
-        Self { handler, permission: None, timeout: None, run_on: RunOn::Inline }
+        Self { handler, permission: None, timeout: None, run_on: RunOn::Inline, limit: None }
     }
 
     /// Only connections that have this permission get further than error 403.
@@ -72,6 +74,15 @@ impl Route {
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
+        self
+    }
+
+    /// How many messages it takes of all connections together, and what happens over that. Under
+    /// [`Over::Delay`] a message is handled all the same, and its connection is not read from until
+    /// the rate has caught up, for about 10 s at most.
+    #[must_use]
+    pub fn rate(mut self, rate: Rate, over: Over) -> Self {
+        self.limit = Some(SharedLimit::new(rate, over));
         self
     }
 

@@ -36,6 +36,7 @@ pub(super) fn read(
     read_dialects(reader, section, &mut endpoint, dialect);
     read_session(reader, section, &mut endpoint, path.is_some());
     read_limits(reader, section, &mut endpoint);
+    super::limits::read(reader, section, &mut endpoint);
     read_liveness(reader, section, &mut endpoint);
     read_json(reader, section, &mut endpoint, dialect.is_some());
     read_routes(reader, section, &mut endpoint, known_handlers);
@@ -245,7 +246,8 @@ fn read_route(
         limits::TIMEOUT.contains(&timeout).then_some(timeout).ok_or_else(range)
     });
     let run = reader.word(section, "run", RunOn::ALL);
-    Some(RouteConfig { key: key?, handler: handler?, permission, timeout, run })
+    let (rate, over_limit) = super::limits::read_route(reader, section);
+    Some(RouteConfig { key: key?, handler: handler?, permission, timeout, run, rate, over_limit })
 }
 
 fn read_handler(reader: &mut Reader<'_>, item: Item, known_handlers: &[&str]) -> Option<String> {
