@@ -36,8 +36,7 @@ const IMPURE: &[&str] = &[
 const PRINTING: &[&str] = &["print", "println", "eprint", "eprintln", "dbg"];
 
 /// Rooms where every call is known when the program is built.
-const STATIC_ROOMS: &[&str] =
-    &["src/protocol/", "src/connection/", "src/quota/", "src/reactor/"];
+const STATIC_ROOMS: &[&str] = &["src/protocol/", "src/connection/", "src/quota/", "src/reactor/"];
 
 /// Files that may hold `unsafe`: wrappers of system calls that no crate here offers safely.
 /// And the allocator that tests count with, which the language has as an unsafe trait.

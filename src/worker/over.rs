@@ -52,12 +52,11 @@ pub(super) fn limited(
             stop(ctx, Some(paid.tick()));
             return None;
         }
+        // Its Close comes behind what came with it, and so does this answer come ahead of that.
         SharedRuling::Over(Over::Close) => stop(ctx, None),
-        SharedRuling::Over(_) => {
-            counters.limits.at(LimitHit::RouteReject as usize).add(1);
-            refuse(ctx, Limit::Route);
-        }
+        SharedRuling::Over(_) => counters.limits.at(LimitHit::RouteReject as usize).add(1),
     }
+    refuse(ctx, Limit::Route);
     Some(Outcome::Failed)
 }
 
