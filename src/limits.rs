@@ -62,6 +62,8 @@ pub const FRAGMENTS: RangeInclusive<u32> = 1..=1 << 24;
 pub const OUTBOUND_BYTES: RangeInclusive<usize> = 4096..=1 << 34;
 /// Bounds of the bytes that all clients together may send in a second.
 pub const BANDWIDTH_BYTES_PER_S: RangeInclusive<u64> = 1 << 10..=1 << 40;
+/// Bounds of the messages that one connection may send in a second, and of those that a route takes.
+pub const MESSAGES_PER_S: RangeInclusive<u64> = 1..=1_000_000;
 /// Bounds of the bytes that one connection may send in a second. Reads are not shorter than 256
 /// bytes, and each has to be paid for in reasonable time.
 pub const BYTES_PER_S: RangeInclusive<u64> = 64..=1 << 40;

@@ -115,14 +115,14 @@ pub(super) static FILE_ONLY: &[Definition] = &[
         Endpoint,
         Count,
         "messages_per_s",
-        ("1 to 1099511627776", "no limit"),
+        ("1 to 1000000", "no limit"),
         "Messages that one connection may send in a second",
     ),
     Definition::new(
         Endpoint,
         Count,
         "messages_burst",
-        ("1 to what messages_per_s gives in 60s", "messages_per_s"),
+        ("1 or more, at most 60s of messages_per_s", "messages_per_s"),
         "Messages that it may send at once",
     ),
     Definition::new(
@@ -137,10 +137,10 @@ pub(super) static FILE_ONLY: &[Definition] = &[
         Endpoint,
         Size,
         "bytes_burst",
-        ("1B to what bytes_per_s gives in 60s", "bytes_per_s"),
+        ("1B or more, at most 60s of bytes_per_s", "bytes_per_s"),
         "Bytes that it may send at once",
     ),
-    Definition::new(Endpoint, Word, "over_limit", (OVER, "delay"), OVER_SUMMARY).detail(
+    Definition::new(Endpoint, Word, "over_limit", (OVER, "delay where there is a limit"), OVER_SUMMARY).detail(
         "`delay`: what has come is handled, and nothing more is read until the rate has caught up. \
          `reject`: the message is answered with error 429 instead of being handled. `close`: the \
          connection is closed with 1008, behind the answers to what came before.",
@@ -156,7 +156,7 @@ pub(super) static FILE_ONLY: &[Definition] = &[
         Endpoint,
         Count,
         "full_status",
-        ("400 to 599", "503"),
+        ("400 to 599", "503 where there is a maximum"),
         "HTTP status that a connection over it is answered with",
     )
     .detail("Over plain TCP, the answer is a Close with 1013."),
@@ -285,17 +285,17 @@ pub(super) static FILE_ONLY: &[Definition] = &[
         Route,
         Count,
         "rate_per_s",
-        ("1 to 1099511627776", "no limit"),
+        ("1 to 1000000", "no limit"),
         "Messages that it takes in a second, of all connections together",
     ),
     Definition::new(
         Route,
         Count,
         "burst",
-        ("1 to what rate_per_s gives in 60s", "rate_per_s"),
+        ("1 or more, at most 60s of rate_per_s", "rate_per_s"),
         "Messages that it takes at once",
     ),
-    Definition::new(Route, Word, "over_limit", (OVER, "delay"), OVER_SUMMARY).detail(
+    Definition::new(Route, Word, "over_limit", (OVER, "delay where there is a limit"), OVER_SUMMARY).detail(
         "`delay`: the message is handled, and nothing more is read from its connection until the \
          rate has caught up, for about 10 s at most. `reject` and `close`: as for endpoints.",
     ),

@@ -1,5 +1,7 @@
 //! What connections and routes may take: rates and maxima of endpoints and routes.
 
+use std::ops::RangeInclusive;
+
 use super::super::endpoints::Words as _;
 use super::super::units::parse_count;
 use super::super::{EndpointConfig, format_bytes, parse_bytes};
@@ -11,19 +13,25 @@ use crate::quota::{Over, Rate};
 struct Keys {
     rate: &'static str,
     burst: &'static str,
-    least: u64,
+    range: RangeInclusive<u64>,
     parse: fn(&str) -> Result<u64, String>,
     format: fn(u64) -> String,
 }
 
 const fn counted(rate: &'static str, burst: &'static str) -> Keys {
-    Keys { rate, burst, least: 1, parse: parse_count, format: |n| n.to_string() }
+    Keys {
+        rate,
+        burst,
+        range: limits::MESSAGES_PER_S,
+        parse: parse_count,
+        format: |n| n.to_string(),
+    }
 }
 
 const BYTES: Keys = Keys {
     rate: "bytes_per_s",
     burst: "bytes_burst",
-    least: *limits::BYTES_PER_S.start(),
+    range: limits::BYTES_PER_S,
     parse: parse_bytes,
     format: format_bytes,
 };
@@ -52,11 +60,12 @@ pub(super) fn read_route(reader: &mut Reader<'_>, section: &Section<'_>) -> (Opt
 }
 
 fn read_rate(reader: &mut Reader<'_>, section: &Section<'_>, keys: &Keys) -> Option<Rate> {
-    let Keys { least, parse, format, .. } = *keys;
+    let Keys { parse, format, .. } = *keys;
+    let (least, most) = (*keys.range.start(), *keys.range.end());
     let rate = reader.read(section, keys.rate, |text| {
-        within(parse(text)?, least, Rate::PER_S_MAX, &format).map(Rate::per_s)
+        within(parse(text)?, least, most, &format).map(Rate::per_s)
     });
-    // Without a rate that can be read, nothing is known of what a burst may be.
+    // Without a rate that can be read, nothing is known of how large a burst may be.
     let most = rate.map_or(u64::MAX, Rate::burst_max);
     let burst = reader.read(section, keys.burst, |text| within(parse(text)?, 1, most, &format));
     refuse_alone(reader, section, keys.burst, &[keys.rate]);
