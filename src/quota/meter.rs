@@ -139,17 +139,16 @@ impl<'a> Meter<'a> {
             self.levels.bytes.charge(now, bucket.cost(bytes));
         }
         let mut paid = now;
-        match self.share {
-            Some(share) if share.over == Over::Close => {
-                if !share.take(&mut self.levels.guarantee, bytes, now) {
-                    close = close.or(Some(Limit::Bandwidth));
-                }
+        let own = &mut self.levels.guarantee;
+        match self.share.map(|share| (share, share.over)) {
+            Some((share, Over::Close)) => {
+                let is_over = !share.take(own, bytes, now);
+                close = close.or(is_over.then_some(Limit::Bandwidth));
             }
-            Some(share) if share.over == Over::Delay => {
-                let at = share.take_on_credit(&mut self.levels.guarantee, bytes, now);
-                paid = at.unwrap_or(now);
+            Some((share, Over::Delay)) => {
+                paid = share.take_on_credit(own, bytes, now).unwrap_or(now);
             }
-            _ => {}
+            Some((_, Over::Reject)) | None => {}
         }
         Tally { levels: self.levels, stop: self.stop(paid), close }
     }

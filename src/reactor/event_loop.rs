@@ -388,9 +388,6 @@ impl EventLoop {
     fn begin_turn(&mut self) -> Instant {
         self.now = Instant::now();
         self.kit.tick = self.shared.tick_at(self.now);
-        if self.kit.has_limits {
-            self.kit.moment = self.shared.moment_at(self.now);
-        }
         self.counters.turns.add(1);
         self.handshakes_left = self.kit.snapshot.config.tuning.handshakes_per_turn;
         if let Some(newer) = self.shared.newer_snapshot(&self.kit.snapshot) {
@@ -401,6 +398,9 @@ impl EventLoop {
             // Times may have become shorter: look at everyone once.
             self.table.rearm_all(self.kit.tick);
             self.next_sweep = self.kit.tick;
+        }
+        if self.kit.has_limits {
+            self.kit.moment = self.shared.moment_at(self.now);
         }
         if self.shared.is_draining() && !self.draining {
             self.begin_drain();

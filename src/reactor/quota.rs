@@ -49,7 +49,7 @@ impl EventLoop {
         if tally.close.is_some() { Received::Stop } else { Received::Continue }
     }
 
-    fn count_hit(&self, limit: Limit, over: Over) {
+    pub(super) fn count_hit(&self, limit: Limit, over: Over) {
         self.counters.limits.at(LimitHit::of(limit, over) as usize).add(1);
     }
 
