@@ -297,7 +297,7 @@ pub(super) static FILE_ONLY: &[Definition] = &[
     ),
     Definition::new(Route, Word, "over_limit", (OVER, "delay where there is a limit"), OVER_SUMMARY).detail(
         "`delay`: the message is handled, and nothing more is read from its connection until the \
-         rate has caught up, for about 10 s at most. `reject` and `close`: as for endpoints.",
+         rate has caught up; once that takes more than 10 s, further messages are refused. `reject` and `close`: as for endpoints.",
     ),
     Definition::new(
         Room,

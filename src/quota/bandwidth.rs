@@ -18,7 +18,22 @@ pub struct BandwidthLimit {
     pub over: Over,
 }
 
+/// Fewest bytes that are read at once, however little there is for each.
+const READ_MIN: u64 = 256;
+
 impl BandwidthLimit {
+    /// Most bytes to read at once from one of so many connections: a twentieth of a second of all,
+    /// and half a minute of what there is for each, so that what has been read is paid for in time.
+    #[must_use]
+    pub fn read_max(self, connections: usize) -> usize {
+        if self.over == Over::Reject {
+            return usize::MAX;
+        }
+        let each = (self.bytes_per_s / connections.max(1) as u64).saturating_mul(30);
+        let most = (self.bytes_per_s / 20).min(each).max(READ_MIN);
+        usize::try_from(most).unwrap_or(usize::MAX)
+    }
+
     /// What one of so many connections has of it.
     #[must_use]
     pub fn share(self, connections: usize, pool: &SharedLevel) -> Share<'_> {
@@ -76,7 +91,7 @@ impl Share<'_> {
         match (by_rest, by_own) {
             (Some((bucket, at)), by_own) if by_own.is_none_or(|own| at < own) => {
                 self.charge_own(own, mine, now);
-                self.pool.take_on_credit(bucket, n - mine, now)
+                self.pool.take_on_credit(bucket, n - mine, now).filter(|paid| *paid > now)
             }
             (_, paid) => {
                 self.charge_own(own, n, now);

@@ -10,8 +10,6 @@ use super::rate::{Limit, Over, Rate};
 const READ_MIN: u64 = 256;
 /// The shortest frame of a client: an empty message over TCP.
 const FRAME_MIN: u64 = 5;
-/// The share of a second of the bandwidth that is read at once from one connection.
-const READS_PER_S: u64 = 20;
 
 /// What each connection of an endpoint may send.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -30,7 +28,8 @@ pub struct Terms {
     messages: Option<Bucket>,
     bytes: Option<Bucket>,
     over: Over,
-    /// Most bytes to read at once: so few that what they hold is paid for in about half a minute.
+    /// Most bytes to read at once for the limits of the endpoint: so few that what they hold is paid
+    /// for in about half a minute.
     pub read_max: usize,
 }
 
@@ -47,9 +46,7 @@ impl Terms {
         let by_messages = delayed.map_or(u64::MAX, |bucket| bucket.read_max(FRAME_MIN));
         let read = bytes.filter(|_| own.over != Over::Reject);
         let by_bytes = read.map_or(u64::MAX, |bucket| bucket.read_max(1));
-        let shared = bandwidth.filter(|limit| limit.over != Over::Reject);
-        let by_bandwidth = shared.map_or(u64::MAX, |limit| limit.bytes_per_s / READS_PER_S);
-        let read_max = by_messages.min(by_bytes).min(by_bandwidth).max(READ_MIN);
+        let read_max = by_messages.min(by_bytes).max(READ_MIN);
         let read_max = usize::try_from(read_max).unwrap_or(usize::MAX);
         Some(Self { messages, bytes, over: own.over, read_max })
     }

@@ -9,8 +9,8 @@ use super::rate::{Over, Rate};
 
 /// Parts of a unit that a shared level counts in: what is taken from it may be small.
 const PARTS: u64 = 256;
-/// Furthest that debts go, seconds: what is ahead of that is forgiven, so that one who floods a
-/// bucket under `delay` stops the others for so long at most.
+/// Furthest that debts of messages go, seconds: who floods a route under `delay` stops the others
+/// for so long at most.
 const DEBT_MAX_S: u64 = 10;
 
 /// A rate, in parts of units.
@@ -20,6 +20,8 @@ pub struct SharedBucket {
     depth: u64,
     /// What has to be left of it: the cost of one.
     one: u64,
+    /// Nothing is taken on credit beyond so much of a debt.
+    debt_max: u64,
 }
 
 impl SharedBucket {
@@ -27,14 +29,16 @@ impl SharedBucket {
     #[must_use]
     pub fn of_messages(rate: Rate) -> Self {
         let one = units(1, rate.get(), UNITS_PER_S * PARTS);
-        Self { per_s: rate.get(), depth: rate.at_once().saturating_mul(one), one }
+        let depth = rate.at_once().saturating_mul(one);
+        Self { per_s: rate.get(), depth, one, debt_max: DEBT_MAX_S * UNITS_PER_S * PARTS }
     }
 
-    /// A bucket of bytes that lasts a second.
+    /// A bucket of bytes that lasts a second. What is read at once is bounded where there are many
+    /// to read from, and so are debts.
     #[must_use]
     pub fn of_a_second(per_s: u64) -> Self {
         let one = units(1, per_s, UNITS_PER_S * PARTS);
-        Self { per_s, depth: UNITS_PER_S * PARTS, one }
+        Self { per_s, depth: UNITS_PER_S * PARTS, one, debt_max: u64::MAX }
     }
 
     fn cost(self, n: u64) -> u64 {
@@ -58,15 +62,16 @@ impl SharedLevel {
         self.0.fetch_update(Relaxed, Relaxed, take).is_ok()
     }
 
-    /// Takes `n`, on credit if it must. When that will be paid, if it is not.
+    /// Takes `n`, on credit if it must. Says when that will be paid; `None` if too much is owed.
     #[must_use]
     pub fn take_on_credit(&self, bucket: SharedBucket, n: u64, now: Moment) -> Option<Moment> {
-        let most = now.0 * PARTS + bucket.depth + DEBT_MAX_S * UNITS_PER_S * PARTS;
-        let after = |at: u64| at.max(now.0 * PARTS).saturating_add(bucket.cost(n)).min(most);
-        let before = self.0.fetch_update(Relaxed, Relaxed, |at| Some(after(at)));
-        let at = after(before.unwrap_or_else(|at| at));
-        let paid = at.saturating_sub(bucket.depth).div_ceil(PARTS);
-        (paid > now.0).then_some(Moment(paid))
+        let begin = now.0 * PARTS;
+        let after = |at: u64| {
+            let is_deep = at.saturating_sub(begin).saturating_sub(bucket.depth) > bucket.debt_max;
+            (!is_deep).then(|| at.max(begin).saturating_add(bucket.cost(n)))
+        };
+        let at = after(self.0.fetch_update(Relaxed, Relaxed, after).ok()?)?;
+        Some(Moment(at.saturating_sub(bucket.depth).div_ceil(PARTS).max(now.0)))
     }
 
     /// When `n` taken now would be paid.
@@ -107,8 +112,11 @@ impl SharedLimit {
     #[must_use]
     pub fn message(&self, now: Moment) -> SharedRuling {
         if self.over == Over::Delay {
-            let paid = self.level.take_on_credit(self.bucket, 1, now);
-            return paid.map_or(SharedRuling::Pass, SharedRuling::PassThenStop);
+            return match self.level.take_on_credit(self.bucket, 1, now) {
+                Some(paid) if paid > now => SharedRuling::PassThenStop(paid),
+                Some(_) => SharedRuling::Pass,
+                None => SharedRuling::Over(Over::Reject),
+            };
         }
         match self.level.take(self.bucket, 1, now) {
             true => SharedRuling::Pass,

@@ -200,9 +200,11 @@ impl Kit {
 
     /// Most bytes to read at once from a connection of an endpoint.
     #[inline]
-    pub(super) fn read_max(&self, endpoint: EndpointId) -> usize {
-        let limits = &self.terms[usize::from(endpoint.0)].limits;
-        limits.as_ref().map_or(usize::MAX, |terms| terms.read_max)
+    pub(super) fn read_max(&self, endpoint: EndpointId, shared: &Shared) -> usize {
+        let Some(terms) = &self.terms[usize::from(endpoint.0)].limits else { return usize::MAX };
+        let bandwidth = self.snapshot.config.bandwidth();
+        let shared = bandwidth.map(|limit| limit.read_max(shared.total.get()));
+        terms.read_max.min(shared.unwrap_or(usize::MAX))
     }
 
     /// How many connections an endpoint may have and has; `None` if it may have any number.

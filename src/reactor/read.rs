@@ -73,12 +73,12 @@ impl EventLoop {
 
     /// One read and what follows from it. `None`: there is nothing more to read for now.
     fn read_once(&mut self, index: usize, gate: usize) -> Option<usize> {
-        let Self { table, read_buffer, counters, kit, .. } = self;
+        let Self { table, read_buffer, counters, kit, shared, .. } = self;
         let slot = table.get_mut(index)?;
         if slot.conn.phase() == Phase::Handshake {
             return self.read_head(index);
         }
-        let most = read_buffer.len().min(kit.read_max(slot.endpoint));
+        let most = read_buffer.len().min(kit.read_max(slot.endpoint, shared));
         let n = match read_socket(slot, &mut read_buffer[..most], counters) {
             Brought::Bytes(n) => n,
             Brought::Drained => return None,

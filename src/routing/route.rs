@@ -79,7 +79,8 @@ impl Route {
 
     /// How many messages it takes of all connections together, and what happens over that. Under
     /// [`Over::Delay`] a message is handled all the same, and its connection is not read from until
-    /// the rate has caught up, for about 10 s at most.
+    /// the rate has caught up; once that takes more than 10 s, further messages are refused as under
+    /// [`Over::Reject`].
     #[must_use]
     pub fn rate(mut self, rate: Rate, over: Over) -> Self {
         self.limit = Some(SharedLimit::new(rate, over));
