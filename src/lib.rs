@@ -51,6 +51,7 @@ pub mod public_id;
 pub mod quota;
 pub mod reactor;
 pub mod routing;
+pub mod session;
 pub mod telemetry;
 pub mod worker;
 
@@ -67,6 +68,6 @@ pub use public_id::PublicId;
 pub use quota::{Over, Rate};
 pub use routing::{
     Accept, Admission, AskError, ConnectRequest, Context, Ended, Endpoint, Flow, Gateway, Gone,
-    Liveness, Origins, Params, Refuse, Responder, Route, RunOn, SelfDelivery, SessionPolicy, Store,
-    Verdict,
+    Liveness, Origins, Params, Refuse, Responder, Route, RunOn, SelfDelivery, Store, Verdict,
 };
+pub use session::{ConnectionInfo, Identity, SessionPolicy};

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use crate::connection::OverflowPolicy;
 use crate::quota::{ConnectionLimits, Over, Rate};
-use crate::routing::{IdentityPart, Liveness, OriginRule, RunOn, SessionPolicy};
+use crate::routing::{IdentitySource, Liveness, OriginRule, RunOn};
+use crate::session::SessionPolicy;
 
 /// A path of the URL with a way of speaking and a route table: `[[endpoint]]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,8 +37,8 @@ pub struct EndpointConfig {
     pub liveness: Liveness,
     /// Rooms joined at connect; `{name}` stands for the parameter of the path.
     pub join: Vec<String>,
-    /// What of a request says who it is from, joined by `-`; none: nobody is anybody.
-    pub identity: Vec<IdentityPart>,
+    /// What of a request says who it is from; no parts of an id: nobody is anybody by that.
+    pub identity: IdentitySource,
     /// What happens when an identity connects that is connected already.
     pub session: SessionPolicy,
     /// Permissions that every connection has.
@@ -146,7 +147,7 @@ impl EndpointConfig {
             full_status: 503,
             liveness: Liveness::default(),
             join: Vec::new(),
-            identity: Vec::new(),
+            identity: IdentitySource::default(),
             session: SessionPolicy::Allow,
             grants: Vec::new(),
             builtin: true,

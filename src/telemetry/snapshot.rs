@@ -194,8 +194,8 @@ fn loop_counts(counters: &LoopCounters) -> Vec<Count> {
     counts!(
         counters,
         LoopCounters {
-            connections, open, turns, paused, pauses, delayed, accepted, accept_pauses, handed_over, opened,
-            closed, http_responses, messages_in, messages_out, bytes_in, bytes_out, pings_in,
+            connections, open, turns, paused, pauses, delayed, accepted, accept_pauses, handed_over,
+            opened, closed, http_responses, messages_in, messages_out, bytes_in, bytes_out, pings_in,
             pings_out, deliveries, outbox_bytes, inbound_bytes
         },
         but closes, but refusals, but drops, but limits
@@ -216,7 +216,9 @@ fn worker_counts(counters: &WorkerCounters) -> Vec<Count> {
             refused_sends,
             sleeps,
             rooms,
-            memberships
+            memberships,
+            users,
+            logins
         },
         but limits
     )

@@ -8,6 +8,7 @@ use super::batch::empty_arena;
 use crate::channels::{Publish, RoomId};
 use crate::connection::Tick;
 use crate::id::ConnId;
+use crate::peer::Peer;
 use crate::routing::{Accept, EndpointId, Refuse, Work};
 
 /// Work of level 0: a loop takes it, whatever else it waits for, and posts nothing in turn.
@@ -38,6 +39,8 @@ pub enum PostItem {
     /// Over a route's limit: the connection is not to be read from before then or, without a tick,
     /// is to be closed with 1008 once what it sent is settled.
     OverRoute { conn: ConnId, until: Option<Tick> },
+    /// The connection's identity has connected anew, from this peer: it is told, and closed.
+    Displace { conn: ConnId, peer: Peer },
     /// `on_connect` said yes.
     Accept { conn: ConnId, accept: Box<Accept> },
     /// Accepted, and in all rooms that it is to be in from the start.
