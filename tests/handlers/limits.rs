@@ -448,3 +448,48 @@ fn no_time_passes_for_who_is_stopped() {
         assert_eq!(client.expect_close_and_end(1001), "idle for too long");
     });
 }
+
+/// Shards that are full and limits that stop connections at the same time, each of which holds up
+/// reading by itself.
+#[test]
+fn stopped_and_paused_at_once_nothing_is_lost() {
+    both(|setup| {
+        let echo = Route::new(|ctx, m| ctx.reply(m.body));
+        let limited = endpoint()
+            .message_rate(Rate::per_s(1000).burst(20))
+            .route_with("rare", echo.rate(Rate::per_s(1500).burst(20), Over::Delay));
+        let running = setup.start_with(only(limited), |config| {
+            config.bandwidth_bytes_per_s = Some(1 << 20);
+            config.tuning.mailbox_capacity = 1;
+            config.tuning.message_lane_capacity = 1;
+            config.tuning.batch_messages = 2;
+        });
+        let clients = (0..6).map(|n| {
+            let mut client = open(&running);
+            thread::spawn(move || {
+                let mut read = 0;
+                for round in 0..10 {
+                    let ids = |at: u64| round * 60 + at * 20..round * 60 + at * 20 + 20;
+                    client.send(&requests("echo", ids(0), "a word"));
+                    client.send(&requests(if n % 2 == 0 { "rare" } else { "echo" }, ids(1), "or"));
+                    client.send(&requests("echo", ids(2), "two"));
+                    if round % 3 == n % 3 {
+                        continue;
+                    }
+                    assert_eq!(answers(&mut client, read..ids(3).start), 0);
+                    read = ids(3).start;
+                }
+                assert_eq!(answers(&mut client, read..600), 0);
+                client
+            })
+        });
+        let clients: Vec<_> = clients.collect();
+        let clients: Vec<_> = clients.into_iter().map(|c| c.join().expect("a client")).collect();
+        let calm = |s: &Value| s["totals"]["paused"] == 0 && s["totals"]["delayed"] == 0;
+        let stats = stats_until(&running, "calm", calm);
+        assert_eq!(stats["totals"]["messages_in"], 6 * 600);
+        assert!(hits(&stats, "messages_delay") > 0 && hits(&stats, "route_delay") > 0);
+        drop(clients);
+        all_gone(&running);
+    });
+}
