@@ -1,6 +1,6 @@
 //! Endpoints as a configuration declares them → endpoints to serve.
 
-use crate::channels::{RoomPolicies, RoomPolicy};
+use crate::channels::{Clock, RoomPolicies, RoomPolicy};
 use crate::config::{Config, DialectName, EndpointConfig, JsonFields, Problem, RouteConfig};
 use crate::dialect::{Dialect, FieldName, JsonDialect, Selector};
 use crate::routing::{Endpoint, Origins, Route, handler};
@@ -30,6 +30,8 @@ pub(super) fn add_rooms(config: &Config, policies: &mut RoomPolicies) {
             join: boxed(&room.join),
             publish: boxed(&room.publish),
             max_members: room.max_members,
+            events: room.events,
+            clock: room.clock.map(Clock::time),
         };
         policies.set(&room.pattern, policy);
     }

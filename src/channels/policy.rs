@@ -1,7 +1,9 @@
-//! What takes a permission in which rooms, and how many fit.
+//! What takes a permission in which rooms, how many fit, and what they are told.
 
 use std::fmt;
+use std::time::Duration;
 
+use super::clock::{Clock, OwnedContent, RoomView};
 use crate::dialect::Key;
 use crate::routing::RouteTable;
 
@@ -14,6 +16,24 @@ pub struct RoomPolicy {
     pub publish: Option<Box<str>>,
     /// Most members; `None`: no bound.
     pub max_members: Option<usize>,
+    /// Whether members are told of others who come and go, by the pushes `joined` and `left`.
+    pub events: bool,
+    /// What rooms with members are told again and again.
+    pub clock: Option<Clock>,
+}
+
+impl RoomPolicy {
+    /// With a push of one's own making each `interval`, of at least one tick (50 ms), to rooms that
+    /// have members. `content` runs at the room's home and must not block; `None` leaves one out.
+    #[must_use]
+    pub fn every(
+        mut self,
+        interval: Duration,
+        content: impl Fn(&RoomView<'_>) -> Option<OwnedContent> + Send + Sync + 'static,
+    ) -> Self {
+        self.clock = Some(Clock::new(interval, content));
+        self
+    }
 }
 
 /// Policies by pattern: a name, or `news/*` for all that begin with `news/`, or `*`. The longest

@@ -344,4 +344,23 @@ pub(super) static FILE_ONLY: &[Definition] = &[
         ("1 to 17179869184", "no limit"),
         "Connections that may be in it at once",
     ),
+    Definition::new(
+        Room,
+        Switch,
+        "events",
+        ("true or false", "false"),
+        "Whether members are told of others who come and go",
+    )
+    .detail(
+        "By the pushes `joined` and `left`, with `{\"id\":…,\"identity\":…,\"members\":…}`. When all of a \
+         room come at once, each is told of each behind it.",
+    ),
+    Definition::new(
+        Room,
+        Time,
+        "clock",
+        ("50ms to 1d", "never"),
+        "How often members are told the time",
+    )
+    .detail("By the push `time`, with the time in UTC as RFC 3339 has it."),
 ];

@@ -81,6 +81,10 @@ pub struct RoomConfig {
     pub publish: Option<String>,
     /// Connections that may be in it at once; `None` is without a limit.
     pub max_members: Option<usize>,
+    /// Whether members are told of others who come and go.
+    pub events: bool,
+    /// How often members are told the time; `None`: never.
+    pub clock: Option<Duration>,
 }
 
 /// Names of members of JSON messages, `None` where the dialect's own is meant: `[endpoint.json]`.

@@ -226,6 +226,8 @@ fn room_table(index: usize, room: &RoomConfig, sources: &Sources) -> Shown {
             "join" => optional(room.join.as_deref()),
             "publish" => optional(room.publish.as_deref()),
             "max_members" => room.max_members.map_or(Value::Unset, number),
+            "events" => Value::Switch(room.events),
+            "clock" => room.clock.map_or(Value::Unset, time),
             _ => unreachable!("a key of a room that nobody shows: {key}"),
         };
         (value, sources.of(&format!("room[{index}].{key}")))

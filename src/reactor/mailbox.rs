@@ -166,7 +166,7 @@ impl EventLoop {
     fn close_room(&mut self, room: RoomId, code: u16, reason: &str) {
         let members = self.topics.take_members(room);
         for conn in &members {
-            self.close(*conn, code, reason);
+            self.close(conn, code, reason);
         }
         self.topics.put_members(room, members);
     }
@@ -209,8 +209,8 @@ impl EventLoop {
         // in between.
         let members = self.topics.take_members(room);
         let mut frames = Frames::default();
-        for conn in members.iter().filter(|conn| Some(**conn) != except) {
-            let Some((index, slot)) = self.table.find(*conn) else {
+        for conn in members.iter().filter(|conn| Some(*conn) != except) {
+            let Some((index, slot)) = self.table.find(conn) else {
                 self.count_drop(DropCause::StaleConnection, 1);
                 continue;
             };

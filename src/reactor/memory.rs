@@ -25,10 +25,10 @@ impl EventLoop {
             self.change(index, |conn, env| conn.shed(env));
             self.memory.settle();
         }
-        // What fills the memory is not on this loop: the others may be asleep over it. Look again
-        // at the next tick, not every turn.
+        // What fills the memory is not on this loop: the others may be asleep over it, and shards over
+        // rooms that nobody is in. Look again at the next tick, not every turn.
         self.last_shed = self.kit.tick;
-        self.shared.ring_loops();
+        self.shared.ring_all();
     }
 
     /// Does something to a connection and follows up on it: what it holds is counted, what it owes

@@ -10,7 +10,9 @@ use crossbeam_channel::{Receiver, bounded};
 use super::context::{AskError, Context};
 use super::work::{AskWork, Describe, What, Work};
 use crate::app::Shared;
-use crate::channels::{OwnedBody, Publish, RoomBatch, RoomWork, Then, UserWork};
+use crate::channels::{
+    ListTo, Listing, OwnedBody, Publish, RoomBatch, RoomList, RoomMembers, RoomWork, Then, UserWork,
+};
 use crate::dialect::{Body, Content};
 use crate::id::ConnId;
 use crate::public_id::PublicId;
@@ -196,6 +198,53 @@ impl Gateway {
         Ok(from)
     }
 
+    /// Asks for the rooms that have members and whose names begin with `prefix` and come after
+    /// `after`, by name, 1 to [`ROOMS_LISTED_MAX`](crate::limits::ROOMS_LISTED_MAX) of them: they come
+    /// once, by what is returned. Every home looks at all of its rooms for that. Inside handlers it
+    /// is not to be waited for.
+    ///
+    /// # Errors
+    /// [`Gone`] when the gateway has stopped.
+    pub fn rooms(
+        &self,
+        prefix: &str,
+        after: &str,
+        limit: usize,
+    ) -> Result<Receiver<RoomList>, Gone> {
+        let (to, from) = bounded(1);
+        for work in self.list_work(prefix, after, limit, ListTo::Thread(to)) {
+            self.room(work)?;
+        }
+        Ok(from)
+    }
+
+    /// A list's work at each home.
+    pub(crate) fn list_work(
+        &self,
+        prefix: &str,
+        after: &str,
+        limit: usize,
+        to: ListTo,
+    ) -> impl Iterator<Item = RoomWork> + use<> {
+        let homes = self.shared.lanes().rooms.len();
+        let listing = Arc::new(Listing::new(prefix, after, limit, homes, to));
+        (0..homes).map(move |home| {
+            let listing = Arc::clone(&listing);
+            RoomWork::List { home, listing, then: Then::Nothing }
+        })
+    }
+
+    /// Asks who is in a room, at most `limit` of them: they come once, by what is returned. Inside
+    /// handlers it is not to be waited for.
+    ///
+    /// # Errors
+    /// [`Gone`] when the gateway has stopped.
+    pub fn members_of(&self, room: &str, limit: usize) -> Result<Receiver<RoomMembers>, Gone> {
+        let (to, from) = bounded(1);
+        self.room(RoomWork::Tell { room: room.into(), limit, to, then: Then::Nothing })?;
+        Ok(from)
+    }
+
     /// Sends to every open connection, in its own dialect.
     ///
     /// # Errors
@@ -340,7 +389,7 @@ impl Gateway {
 
     /// Has work done at its home.
     pub(crate) fn room(&self, work: RoomWork) -> Result<(), Gone> {
-        let home = self.shared.home_of(work.name());
+        let home = work.home(&self.shared);
         match defer(Deferred::Room(home, work)) {
             Some(Deferred::Room(home, work)) => {
                 let batch = Box::new(RoomBatch { work: vec![work] });

@@ -287,7 +287,11 @@ pub struct WorkerCounters {
     pub sleeps: Counter,
     /// Rooms that have members now, of which this shard is the home.
     pub rooms: Counter,
-    /// Memberships of those rooms now.
+    /// Rooms without members now that are not reaped yet.
+    pub rooms_empty: Counter,
+    /// Rooms reaped, having been without members for long enough.
+    pub rooms_reaped: Counter,
+    /// Memberships of rooms now.
     pub memberships: Counter,
     /// Users that are logged in now, of whom this shard is the home.
     pub users: Counter,

@@ -216,6 +216,8 @@ fn worker_counts(counters: &WorkerCounters) -> Vec<Count> {
             refused_sends,
             sleeps,
             rooms,
+            rooms_empty,
+            rooms_reaped,
             memberships,
             users,
             logins

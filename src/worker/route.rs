@@ -10,7 +10,7 @@ use super::over::limited;
 use super::shard::Shard;
 use super::state::State;
 use crate::channels::{Countdown, Done, Settles, Then};
-use crate::dialect::{AskId, Body, ErrorAnswer, Kind, Message, NotUnderstood};
+use crate::dialect::{AskId, Body, ErrorAnswer, Kind, Message, NotUnderstood, Target};
 use crate::protocol::MessageKind;
 use crate::quota::Moment;
 use crate::routing::{AskError, Context, Flow, Gateway, Pending, Place, Route, RunOn, ticks};
@@ -133,6 +133,11 @@ fn route(
     {
         return fail(ctx, 403, &format!("this route takes the permission `{permission}`"));
     }
+    if let Some(permission) = message.meta.target().map(Target::permission)
+        && !ctx.may(permission)
+    {
+        return fail(ctx, 403, &format!("to {permission} takes the permission `{permission}`"));
+    }
     if let Some(limit) = &route.limit
         && let Some(outcome) = limited(ctx, limit, now, counters)
     {
@@ -147,10 +152,7 @@ fn route(
         if is_away(route, inline) {
             return Outcome::Away(route.timeout);
         }
-        (route.handler)(ctx, message);
-        for after in &endpoint.hooks.after {
-            after(ctx, message);
-        }
+        run_handler(ctx, route, message);
         Outcome::Handled
     }));
     let outcome = handled.unwrap_or_else(|_| {
@@ -161,6 +163,15 @@ fn route(
         await_answer(ctx, route);
     }
     outcome
+}
+
+/// Runs a message's handler, and what is to run behind each.
+#[inline]
+pub(super) fn run_handler(ctx: &mut Context<'_>, route: &Route, message: &Message<'_>) {
+    (route.handler)(ctx, message);
+    for after in &ctx.endpoint.hooks.after {
+        after(ctx, message);
+    }
 }
 
 fn is_away(route: &Route, inline: bool) -> bool {
@@ -272,7 +283,7 @@ pub(super) fn finish_effects(mut ctx: Context<'_>, settled: Settled) {
     let conn = ctx.conn;
     let Place::Shard(parts) = &mut ctx.place else { return };
     for work in rooms.drain(..) {
-        parts.out.room_batch(parts.gateway.shared.home_of(work.name())).work.push(work);
+        parts.out.room_batch(work.home(&parts.gateway.shared)).work.push(work);
     }
     parts.effects.rooms = rooms;
     if !settled_by_home && settled == Settled::Message {

@@ -192,9 +192,17 @@ fn endpoints_and_rooms_are_as_they_are_written() {
         join: text("news.read"),
         publish: text("news.write"),
         max_members: Some(10),
+        events: true,
+        clock: Some(Duration::from_secs(3)),
     };
-    let lobby =
-        RoomConfig { pattern: "lobby".to_owned(), join: None, publish: None, max_members: None };
+    let lobby = RoomConfig {
+        pattern: "lobby".to_owned(),
+        join: None,
+        publish: None,
+        max_members: None,
+        events: false,
+        clock: None,
+    };
     assert_eq!(config.rooms, [news, lobby]);
 }
 

@@ -17,11 +17,14 @@ mod places;
 mod pulls;
 mod pushes;
 mod rooms;
+mod rooms_listed;
+mod rooms_told;
 mod routes;
 mod sessions;
 mod speakers;
 mod squeezed;
 mod store;
+mod targets;
 #[path = "../support/tcp_client.rs"]
 mod tcp_client;
 mod timeouts;
