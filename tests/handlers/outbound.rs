@@ -365,6 +365,8 @@ fn a_file_declares_them() {
             timeout: None,
             run: None,
             outbound: Outbound::new(Close),
+            rate: None,
+            over_limit: tidegate::quota::Over::Delay,
         });
         let room = RoomConfig {
             pattern: "ticks".to_owned(),
