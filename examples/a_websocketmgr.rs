@@ -19,7 +19,7 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use tidegate::{
     Accept, Admission, AskError, Body, ConnId, ConnectRequest, Content, Context, Dialect, Ended,
-    Endpoint, ErrorAnswer, Gateway, Message, Refuse, Running, StartError,
+    Endpoint, ErrorAnswer, Gateway, Identity, Message, Refuse, Running, StartError,
 };
 
 /// How long a client may take to answer what it is asked.
@@ -103,7 +103,7 @@ impl Clients {
             return admission.refuse(Refuse::new(409, "clientName is in use\n"));
         }
         clients.insert(name.to_owned(), request.conn);
-        admission.accept(Accept { identity: Some(name.to_owned()), ..Accept::default() });
+        admission.accept(Accept { identity: Identity::new(name).ok(), ..Accept::default() });
     }
 
     /// Frees the name, and tells the others.

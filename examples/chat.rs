@@ -17,8 +17,8 @@ use nix::sys::signal::{SigSet, Signal};
 use serde::Deserialize;
 use serde_json::json;
 use tidegate::{
-    Accept, Admission, Body, ConnectRequest, Context, Gateway, GatewayBuilder, Message, Refuse,
-    SelfDelivery,
+    Accept, Admission, Body, ConnectRequest, Context, Gateway, GatewayBuilder, Identity, Message,
+    Refuse, SelfDelivery,
 };
 
 const LOBBY: &str = "lobby";
@@ -54,7 +54,7 @@ pub(crate) fn gateway() -> GatewayBuilder {
 fn enter(request: &ConnectRequest<'_>, admission: Admission) {
     match request.query.and_then(|query| query.strip_prefix("name=")) {
         Some(name) if !name.is_empty() => admission.accept(Accept {
-            identity: Some(name.to_owned()),
+            identity: Identity::new(name).ok(),
             rooms: vec![LOBBY.to_owned()],
             ..Accept::default()
         }),

@@ -50,6 +50,7 @@ pub mod protocol;
 pub mod public_id;
 pub mod reactor;
 pub mod routing;
+pub mod session;
 pub mod telemetry;
 pub mod worker;
 
@@ -65,6 +66,6 @@ pub use protocol::MessageKind;
 pub use public_id::PublicId;
 pub use routing::{
     Accept, Admission, AskError, ConnectRequest, Context, Ended, Endpoint, Flow, Gateway, Gone,
-    Liveness, Origins, Params, Refuse, Responder, Route, RunOn, SelfDelivery, SessionPolicy, Store,
-    Verdict,
+    Liveness, Origins, Params, Refuse, Responder, Route, RunOn, SelfDelivery, Store, Verdict,
 };
+pub use session::{ConnectionInfo, Identity, SessionPolicy};

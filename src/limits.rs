@@ -19,8 +19,8 @@ pub const REQUEST_HEADERS_MAX: usize = 96;
 pub const TICK_MS: u64 = 50;
 /// Most member ids that one `members` answer lists; the count is always whole.
 pub const MEMBERS_LISTED_MAX: usize = 100;
-/// Longest part of an identity that a request names, bytes.
-pub const IDENTITY_PART_MAX: usize = 64;
+/// Longest part of an identity, bytes. Its length is kept in one byte.
+pub const IDENTITY_PART_MAX: usize = 255;
 /// Longest name of a room, bytes.
 pub const ROOM_NAME_MAX: usize = 255;
 /// Most rooms one connection may be in.

@@ -64,7 +64,7 @@ fn make(config: &EndpointConfig) -> Result<Endpoint, Wrong> {
     for permission in &config.grants {
         endpoint = endpoint.grant(permission);
     }
-    if !config.identity.is_empty() {
+    if !config.identity.id.is_empty() {
         endpoint = endpoint.identified_by(config.identity.clone());
     }
     endpoint = endpoint.session(config.session);

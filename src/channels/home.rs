@@ -1,29 +1,31 @@
-//! The rooms whose home a shard is.
+//! The rooms and users whose home a shard is.
 
 use std::collections::HashSet;
 use std::collections::hash_map::{Entry, HashMap};
-use std::fmt::Write as _;
 use std::sync::Arc;
 
 use super::RoomId;
-use super::publish::{OwnedBody, Publish};
-use super::work::{Answer, Done, ReplyTo, RoomWork, Settles, Then};
+use super::publish::Publish;
+use super::report::{Report, finish};
+use super::work::RoomWork;
 use crate::app::Snapshot;
-use crate::dialect::{Body, ErrorAnswer};
+use crate::dialect::ErrorAnswer;
 use crate::id::ConnId;
 use crate::limits::MEMBERS_LISTED_MAX;
 use crate::public_id::PublicIds;
-use crate::routing::{Refuse, SessionPolicy, Work, is_room_name};
+use crate::routing::Work;
+use crate::session::Users;
 use crate::telemetry::counters::WorkerCounters;
 use crate::telemetry::memory::{Component, LocalMemory};
 use crate::worker::{Outgoing, PostItem};
 
-/// Membership and order of this shard's rooms.
+/// Membership and order of this shard's rooms, and the logins of its users.
 #[derive(Debug)]
 pub struct Home {
     shard: usize,
     rooms: HashMap<Box<str>, Room>,
     next_serial: u64,
+    pub(super) users: Users,
 }
 
 #[derive(Debug)]
@@ -49,9 +51,6 @@ pub struct Surroundings<'a> {
     pub memory: &'a mut LocalMemory,
 }
 
-/// Close code of a connection whose identity has connected elsewhere.
-const DISPLACED: u16 = 4001;
-
 /// What one membership takes: an entry at the home, one on the loop and one in the session, each
 /// in a hash table that is half full.
 const MEMBERSHIP_BYTES: usize = 96;
@@ -65,28 +64,21 @@ impl Home {
     /// A home without rooms.
     #[must_use]
     pub fn new(shard: usize) -> Self {
-        Self { shard, rooms: HashMap::new(), next_serial: 1 }
+        Self { shard, rooms: HashMap::new(), next_serial: 1, users: Users::default() }
     }
 
     /// Does one piece of work; posts go to `out`.
     pub fn apply(&mut self, work: RoomWork, around: &mut Surroundings<'_>, out: &mut Outgoing) {
         around.counters.room_work.add(1);
         let (then, report) = match work {
-            RoomWork::Join { room, conn, session, attempt, then } => {
-                let joined = self
-                    .make_way(&room, conn, session, out)
-                    .and_then(|()| self.join(&room, conn, out, around));
+            RoomWork::Join { room, conn, attempt, then } => {
+                let joined = self.join(&room, conn, out, around);
                 if joined.is_err() {
                     let work = Box::new(Work::refusal(&room, attempt));
                     out.post(conn.loop_index()).push(PostItem::Work { conn, work });
                 }
-                (
-                    then,
-                    joined.map_or_else(Report::Refused, |members| Report::Membership {
-                        room,
-                        members,
-                    }),
-                )
+                let told = |members| Report::Membership { room, members };
+                (then, joined.map_or_else(Report::Refused, told))
             }
             RoomWork::Leave { room, conn, then } => {
                 let members = self.leave(&room, conn, out, around);
@@ -101,6 +93,11 @@ impl Home {
                 (then, Report::Membership { room, members })
             }
             RoomWork::Members { room, then } => (then, self.members(room, around.ids)),
+            RoomWork::Login { login, peer, policy, then } => {
+                (then, self.login(login, peer, policy, around, out))
+            }
+            RoomWork::Logout { login, then } => (then, self.logout(&login, around)),
+            RoomWork::User { user, act, then } => (then, self.user(&user, act, out)),
         };
         finish(then, report, around, out);
     }
@@ -112,8 +109,7 @@ impl Home {
         out: &mut Outgoing,
         around: &mut Surroundings<'_>,
     ) -> Result<usize, ErrorAnswer<'static>> {
-        // The gateway's own rooms, of a user's connections, are nobody's to bound.
-        let policy = around.snapshot.rooms.find(name).filter(|_| is_room_name(name));
+        let policy = around.snapshot.rooms.find(name);
         let limit = policy.and_then(|policy| policy.max_members);
         if limit.is_some_and(|limit| !self.has_place(name, conn, limit)) {
             return Err(ErrorAnswer::new(429, format!("the room `{name}` is full")));
@@ -132,28 +128,6 @@ impl Home {
             out.post(conn.loop_index()).push(PostItem::Subscribe { room: room.id, conn });
         }
         Ok(room.members.len())
-    }
-
-    /// Sees to the others of a user's connections, as the newest one's endpoint has it. Two that come
-    /// at once come here one after the other, so that what the policy says holds between them too.
-    fn make_way(
-        &mut self,
-        name: &str,
-        conn: ConnId,
-        session: SessionPolicy,
-        out: &mut Outgoing,
-    ) -> Result<(), ErrorAnswer<'static>> {
-        if session.limit().is_some_and(|limit| !self.has_place(name, conn, limit)) {
-            return Err(ErrorAnswer::new(409, "this identity is connected already"));
-        }
-        if session == SessionPolicy::Displace
-            && let Some(room) = self.rooms.get(name)
-        {
-            for other in room.members.iter().filter(|other| **other != conn) {
-                out.post(other.loop_index()).close(*other, DISPLACED, "connected elsewhere");
-            }
-        }
-        Ok(())
     }
 
     /// Whether `conn` is a member or can become one where there may be `limit`.
@@ -258,112 +232,5 @@ impl Room {
             self.per_loop.swap_remove(index);
         }
         true
-    }
-}
-
-/// What the asker may be told.
-enum Report {
-    Membership { room: Box<str>, members: usize },
-    Published { room: Box<str>, serial: u64, members: usize },
-    Members { room: Box<str>, members: usize, ids: Vec<String> },
-    Refused(ErrorAnswer<'static>),
-}
-
-impl Report {
-    /// Why the work was not done, if it was not.
-    fn refusal(self) -> Option<ErrorAnswer<'static>> {
-        match self {
-            Self::Refused(error) => Some(error),
-            _ => None,
-        }
-    }
-
-    /// The answer to the asker.
-    fn into_answer(self) -> Answer {
-        let room = match &self {
-            Self::Refused(error) => return Err(error.clone()),
-            Self::Membership { room, .. }
-            | Self::Published { room, .. }
-            | Self::Members { room, .. } => room,
-        };
-        let mut text = format!("{{\"room\":{}", serde_json::Value::from(&**room));
-        let _ = match &self {
-            Self::Refused(_) => Ok(()),
-            Self::Membership { members, .. } => write!(text, ",\"members\":{members}}}"),
-            Self::Published { serial, members, .. } => {
-                write!(text, ",\"serial\":{serial},\"receivers\":{members}}}")
-            }
-            Self::Members { members, ids, .. } => {
-                let ids = serde_json::Value::from(ids.clone());
-                write!(text, ",\"members\":{members},\"ids\":{ids}}}")
-            }
-        };
-        Ok(Body::Json(&text).into())
-    }
-}
-
-fn finish(then: Then, report: Report, around: &Surroundings<'_>, out: &mut Outgoing) {
-    match then {
-        Then::Nothing => {}
-        Then::Report(to) => {
-            if to.correlation.is_some() {
-                put_answer(&to, &report.into_answer(), around, out);
-            }
-            settle(&to, out);
-        }
-        Then::Reply(to, answer) => {
-            let answer = report.refusal().map_or(answer, Err);
-            put_answer(&to, &answer, around, out);
-            settle(&to, out);
-        }
-        Then::Last(countdown) => {
-            if let Some(error) = report.refusal() {
-                countdown.fail(error);
-            }
-            if let Some(done) = countdown.count() {
-                finish_last(done, countdown.failure(), around, out);
-            }
-        }
-    }
-}
-
-/// What the last of several pieces of work sets off; `failure` is what one of them came to.
-fn finish_last(
-    done: Done,
-    failure: Option<&ErrorAnswer<'static>>,
-    around: &Surroundings<'_>,
-    out: &mut Outgoing,
-) {
-    match (done, failure) {
-        (Done::Reply(to, answer), failure) => {
-            let answer = failure.map_or(answer, |error| Err(error.clone()));
-            put_answer(&to, &answer, around, out);
-            settle(&to, out);
-        }
-        (Done::Accept(conn, accept), None) => {
-            out.post(conn.loop_index()).push(PostItem::Open { conn, accept });
-        }
-        (Done::Accept(conn, _), Some(error)) => {
-            let status = if error.code == 409 { 409 } else { 503 };
-            let refuse = Box::new(Refuse::new(status, &format!("{}\n", error.message)));
-            out.post(conn.loop_index()).push(PostItem::Refuse { conn, refuse });
-        }
-    }
-}
-
-fn put_answer(to: &ReplyTo, answer: &Answer, around: &Surroundings<'_>, out: &mut Outgoing) {
-    if to.correlation.is_none() {
-        return;
-    }
-    let endpoint = around.snapshot.endpoint(to.endpoint);
-    let body = answer.as_ref().map(OwnedBody::as_body);
-    let correlation = to.correlation.as_deref();
-    out.post(to.conn.loop_index())
-        .reply(to.conn, 1, |bytes| endpoint.put_answer(bytes, correlation, body));
-}
-
-fn settle(to: &ReplyTo, out: &mut Outgoing) {
-    if to.settles == Settles::Yes {
-        out.post(to.conn.loop_index()).settle(to.conn, 1);
     }
 }

@@ -1,4 +1,4 @@
-//! Rooms: who is in them, and in what order they are spoken to.
+//! Rooms: who is in them, and in what order they are spoken to; and homes, of rooms and of users.
 //!
 //! Invariants:
 //! - a room has one home shard (by hash of its name); joins, leaves and publishes pass through it
@@ -9,14 +9,16 @@
 //! - room work posts to mailboxes only, never to other room or message lanes.
 
 mod home;
+mod logins;
 mod policy;
 mod publish;
+mod report;
 mod work;
 
 pub use home::{Home, Surroundings};
 pub use policy::{RoomPolicies, RoomPolicy};
 pub use publish::{OwnedBody, Publish};
-pub use work::{Answer, Countdown, Done, ReplyTo, RoomBatch, RoomWork, Settles, Then};
+pub use work::{Answer, Countdown, Done, ReplyTo, RoomBatch, RoomWork, Settles, Then, UserWork};
 
 /// A room for as long as it has members: home shard 16 bits | serial 48.
 ///

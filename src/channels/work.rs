@@ -3,18 +3,21 @@
 use std::sync::atomic::{AtomicUsize, Ordering::AcqRel};
 use std::sync::{Arc, Mutex, OnceLock};
 
+use crossbeam_channel::Sender;
+
 use super::publish::{OwnedBody, Publish};
 use crate::dialect::ErrorAnswer;
 use crate::id::ConnId;
-use crate::routing::{Accept, EndpointId, SessionPolicy};
+use crate::peer::Peer;
+use crate::routing::{Accept, EndpointId};
+use crate::session::{Login, SessionPolicy};
 
-/// Something to do to a room, at its home.
+/// Something to do to a room or a user, at its home.
 #[expect(missing_docs, reason = "the fields say what they are by their names")]
 #[derive(Debug)]
 pub enum RoomWork {
-    /// `conn` becomes a member, of a user's connections by this policy; refused, its shard is told at
-    /// which attempt.
-    Join { room: Box<str>, conn: ConnId, session: SessionPolicy, attempt: u32, then: Then },
+    /// `conn` becomes a member; refused, its shard is told at which attempt.
+    Join { room: Box<str>, conn: ConnId, attempt: u32, then: Then },
     /// `conn` is a member no more.
     Leave { room: Box<str>, conn: ConnId, then: Then },
     /// All members get it, but for `except`.
@@ -23,18 +26,38 @@ pub enum RoomWork {
     Close { room: Box<str>, code: u16, reason: Box<str>, then: Then },
     /// Who is in it.
     Members { room: Box<str>, then: Then },
+    /// A connection becomes its identity's, by this policy; its shard is told what came of it.
+    Login { login: Login, peer: Peer, policy: SessionPolicy, then: Then },
+    /// A connection is its identity's no more.
+    Logout { login: Login, then: Then },
+    /// Something that concerns all connections of a user.
+    User { user: Box<str>, act: UserWork, then: Then },
+}
+
+/// What is done about all connections of a user.
+#[expect(missing_docs, reason = "the fields say what they are by their names")]
+#[derive(Debug)]
+pub enum UserWork {
+    /// Each gets it.
+    Push(Arc<Publish>),
+    /// Each is closed.
+    Kick { code: u16, reason: Box<str> },
+    /// They are told to who asks, the oldest first.
+    List(Sender<Vec<Login>>),
 }
 
 impl RoomWork {
-    /// The room's name.
+    /// The room's or the user's name, which says where its home is.
     #[must_use]
-    pub fn room(&self) -> &str {
+    pub fn name(&self) -> &str {
         match self {
             Self::Join { room, .. }
             | Self::Leave { room, .. }
             | Self::Publish { room, .. }
             | Self::Close { room, .. }
             | Self::Members { room, .. } => room,
+            Self::Login { login, .. } | Self::Logout { login, .. } => login.user(),
+            Self::User { user, .. } => user,
         }
     }
 
@@ -45,7 +68,10 @@ impl RoomWork {
             | Self::Leave { then, .. }
             | Self::Publish { then, .. }
             | Self::Close { then, .. }
-            | Self::Members { then, .. } => *then = new,
+            | Self::Members { then, .. }
+            | Self::Login { then, .. }
+            | Self::Logout { then, .. }
+            | Self::User { then, .. } => *then = new,
         }
     }
 }

@@ -141,22 +141,38 @@ pub(super) static FILE_ONLY: &[Definition] = &[
         Texts,
         "identity",
         ("query.NAME or header.NAME", "[]"),
-        "What of a request says who it is from",
+        "What of a request says who it is from: user, type, device and source",
     )
     .detail(
-        "The parts are joined by `-`. A request without one of them is answered 401. Without any \
-         part, connections have no identity.",
+        "Up to four parts in this order, joined by `-`. A request without one of them is answered \
+         401. Without any part, connections have no identity unless they log in.",
     ),
     Definition::new(
         Endpoint,
         Text,
+        "version",
+        ("query.NAME or header.NAME", "none"),
+        "What of a request says which version its client is",
+    ),
+    Definition::new(
+        Endpoint,
+        Text,
+        "charset",
+        ("query.NAME or header.NAME", "none"),
+        "What of a request says in which charset its client writes",
+    )
+    .detail("There it is `0` or `utf-8`, `1` or `gbk`. It is told to handlers; nothing is converted."),
+    Definition::new(
+        Endpoint,
+        Text,
         "session",
-        ("allow, reject, displace, or allow N", "allow"),
+        ("allow, reject, displace, allow N, or latest N", "allow"),
         "What happens when an identity connects that is connected already",
     )
     .detail(
-        "`allow`: both stay. `reject`: the new one is answered 409. `displace`: the old one is closed \
-         with 4001. `allow 3`: up to so many stay, a further one is answered 409.",
+        "`allow`: both stay. `reject`: the new one is answered 409. `displace`: the old one is told, \
+         and closed with 4001. `allow 3`: up to so many stay, a further one is answered 409. \
+         `latest 3`: up to so many stay, for a further one the oldest is displaced.",
     ),
     Definition::new(
         Endpoint,

@@ -4,7 +4,8 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::connection::OverflowPolicy;
-use crate::routing::{IdentityPart, Liveness, OriginRule, RunOn, SessionPolicy};
+use crate::routing::{IdentitySource, Liveness, OriginRule, RunOn};
+use crate::session::SessionPolicy;
 
 /// A path of the URL with a way of speaking and a route table: `[[endpoint]]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,8 +30,8 @@ pub struct EndpointConfig {
     pub liveness: Liveness,
     /// Rooms joined at connect; `{name}` stands for the parameter of the path.
     pub join: Vec<String>,
-    /// What of a request says who it is from, joined by `-`; none: nobody is anybody.
-    pub identity: Vec<IdentityPart>,
+    /// What of a request says who it is from; no parts of an id: nobody is anybody by that.
+    pub identity: IdentitySource,
     /// What happens when an identity connects that is connected already.
     pub session: SessionPolicy,
     /// Permissions that every connection has.
@@ -132,7 +133,7 @@ impl EndpointConfig {
             outbound_limit_bytes: None,
             liveness: Liveness::default(),
             join: Vec::new(),
-            identity: Vec::new(),
+            identity: IdentitySource::default(),
             session: SessionPolicy::Allow,
             grants: Vec::new(),
             builtin: true,

@@ -159,7 +159,11 @@ fn endpoint_table(index: usize, endpoint: &EndpointConfig, sources: &Sources) ->
             "idle_timeout" => endpoint.liveness.idle_timeout.map_or(Value::Unset, time_or_never),
             "outbound_limit" => endpoint.outbound_limit_bytes.map_or(Value::Unset, size),
             "join" => Value::Texts(endpoint.join.clone()),
-            "identity" => Value::Texts(endpoint.identity.iter().map(ToString::to_string).collect()),
+            "identity" => {
+                Value::Texts(endpoint.identity.id.iter().map(ToString::to_string).collect())
+            }
+            "version" => endpoint.identity.version.as_ref().map_or(Value::Unset, text),
+            "charset" => endpoint.identity.charset.as_ref().map_or(Value::Unset, text),
             "session" => text(endpoint.session),
             "grants" => Value::Texts(endpoint.grants.clone()),
             "builtin" => Value::Switch(endpoint.builtin),

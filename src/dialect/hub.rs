@@ -12,6 +12,7 @@
 
 use std::borrow::Cow;
 
+use super::displaced::Displaced;
 use super::kim::wire;
 use super::message::{Ask, Body, ErrorAnswer, Key, Kind, Message, NotUnderstood, Push};
 use super::meta::Meta;
@@ -30,8 +31,10 @@ const LENGTH_MAX: usize = 512 * 1024;
 
 /// The protocol of a push that names none: a room's publish, above all.
 const PUSH_PROTOCOL: u32 = 1;
-/// The protocol of an error answer. Beside it system E keeps 2147483647, for displacement.
+/// The protocol of an error answer.
 const ERROR_PROTOCOL: u32 = 2_147_483_646;
+/// The protocol by which system E says that an identity has connected anew, in decimal.
+pub(super) const DISPLACED: &str = "2147483647";
 
 #[inline]
 pub(super) fn decode(kind: MessageKind, payload: &[u8]) -> Result<Message<'_>, NotUnderstood<'_>> {
@@ -99,6 +102,14 @@ pub(super) fn encode_push(out: &mut Vec<u8>, push: &Push<'_>) -> MessageKind {
 pub(super) fn encode_ask(out: &mut Vec<u8>, ask: &Ask<'_>) -> MessageKind {
     put_packet(out, protocol_of(Some(ask.key)), ask.id, ask.body.as_bytes());
     MessageKind::Binary
+}
+
+/// Appends system E's `P_DISPLACE`: the two addresses as text, and the time.
+pub(super) fn put_displaced(body: &mut Vec<u8>, what: &Displaced) {
+    let [old_ip, new_ip] = what.ips();
+    wire::put_text(body, 1, &old_ip.to_string());
+    wire::put_text(body, 2, &new_ip.to_string());
+    wire::put_number(body, 3, what.at_ns() as u64);
 }
 
 /// The number that a key is in decimal, or else the one for all that has none.

@@ -10,6 +10,7 @@
 mod action;
 mod class;
 mod custom;
+mod displaced;
 mod event;
 mod hub;
 mod json;
@@ -28,6 +29,7 @@ use crate::protocol::{Framing, MessageKind, SERVER_HEADER_MAX};
 
 pub use class::Class;
 pub use custom::CustomDialect;
+pub use displaced::Displaced;
 pub use json::{
     AnswerFields, AskFields, FieldName, JsonDialect, JsonError, PushFields, RequestFields,
 };

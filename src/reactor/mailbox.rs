@@ -1,17 +1,22 @@
 //! Level 0: what shards post reaches outboxes and topics. Always drained; posts nothing in turn.
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use super::event_loop::EventLoop;
 use super::table::Marks;
 use crate::channels::{Publish, RoomId};
 use crate::connection::{NO_KEY, Phase, SharedFrame};
+use crate::dialect::Displaced;
 use crate::id::ConnId;
+use crate::peer::Peer;
 use crate::routing::{Accept, EndpointId, Refuse, Work};
 use crate::telemetry::counters::{CloseCause, DropCause, RefusalCause};
 use crate::telemetry::memory::Component;
 use crate::worker::{Post, PostItem, bytes_at};
 
+/// Close code of a connection whose identity has connected anew.
+const DISPLACED: u16 = 4001;
 /// Members that a publish is written to at once, at most, before the loop sees to others: some 25 ms.
 const DIRECT_WRITES: usize = 4096;
 /// More than the outbox counts for an entry beside its bytes.
@@ -86,6 +91,7 @@ impl EventLoop {
                     let reason = std::str::from_utf8(bytes_at(arena, start, len)).unwrap_or("");
                     self.close(conn, code, reason);
                 }
+                PostItem::Displace { conn, peer } => self.displace(conn, peer),
                 PostItem::Accept { conn, accept } => self.accepted(conn, accept),
                 PostItem::Open { conn, accept } => self.ready_to_open(conn, &accept),
                 PostItem::Refuse { conn, refuse } => self.refused(conn, &refuse),
@@ -166,11 +172,12 @@ impl EventLoop {
 
     /// Passes on to a connection's shard what another thread wants done there, in the connection's
     /// order; or that the connection is gone, so that who waits is told.
-    fn pass_on(&mut self, conn: ConnId, work: Box<Work>) {
+    fn pass_on(&mut self, conn: ConnId, mut work: Box<Work>) {
         let found = self.table.find(conn).map(|(index, slot)| {
             let is_gone = slot.marks.has(Marks::BURIED) || slot.conn.phase() == Phase::Dead;
             if !is_gone {
                 slot.marks.set(Marks::KNOWN);
+                work.add_slot_info(|| slot.info());
             }
             (index, slot.endpoint, slot.peer, is_gone)
         });
@@ -247,6 +254,10 @@ impl EventLoop {
     }
 
     fn close(&mut self, conn: ConnId, code: u16, reason: &str) {
+        self.close_for(conn, code, reason, CloseCause::Handler);
+    }
+
+    fn close_for(&mut self, conn: ConnId, code: u16, reason: &str, cause: CloseCause) {
         let Some((index, slot)) = self.table.find(conn) else {
             return self.count_drop(DropCause::StaleConnection, 1);
         };
@@ -255,7 +266,27 @@ impl EventLoop {
             let refuse = Refuse::new(409, &format!("{reason}\n"));
             return self.respond_refusal(index, RefusalCause::Hook, &refuse);
         }
-        self.change(index, |conn, env| conn.close(code, reason, CloseCause::Handler, env));
+        self.change(index, |conn, env| conn.close(code, reason, cause, env));
+    }
+
+    /// Tells a connection, behind what it is owed, that its identity has connected anew, and closes
+    /// it.
+    fn displace(&mut self, conn: ConnId, peer: Peer) {
+        if let Some((index, slot)) = self.table.find(conn) {
+            let endpoint = self.kit.snapshot.endpoint(slot.endpoint);
+            let displaced = Displaced {
+                id: self.shared.ids.encode(conn),
+                old_peer: slot.peer.addr(),
+                new_peer: peer.addr(),
+                at: SystemTime::now(),
+            };
+            let mut frame = Vec::new();
+            endpoint.dialect.put_displaced(endpoint.framing, &mut frame, &displaced);
+            if !frame.is_empty() {
+                self.change(index, |conn, env| conn.deliver(&frame, env));
+            }
+        }
+        self.close_for(conn, DISPLACED, "connected elsewhere", CloseCause::Displaced);
     }
 
     fn subscribe(&mut self, room: RoomId, conn: ConnId) {

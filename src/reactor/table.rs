@@ -6,10 +6,11 @@ use std::marker::PhantomData;
 use slab::Slab;
 use socket2::Socket;
 
-use crate::connection::{Connection, Tick};
+use crate::connection::{Connection, Phase, Tick};
 use crate::id::{ConnId, GENERATION_BITS};
 use crate::peer::Peer;
 use crate::routing::EndpointId;
+use crate::session::SlotInfo;
 
 /// One connection: its socket, its state, and what the loop notes of it.
 #[derive(Debug)]
@@ -117,6 +118,17 @@ impl Slot {
         if !self.marks.has_any(Marks::FLUSHING_OR_BLOCKED) {
             self.marks.set(Marks::FLUSHING);
             queue.push_back(index as u32);
+        }
+    }
+
+    /// What its loop knows of its connection.
+    pub(super) fn info(&self) -> SlotInfo {
+        SlotInfo {
+            owed_bytes: self.conn.owed_bytes(),
+            inbound_bytes: self.conn.inbound_bytes(),
+            in_flight: self.conn.in_flight(),
+            is_paused: self.conn.is_paused(),
+            is_open: self.conn.phase() == Phase::Open,
         }
     }
 

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use super::gateway::Gateway;
 use crate::id::ConnId;
+use crate::session::Identity;
 use crate::worker::{Post, PostItem};
 
 /// A request that `on_connect` has to decide on.
@@ -44,7 +45,7 @@ pub struct Accept {
     /// More headers of the answer.
     pub headers: Vec<(String, String)>,
     /// Who this is, as handlers will see it.
-    pub identity: Option<String>,
+    pub identity: Option<Identity>,
     /// What it may do beyond what its endpoint grants to everyone.
     pub permissions: Vec<String>,
     /// Rooms that the connection is in before the upgrade is answered.

@@ -9,7 +9,7 @@ use super::admission::{Accept, Admission, ConnectRequest};
 use super::builtin;
 use super::context::Context;
 use super::hooks::{Ended, Hooks, Notices};
-use super::identity::{IdentityPart, SessionPolicy, identify};
+use super::identity::IdentitySource;
 use super::origin::Origins;
 use super::path::{PathPattern, PatternError, Template};
 use super::route::{Flow, Route};
@@ -19,6 +19,7 @@ use super::typed::{json_handler, proto_handler};
 use crate::connection::OverflowPolicy;
 use crate::dialect::{Body, Class, CustomDialect, Dialect, ErrorAnswer, JsonDialect, Key, Message};
 use crate::protocol::Framing;
+use crate::session::SessionPolicy;
 
 /// Which endpoint of the snapshot's append-only table.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -305,11 +306,11 @@ impl Endpoint {
         self
     }
 
-    /// Reads a connection's identity off its request: these parts, joined by `-`. One without any
-    /// of them is refused with 401. In place of an `on_connect`.
+    /// Reads a connection's identity off its request. One without a part of its id is refused with
+    /// 401. In place of an `on_connect`.
     #[must_use]
-    pub fn identified_by(self, parts: Vec<IdentityPart>) -> Self {
-        self.on_connect(move |request, admission| match identify(&parts, request) {
+    pub fn identified_by(self, source: IdentitySource) -> Self {
+        self.on_connect(move |request, admission| match source.identify(request) {
             Ok(identity) => {
                 admission.accept(Accept { identity: Some(identity), ..Accept::default() });
             }

@@ -5,14 +5,16 @@ use std::fmt;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
+use crossbeam_channel::{Receiver, bounded};
+
 use super::context::{AskError, Context};
-use super::session::room_of_user;
-use super::work::{AskWork, What, Work};
+use super::work::{AskWork, Describe, What, Work};
 use crate::app::Shared;
-use crate::channels::{OwnedBody, Publish, RoomBatch, RoomWork, Then};
+use crate::channels::{OwnedBody, Publish, RoomBatch, RoomWork, Then, UserWork};
 use crate::dialect::{Body, Content};
 use crate::id::ConnId;
 use crate::public_id::PublicId;
+use crate::session::{ConnectionInfo, Login, SlotInfo};
 use crate::worker::{Post, PostItem};
 
 /// A handle to a running gateway, for any thread; clones are cheap.
@@ -151,7 +153,7 @@ impl Gateway {
         Ok(())
     }
 
-    /// Sends to all connections of a user, as `on_connect` named it.
+    /// Sends to all connections of a user, each in its own dialect.
     ///
     /// # Errors
     /// [`Gone`] when the gateway has stopped.
@@ -161,8 +163,37 @@ impl Gateway {
         content: impl Into<Content<'a>>,
     ) -> Result<(), Gone> {
         let publish = Publish::new(None, None, content.into(), &self.shared.memory);
-        let (room, except, then) = (room_of_user(user), None, Then::Nothing);
-        self.room(RoomWork::Publish { room, publish, except, then })
+        self.user(user, UserWork::Push(publish))
+    }
+
+    /// Closes all connections of a user, behind what was sent to them so far.
+    ///
+    /// # Errors
+    /// [`Gone`] when the gateway has stopped.
+    pub fn kick_user(&self, user: &str, code: u16, reason: &str) -> Result<(), Gone> {
+        self.user(user, UserWork::Kick { code, reason: reason.into() })
+    }
+
+    /// Asks for a user's logins, the oldest first: they come once, by what is returned. Inside
+    /// handlers it is not to be waited for.
+    ///
+    /// # Errors
+    /// [`Gone`] when the gateway has stopped.
+    pub fn logins_of(&self, user: &str) -> Result<Receiver<Vec<Login>>, Gone> {
+        let (to, from) = bounded(1);
+        self.user(user, UserWork::List(to))?;
+        Ok(from)
+    }
+
+    /// Asks for all that is known of a connection: it comes once, by what is returned, or that ends
+    /// without anything where the connection has. Inside handlers it is not to be waited for.
+    ///
+    /// # Errors
+    /// [`Gone`] when the gateway has stopped.
+    pub fn describe(&self, conn: ConnId) -> Result<Receiver<ConnectionInfo>, Gone> {
+        let (to, from) = bounded(1);
+        self.work(conn, What::Describe(Box::new(Describe { slot: SlotInfo::default(), to })))?;
+        Ok(from)
     }
 
     /// Sends to every open connection, in its own dialect.
@@ -303,8 +334,13 @@ impl Gateway {
         self.post(conn.loop_index(), Post::of(PostItem::Work { conn, work }))
     }
 
+    fn user(&self, user: &str, act: UserWork) -> Result<(), Gone> {
+        self.room(RoomWork::User { user: user.into(), act, then: Then::Nothing })
+    }
+
+    /// Has work done at its home.
     pub(crate) fn room(&self, work: RoomWork) -> Result<(), Gone> {
-        let home = self.shared.home_of(work.room());
+        let home = self.shared.home_of(work.name());
         match defer(Deferred::Room(home, work)) {
             Some(Deferred::Room(home, work)) => {
                 let batch = Box::new(RoomBatch { work: vec![work] });

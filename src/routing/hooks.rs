@@ -7,6 +7,7 @@ use super::context::Context;
 use super::gateway::Gateway;
 use super::route::{After, Before};
 use crate::id::ConnId;
+use crate::session::Identity;
 use crate::telemetry::counters::CloseCause;
 
 /// A connection that has ended.
@@ -16,8 +17,8 @@ pub struct Ended<'a> {
     pub conn: ConnId,
     /// Why; `None` where it never was open.
     pub cause: Option<CloseCause>,
-    /// Who it was, if `on_connect` said so.
-    pub identity: Option<&'a str>,
+    /// Who it was, if it was anybody.
+    pub identity: Option<&'a Identity>,
     /// To tell others by.
     pub gateway: &'a Gateway,
 }

@@ -1,4 +1,4 @@
-//! Who a connection is, read off its request, and what happens when that one is here already.
+//! Who a connection is, read off its request.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,59 +6,7 @@ use std::str::FromStr;
 use super::admission::{ConnectRequest, Refuse};
 use super::path::percent_decoded;
 use crate::limits::IDENTITY_PART_MAX;
-
-/// What happens when an identity connects that is connected already.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum SessionPolicy {
-    /// All its connections stay.
-    #[default]
-    Allow,
-    /// So many stay; a further one is refused with 409.
-    AllowUpTo(usize),
-    /// The one that is there stays; a further one is refused with 409.
-    Reject,
-    /// The new one stays; those that were there are closed with 4001.
-    Displace,
-}
-
-impl SessionPolicy {
-    /// How many connections an identity may have before a further one is refused.
-    pub(crate) fn limit(self) -> Option<usize> {
-        match self {
-            Self::Allow | Self::Displace => None,
-            Self::AllowUpTo(limit) => Some(limit),
-            Self::Reject => Some(1),
-        }
-    }
-}
-
-impl FromStr for SessionPolicy {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let expected = || "allow, reject, displace, or a number of connections such as `allow 3`";
-        Ok(match text {
-            "allow" => Self::Allow,
-            "reject" => Self::Reject,
-            "displace" => Self::Displace,
-            text => {
-                let number = text.strip_prefix("allow ").and_then(|n| n.parse().ok());
-                Self::AllowUpTo(number.filter(|n| *n > 0).ok_or_else(expected)?)
-            }
-        })
-    }
-}
-
-impl fmt::Display for SessionPolicy {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Allow => f.write_str("allow"),
-            Self::AllowUpTo(limit) => write!(f, "allow {limit}"),
-            Self::Reject => f.write_str("reject"),
-            Self::Displace => f.write_str("displace"),
-        }
-    }
-}
+use crate::session::Identity;
 
 /// A part of a request that says who it is from: `query.user` or `header.clientName`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,6 +15,68 @@ pub enum IdentityPart {
     Query(Box<str>),
     /// A header field.
     Header(Box<str>),
+}
+
+/// Where in a request stands who it is from.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct IdentitySource {
+    /// User, type, device and source, as far as there are any; all of these have to be there.
+    pub id: Vec<IdentityPart>,
+    /// The client's version, where it is given.
+    pub version: Option<IdentityPart>,
+    /// The client's charset, where it is given: `0` or `utf-8`, `1` or `gbk`.
+    pub charset: Option<IdentityPart>,
+}
+
+impl IdentitySource {
+    /// Most parts of an id.
+    pub const PARTS_MAX: usize = 4;
+
+    /// The identity that a request names.
+    ///
+    /// # Errors
+    /// 401 where a part of the id is missing, 400 where one is empty, too long or not plain, or
+    /// where there is no such charset.
+    pub fn identify(&self, request: &ConnectRequest<'_>) -> Result<Identity, Refuse> {
+        let mut parts: [Box<str>; Self::PARTS_MAX] = Default::default();
+        for (at, part) in parts.iter_mut().zip(&self.id) {
+            let missing = || Refuse::new(401, &format!("The request has no {part}.\n"));
+            *at = part.value_in(request).ok_or_else(missing)?;
+            if at.is_empty() {
+                return Err(bad(part));
+            }
+        }
+        let identity = Identity::of(parts.each_ref().map(|part| &**part));
+        let mut identity = identity.map_err(|error| Refuse::new(400, &format!("{error}\n")))?;
+        if let Some(part) = &self.version
+            && let Some(version) = part.value_in(request)
+        {
+            if version.len() > IDENTITY_PART_MAX || version.chars().any(char::is_control) {
+                return Err(bad(part));
+            }
+            identity = identity.with_version(&version);
+        }
+        if let Some(part) = &self.charset
+            && let Some(charset) = part.value_in(request)
+        {
+            let unknown = |()| Refuse::new(400, &format!("{part} is utf-8 or gbk.\n"));
+            identity = identity.with_charset(charset.parse().map_err(unknown)?);
+        }
+        Ok(identity)
+    }
+}
+
+fn bad(part: &IdentityPart) -> Refuse {
+    Refuse::new(400, &format!("{part} has 1 to {IDENTITY_PART_MAX} bytes of plain text.\n"))
+}
+
+impl IdentityPart {
+    fn value_in(&self, request: &ConnectRequest<'_>) -> Option<Box<str>> {
+        match self {
+            Self::Query(name) => parameter(request.query, name),
+            Self::Header(name) => request.header(name).map(Into::into),
+        }
+    }
 }
 
 impl FromStr for IdentityPart {
@@ -91,34 +101,6 @@ impl fmt::Display for IdentityPart {
     }
 }
 
-/// The identity that a request names: its parts, joined by `-`.
-///
-/// # Errors
-/// 401 where a part is missing, 400 where one is empty, too long or not plain.
-pub(crate) fn identify(
-    parts: &[IdentityPart],
-    request: &ConnectRequest<'_>,
-) -> Result<String, Refuse> {
-    let mut identity = String::new();
-    for part in parts {
-        let value = match part {
-            IdentityPart::Query(name) => parameter(request.query, name),
-            IdentityPart::Header(name) => request.header(name).map(Into::into),
-        };
-        let missing = || Refuse::new(401, &format!("The request has no {part}.\n"));
-        let value: Box<str> = value.ok_or_else(missing)?;
-        if !(1..=IDENTITY_PART_MAX).contains(&value.len()) || value.chars().any(char::is_control) {
-            let what = format!("{part} has 1 to {IDENTITY_PART_MAX} bytes of plain text.\n");
-            return Err(Refuse::new(400, &what));
-        }
-        if !identity.is_empty() {
-            identity.push('-');
-        }
-        identity.push_str(&value);
-    }
-    Ok(identity)
-}
-
 /// The first parameter of that name, decoded.
 fn parameter(query: Option<&str>, name: &str) -> Option<Box<str>> {
     let mut pairs = query?.split('&').filter_map(|pair| pair.split_once('='));
@@ -130,13 +112,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn policies_and_parts_are_read_as_they_are_written() {
-        for text in ["allow", "reject", "displace", "allow 3"] {
-            assert_eq!(text.parse::<SessionPolicy>().unwrap().to_string(), text);
-        }
-        for text in ["", "allow 0", "allow x", "Allow", "3"] {
-            assert!(text.parse::<SessionPolicy>().is_err(), "{text}");
-        }
+    fn parts_are_read_as_they_are_written() {
         for text in ["query.user", "header.clientName"] {
             assert_eq!(text.parse::<IdentityPart>().unwrap().to_string(), text);
         }

@@ -30,7 +30,7 @@ pub use context::{AskError, Context, Responder, SelfDelivery};
 pub use endpoint::{Endpoint, EndpointId, Liveness, OnConnect, Runner};
 pub use gateway::{Gateway, Gone};
 pub use hooks::Ended;
-pub use identity::{IdentityPart, SessionPolicy};
+pub use identity::{IdentityPart, IdentitySource};
 pub use origin::{OriginError, OriginPattern, OriginRule, Origins};
 pub use path::{Params, PathPattern, PatternError, Template};
 pub use route::{After, Before, Flow, Handler, Route, RunOn};
@@ -44,11 +44,11 @@ pub(crate) use context::{Away, Effects, Parts, Pending, Place, is_room_name, tic
 pub(crate) use endpoint::OnConnectDebug;
 pub(crate) use gateway::{Deferred, Permits, adopt_executor, take_deferred};
 pub(crate) use hooks::Notices;
-pub(crate) use session::{Facts, InRoom, Pull, Sessions, room_of_user};
+pub(crate) use session::{Facts, InRoom, Pull, Session, Sessions};
 pub(crate) use table::{RouteTable, check_key};
 pub(crate) use timeouts::Timeouts;
 pub(crate) use twins::{Twins, add_twins};
-pub(crate) use work::{Finish, What, run_actions};
+pub(crate) use work::{Describe, Finish, What, run_actions};
 
 /// The examples of the manual, which are run as tests.
 #[cfg(doctest)]

@@ -6,13 +6,14 @@ use std::sync::Arc;
 use super::path::Params;
 use super::store::Store;
 use crate::id::ConnId;
+use crate::session::Identity;
 use crate::worker::Strand;
 
-/// What was found out about a connection before it opened, and stays.
-#[derive(Debug, Default)]
+/// What was found out about a connection before it opened, or at its login, and stays.
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Facts {
-    /// Who it is, as `on_connect` said.
-    pub(crate) identity: Option<Box<str>>,
+    /// Who it is.
+    pub(crate) identity: Option<Arc<Identity>>,
     /// The parameters of its path.
     pub(crate) params: Params,
     /// What it may do beyond what its endpoint grants to everyone.
@@ -23,7 +24,7 @@ pub(crate) struct Facts {
 #[derive(Debug, Default)]
 pub(crate) struct Session {
     pub(crate) facts: Option<Arc<Facts>>,
-    /// Rooms that it is in or on its way into, those of its user included.
+    /// Rooms that it is in or on its way into.
     pub(crate) rooms: Vec<InRoom>,
     /// Joins so far.
     attempts: u32,
@@ -43,6 +44,8 @@ pub(crate) struct InRoom {
 #[derive(Debug, Default)]
 pub(crate) struct Extra {
     pub(crate) store: Option<Arc<Store>>,
+    /// Who it will be once the user's home has taken it in.
+    pub(crate) login: Option<Arc<Identity>>,
     /// Its messages that run on the pool apart, one at a time.
     pub(crate) strand: Option<Strand>,
     /// Its pull channels that are being served.
@@ -84,6 +87,28 @@ impl Session {
         self.rooms.retain(|known| *known.name != *room || known.attempt != attempt);
     }
 
+    /// Who it is, or is on its way to be.
+    pub(crate) fn login(&self) -> Option<&Arc<Identity>> {
+        let pending = self.extra.as_ref().and_then(|extra| extra.login.as_ref());
+        pending.or_else(|| self.facts.as_ref()?.identity.as_ref())
+    }
+
+    /// The user's home took it in, unless it has logged out again meanwhile.
+    pub(crate) fn logged_in(&mut self, identity: Arc<Identity>) {
+        let pending = self.extra.as_mut().map(|extra| &mut extra.login);
+        let Some(pending) = pending else { return };
+        if pending.take_if(|pending| Arc::ptr_eq(pending, &identity)).is_some() {
+            Arc::make_mut(self.facts.get_or_insert_default()).identity = Some(identity);
+        }
+    }
+
+    /// It is nobody any more; says who it was, or was on its way to be.
+    pub(crate) fn log_out(&mut self) -> Option<Arc<Identity>> {
+        let pending = self.extra.as_mut().and_then(|extra| extra.login.take());
+        let facts = self.facts.as_mut().filter(|facts| facts.identity.is_some());
+        pending.or_else(|| Arc::make_mut(facts?).identity.take())
+    }
+
     pub(crate) fn extra(&mut self) -> &mut Extra {
         self.extra.get_or_insert_default()
     }
@@ -92,11 +117,3 @@ impl Session {
         self.extra().store.get_or_insert_default()
     }
 }
-
-/// The room, named as no client can name one, that all connections of a user are in.
-pub(crate) fn room_of_user(user: &str) -> Box<str> {
-    format!("{RESERVED}user:{user}").into()
-}
-
-/// What the names of the gateway's own rooms begin with.
-pub(crate) const RESERVED: char = '\0';

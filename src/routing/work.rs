@@ -8,8 +8,11 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use crossbeam_channel::Sender;
+
 use super::context::{Action, AskCallback, AskError, Context};
 use super::gateway::Permit;
+use crate::session::{ConnectionInfo, Identity, SlotInfo};
 
 /// Something to be done on a connection's shard.
 pub struct Work {
@@ -30,8 +33,20 @@ pub(crate) enum What {
     Signal(Box<str>),
     /// A room's home did not take the connection in, at this attempt.
     Refused { room: Box<str>, attempt: u32 },
+    /// The home of its user took it in as this one.
+    LoggedIn(Arc<Identity>),
+    /// The home of its user did not.
+    LoginRefused,
+    /// All that is known of the connection is told to who asks; by then its loop has told its part.
+    Describe(Box<Describe>),
     /// The runner of a pull channel has ended.
     Pulled { channel: Box<str>, actions: Vec<Action>, failed: bool },
+}
+
+/// A question about a connection.
+pub(crate) struct Describe {
+    pub(crate) slot: SlotInfo,
+    pub(crate) to: Sender<ConnectionInfo>,
 }
 
 /// A question, on its way to the shard that keeps it open.
@@ -74,9 +89,29 @@ impl Work {
         Self::new(What::Refused { room: room.into(), attempt }, None)
     }
 
+    /// The home of its user took the connection in.
+    pub(crate) fn logged_in(identity: &Arc<Identity>) -> Self {
+        Self::new(What::LoggedIn(Arc::clone(identity)), None)
+    }
+
+    /// The home of its user did not take the connection in.
+    pub(crate) fn login_refused() -> Self {
+        Self::new(What::LoginRefused, None)
+    }
+
     /// Whether somebody meant the connection by it.
     pub(crate) fn is_addressed(&self) -> bool {
-        !matches!(self.what, What::Refused { .. })
+        !matches!(
+            self.what,
+            What::Refused { .. } | What::LoggedIn(_) | What::LoginRefused | What::Describe(_)
+        )
+    }
+
+    /// Adds what the connection's loop knows, where that is asked for.
+    pub(crate) fn add_slot_info(&mut self, info: impl FnOnce() -> SlotInfo) {
+        if let What::Describe(describe) = &mut self.what {
+            describe.slot = info();
+        }
     }
 
     /// The work; where the connection is gone, `None`, and who waits for it is told.
@@ -100,6 +135,9 @@ impl fmt::Debug for Work {
             What::Finish(_) => "Finish",
             What::Signal(_) => "Signal",
             What::Refused { .. } => "Refused",
+            What::LoggedIn(_) => "LoggedIn",
+            What::LoginRefused => "LoginRefused",
+            What::Describe(_) => "Describe",
             What::Pulled { .. } => "Pulled",
         })
     }

@@ -85,6 +85,8 @@ causes! {
         MemoryLimit = "memory_limit",
         /// A handler closed it.
         Handler = "handler",
+        /// Its identity has connected elsewhere (4001).
+        Displaced = "displaced",
         /// The gateway is going away (1001).
         Shutdown = "shutdown",
     }
@@ -227,4 +229,8 @@ pub struct WorkerCounters {
     pub rooms: Counter,
     /// Memberships of those rooms now.
     pub memberships: Counter,
+    /// Users that are logged in now, of whom this shard is the home.
+    pub users: Counter,
+    /// Logins of those users now.
+    pub logins: Counter,
 }

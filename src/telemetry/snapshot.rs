@@ -208,7 +208,9 @@ fn worker_counts(counters: &WorkerCounters) -> Vec<Count> {
             refused_sends,
             sleeps,
             rooms,
-            memberships
+            memberships,
+            users,
+            logins
         }
     )
 }

@@ -12,8 +12,9 @@ use crate::limits::{REQUEST_HEADERS_MAX, ROOMS_PER_CONNECTION_MAX};
 use crate::protocol::handshake::{HeadLimits, parse_request};
 use crate::routing::{
     Accept, Admission, AskError, ConnectRequest, Ended, Endpoint, Facts, InRoom, Params, Pending,
-    Refuse, SessionPolicy, is_room_name, room_of_user,
+    Refuse, Session, is_room_name,
 };
+use crate::session::{Identity, Login};
 use crate::telemetry::counters::CloseCause;
 
 impl Shard {
@@ -54,11 +55,13 @@ impl Shard {
         }
     }
 
-    /// Lets a connection open once it is in all rooms that it is to be in from the start.
+    /// Lets a connection open once it is its identity's, and in all rooms that it is to be in from
+    /// the start.
     pub(super) fn join_then_accept(&mut self, run: &Run, mut accept: Accept) {
         let conn = run.conn;
         let snapshot = Arc::clone(&self.snapshot);
-        let rooms = match self.first_rooms(conn, snapshot.endpoint(run.endpoint), &mut accept) {
+        let endpoint = snapshot.endpoint(run.endpoint);
+        let rooms = match self.first_rooms(conn, endpoint, &mut accept) {
             Ok(rooms) => rooms,
             Err(refuse) => {
                 let refuse = Box::new(refuse);
@@ -66,37 +69,41 @@ impl Shard {
                 return;
             }
         };
+        let identity = self.remember_who(conn, &mut accept);
         let accept = Box::new(accept);
-        if rooms.is_empty() {
+        let pieces = rooms.len() + usize::from(identity.is_some());
+        if pieces == 0 {
             self.parts.out.post(conn.loop_index()).push(PostItem::Open { conn, accept });
             return;
         }
-        let countdown = Countdown::new(rooms.len(), Done::Accept(conn, accept));
-        // It may be in rooms already: whoever decided on it knew its id.
-        let session = self.state.sessions.entry(conn).or_default();
+        let countdown = Countdown::new(pieces, Done::Accept(conn, accept));
+        let then = || Then::Last(Arc::clone(&countdown));
+        if let Some(identity) = identity {
+            let login = Login { conn, identity };
+            let (peer, policy) = (run.peer, endpoint.session);
+            self.send_home(RoomWork::Login { login, peer, policy, then: then() });
+        }
         for room in rooms {
-            let (attempt, then) = (session.join(&room), Then::Last(Arc::clone(&countdown)));
-            let home = self.parts.gateway.shared.home_of(&room);
-            // Of its rooms only its user's is nobody's to name.
-            let policy = match is_room_name(&room) {
-                true => SessionPolicy::Allow,
-                false => snapshot.endpoint(run.endpoint).session,
-            };
-            let work = RoomWork::Join { room, conn, session: policy, attempt, then };
-            self.parts.out.room_batch(home).work.push(work);
+            // It may be in rooms already: whoever decided on it knew its id.
+            let attempt = self.state.sessions.entry(conn).or_default().join(&room);
+            self.send_home(RoomWork::Join { room, conn, attempt, then: then() });
         }
     }
 
-    /// The rooms that a connection is to be in from the start, and its session made of the rest.
+    fn send_home(&mut self, work: RoomWork) {
+        let home = self.parts.gateway.shared.home_of(work.name());
+        self.parts.out.room_batch(home).work.push(work);
+    }
+
+    /// The rooms that a connection is to be in from the start.
     fn first_rooms(
         &mut self,
         conn: ConnId,
         endpoint: &Endpoint,
         accept: &mut Accept,
     ) -> Result<Vec<Box<str>>, Refuse> {
-        let session = self.state.sessions.get(&conn);
-        let before = session.and_then(|session| session.facts.as_ref());
-        let params = before.map(|facts| facts.params.clone()).unwrap_or_default();
+        let facts = self.state.sessions.get(&conn).and_then(|session| session.facts.as_ref());
+        let params = facts.map(|facts| facts.params.clone()).unwrap_or_default();
         let mut names = Vec::new();
         for room in endpoint.joins.iter().filter_map(|template| template.expand(&params)) {
             if !is_room_name(&room) {
@@ -116,16 +123,21 @@ impl Shard {
                 "The connection was to be in rooms that it can't join.\n",
             ));
         }
-        let mut rooms: Vec<Box<str>> = names.into_iter().map(Into::into).collect();
-        let identity: Option<Box<str>> = accept.identity.take().map(Into::into);
-        rooms.extend(identity.as_deref().map(room_of_user));
+        Ok(names.into_iter().map(Into::into).collect())
+    }
+
+    /// Makes what was decided about a connection part of its session; says who it is.
+    fn remember_who(&mut self, conn: ConnId, accept: &mut Accept) -> Option<Arc<Identity>> {
+        let identity = accept.identity.take().map(Arc::new);
         let permissions: Box<[_]> =
             std::mem::take(&mut accept.permissions).into_iter().map(Into::into).collect();
         if identity.is_some() || !permissions.is_empty() {
-            let facts = Facts { identity, params, permissions };
-            self.state.sessions.entry(conn).or_default().facts = Some(Arc::new(facts));
+            let session = self.state.sessions.entry(conn).or_default();
+            let facts = Arc::make_mut(session.facts.get_or_insert_default());
+            facts.permissions = permissions;
+            facts.identity.clone_from(&identity);
         }
-        Ok(rooms)
+        identity
     }
 
     /// Whether a room that a path names may be joined by who comes by it. Rooms that `on_connect`
@@ -167,19 +179,25 @@ impl Shard {
         for (_, Pending(callback)) in self.state.asks.close(run.conn) {
             self.guard(|| callback(Err(AskError::Closed)));
         }
-        let session = self.state.sessions.remove(&run.conn);
-        let facts = session.as_ref().and_then(|session| session.facts.clone());
-        for InRoom { name: room, .. } in session.into_iter().flat_map(|session| session.rooms) {
-            let home = self.parts.gateway.shared.home_of(&room);
-            let work = RoomWork::Leave { room, conn: run.conn, then: Then::Nothing };
-            self.parts.out.room_batch(home).work.push(work);
-        }
+        let session = self.state.sessions.remove(&run.conn).unwrap_or_default();
+        self.leave_all(run.conn, &session);
         let snapshot = Arc::clone(&self.snapshot);
         if let Some(hook) = &snapshot.endpoint(run.endpoint).hooks.closed {
-            let identity = facts.as_ref().and_then(|facts| facts.identity.as_deref());
+            let identity = session.facts.as_ref().and_then(|facts| facts.identity.as_deref());
             let gateway = self.parts.gateway.clone();
             let ended = Ended { conn: run.conn, cause, identity, gateway: &gateway };
             self.guard(|| hook(&ended));
+        }
+    }
+
+    /// Takes a connection that has ended out of its rooms, and logs it out.
+    fn leave_all(&mut self, conn: ConnId, session: &Session) {
+        for InRoom { name, .. } in &session.rooms {
+            self.send_home(RoomWork::Leave { room: name.clone(), conn, then: Then::Nothing });
+        }
+        if let Some(identity) = session.login() {
+            let login = Login { conn, identity: Arc::clone(identity) };
+            self.send_home(RoomWork::Logout { login, then: Then::Nothing });
         }
     }
 }

@@ -14,7 +14,10 @@ use crate::channels::ReplyTo;
 use crate::dialect::Message;
 use crate::limits::{BLOCKING_PER_CONNECTION_MIN, BLOCKING_SHARE};
 use crate::protocol::MessageKind;
-use crate::routing::{Away, Context, Finish, Gateway, Place, Pull, What, Work, run_actions, ticks};
+use crate::routing::{
+    Away, Context, Describe, Finish, Gateway, Place, Pull, What, Work, run_actions, ticks,
+};
+use crate::session::ConnectionInfo;
 use crate::telemetry::memory::{Charge, Component};
 
 /// A message on its way to a handler on the pool apart.
@@ -46,6 +49,17 @@ impl Shard {
                     session.refused(&room, attempt);
                 }
             }
+            What::LoggedIn(identity) => {
+                if let Some(session) = self.state.sessions.get_mut(&run.conn) {
+                    session.logged_in(identity);
+                }
+            }
+            What::LoginRefused => {
+                if let Some(session) = self.state.sessions.get_mut(&run.conn) {
+                    session.extra().login = None;
+                }
+            }
+            What::Describe(describe) => self.describe(run, &describe),
             What::Finish(finish) => self.finish(run, *finish),
             What::Signal(channel) => self.signalled(run, channel),
             What::Pulled { channel, actions, failed } => {
@@ -54,6 +68,31 @@ impl Shard {
                 self.pulled(run, &channel);
             }
         }
+    }
+
+    /// Tells all that is known of a connection to who asks, if that one still waits.
+    fn describe(&self, run: &Run, describe: &Describe) {
+        let endpoint = self.snapshot.endpoint(run.endpoint);
+        let session = self.state.sessions.get(&run.conn);
+        let facts = session.and_then(|session| session.facts.as_deref());
+        let owned = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
+        let info = ConnectionInfo {
+            conn: run.conn,
+            public_id: self.parts.gateway.public_id(run.conn).as_str().to_owned(),
+            peer: run.peer.addr(),
+            endpoint: endpoint.path.as_str().to_owned(),
+            dialect: endpoint.dialect.name(),
+            identity: facts.and_then(|facts| facts.identity.clone()),
+            permissions: facts
+                .iter()
+                .flat_map(|f| &f.permissions)
+                .map(ToString::to_string)
+                .collect(),
+            params: facts.iter().flat_map(|f| f.params.iter()).map(owned).collect(),
+            rooms: session.iter().flat_map(|s| &s.rooms).map(|r| r.name.to_string()).collect(),
+            slot: describe.slot,
+        };
+        let _ = describe.to.try_send(info);
     }
 
     fn take_work(&mut self, work: Work, is_gone: bool) -> Option<What> {

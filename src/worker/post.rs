@@ -7,6 +7,7 @@ use std::time::Instant;
 use super::batch::empty_arena;
 use crate::channels::{Publish, RoomId};
 use crate::id::ConnId;
+use crate::peer::Peer;
 use crate::routing::{Accept, EndpointId, Refuse, Work};
 
 /// Work of level 0: a loop takes it, whatever else it waits for, and posts nothing in turn.
@@ -34,6 +35,8 @@ pub enum PostItem {
     Push { conn: ConnId, publish: Arc<Publish> },
     /// Close the connection: nothing is delivered after it.
     Close { conn: ConnId, code: u16, start: u32, len: u32 },
+    /// The connection's identity has connected anew, from this peer: it is told, and closed.
+    Displace { conn: ConnId, peer: Peer },
     /// `on_connect` said yes.
     Accept { conn: ConnId, accept: Box<Accept> },
     /// Accepted, and in all rooms that it is to be in from the start.

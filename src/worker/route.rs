@@ -265,7 +265,7 @@ pub(super) fn finish_effects(mut ctx: Context<'_>, settled: Settled) {
     let conn = ctx.conn;
     let Place::Shard(parts) = &mut ctx.place else { return };
     for work in rooms.drain(..) {
-        parts.out.room_batch(parts.gateway.shared.home_of(work.room())).work.push(work);
+        parts.out.room_batch(parts.gateway.shared.home_of(work.name())).work.push(work);
     }
     parts.effects.rooms = rooms;
     if !settled_by_home && settled == Settled::Message {

@@ -16,11 +16,12 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::TempDir;
 use tidegate::OverflowPolicy;
+use tidegate::SessionPolicy;
 use tidegate::config::{
     Cli, Config, DialectName, EndpointConfig, JsonFields, Kind, Machine, Problem, Resolved,
     RoomConfig, RouteConfig, TcpListen, definitions, resolve, resolve_with,
 };
-use tidegate::routing::{Liveness, OriginRule, RunOn, SessionPolicy};
+use tidegate::routing::{IdentitySource, Liveness, OriginRule, RunOn};
 
 /// Two cores, 20,000 descriptors, 24 GiB.
 fn machine() -> Machine {
@@ -149,7 +150,11 @@ fn endpoints_and_rooms_are_as_they_are_written() {
             pong_timeout: Some(Duration::from_secs(7)),
             idle_timeout: Some(Some(Duration::from_secs(180))),
         },
-        identity: ["query.user", "header.clientName"].map(|part| part.parse().unwrap()).into(),
+        identity: IdentitySource {
+            id: ["query.user", "header.clientName"].map(|part| part.parse().unwrap()).into(),
+            version: Some("query.version".parse().unwrap()),
+            charset: Some("header.charset".parse().unwrap()),
+        },
         session: SessionPolicy::AllowUpTo(3),
         grants: texts(&["push.all"]),
         builtin: false,

@@ -7,7 +7,7 @@ use std::thread;
 
 use serde_json::{Value, json};
 use tidegate::{
-    Accept, Body, Context, CustomDialect, Endpoint, ErrorAnswer, Message, MessageKind,
+    Accept, Body, Context, CustomDialect, Endpoint, ErrorAnswer, Identity, Message, MessageKind,
     NotUnderstood, Push, Route, RunOn, SelfDelivery,
 };
 
@@ -205,7 +205,7 @@ fn what_a_handler_that_blocks_can_see() {
             .route("inline", seen)
             .route_with("blocking", blocking(seen))
             .on_connect(|_, admission| {
-                let (identity, permissions) = (Some("ann".to_owned()), vec!["b".to_owned()]);
+                let (identity, permissions) = (Identity::new("ann").ok(), vec!["b".to_owned()]);
                 admission.accept(Accept { identity, permissions, ..Accept::default() });
             });
         let running = setup.serve(endpoint);

@@ -4,7 +4,7 @@ use std::sync::mpsc;
 use std::thread;
 
 use serde_json::json;
-use tidegate::{Accept, ConnId, SelfDelivery, Stopped};
+use tidegate::{Accept, ConnId, Identity, SelfDelivery, Stopped};
 
 use crate::client::Client;
 use crate::{
@@ -115,13 +115,16 @@ fn rooms_joined_ahead_of_the_verdict_are_left_at_the_end() {
         running.gateway().run_on(conn, join).unwrap();
         got(&joined);
         let rooms = vec!["hall".to_owned()];
-        let identity = Some("ann".to_owned());
+        let identity = Identity::new("ann").ok();
         admission.accept(Accept { rooms, identity, ..Accept::default() });
         peer.expect_upgrade();
-        stats_until(&running, "three", |s| s["worker_totals"]["memberships"] == 3);
+        stats_until(&running, "two and one", |s| {
+            s["worker_totals"]["memberships"] == 2 && s["worker_totals"]["logins"] == 1
+        });
         drop(peer);
         stats_until(&running, "its end", |s| s["worker_totals"]["memberships"] == 0);
         assert_eq!(running.stats()["worker_totals"]["rooms"], 0);
+        stats_until(&running, "logged out", |s| s["worker_totals"]["logins"] == 0);
     });
 }
 

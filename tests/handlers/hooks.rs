@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use tidegate::telemetry::counters::CloseCause;
-use tidegate::{Accept, Config, ConnId, Endpoint, Refuse, Running, Stopped};
+use tidegate::{Accept, Config, ConnId, Endpoint, Identity, Refuse, Running, Stopped};
 
 use crate::client::{Client, PING, PONG, TEXT, frame, request};
 use crate::tcp_client::TcpClient;
@@ -41,7 +41,7 @@ fn hooked(endpoint: Endpoint) -> (Endpoint, Hooked) {
         .on_established(move |ctx| a(ctx.conn(), Established))
         .on_closing(move |ctx, cause| b(ctx.conn(), Closing(cause)))
         .on_closed(move |ended| {
-            c(ended.conn, Closed(ended.cause, ended.identity.map(str::to_owned)));
+            c(ended.conn, Closed(ended.cause, ended.identity.map(ToString::to_string)));
         })
         .on_ping(move |ctx, payload| d(ctx.conn(), Ping(payload.to_vec())))
         .on_pong(move |ctx, payload| e(ctx.conn(), Pong(payload.to_vec())))
@@ -246,7 +246,7 @@ fn who_it_was() {
     both(|setup| {
         let (endpoint, told) = hooked(endpoint());
         let endpoint = endpoint.on_connect(|_, admission| {
-            let identity = Some("ann".to_owned());
+            let identity = Identity::new("ann").ok();
             admission.accept(Accept { identity, ..Accept::default() });
         });
         let running = setup.serve(endpoint);

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
-use tidegate::{Accept, Body, ConnId, Content, Context, Endpoint, Gateway, SelfDelivery};
+use tidegate::{Accept, Body, ConnId, Content, Context, Endpoint, Gateway, Identity, SelfDelivery};
 
 use crate::client::Client;
 use crate::speakers::{Action, Event, Heard, Hub, Json, Kim, Mef, Speaker, everywhere};
@@ -75,7 +75,7 @@ fn to_all_connections_of_a_user() {
         let endpoint = endpoint()
             .route("send", |ctx, m| ctx.push_to_user("ann", m.body))
             .on_connect(|request, admission| {
-                let identity = request.query.map(str::to_owned);
+                let identity = request.query.and_then(|user| Identity::new(user).ok());
                 admission.accept(Accept { identity, ..Accept::default() });
             });
         let running = setup.serve(endpoint);
@@ -95,7 +95,7 @@ fn to_all_connections_of_a_user() {
         let [first, ..] = &mut anns;
         first.close(1000);
         first.expect_close(1000);
-        stats_until(&running, "its end", |s| s["worker_totals"]["memberships"] == 5);
+        stats_until(&running, "its end", |s| s["worker_totals"]["logins"] == 5);
         running.gateway().push_to_user("ann", "once more").unwrap();
         for ann in &mut anns[1..] {
             assert_eq!(ann.json(), push(json!("once more")));

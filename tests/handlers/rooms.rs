@@ -2,7 +2,7 @@
 
 use serde_json::json;
 use tidegate::channels::RoomPolicy;
-use tidegate::{Accept, Content, SelfDelivery};
+use tidegate::{Accept, Content, Identity, SelfDelivery};
 
 use crate::client::Client;
 use crate::{PATH, addr, both, endpoint, only, open, stats_until};
@@ -196,7 +196,7 @@ fn joins_and_refusals_that_cross_leave_nothing() {
 fn a_policy_for_all_rooms_is_none_for_users() {
     both(|setup| {
         let endpoint = endpoint().on_connect(|_, admission| {
-            let identity = Some("ann".to_owned());
+            let identity = Identity::new("ann").ok();
             admission.accept(Accept { identity, ..Accept::default() });
         });
         let all = policy(Some("nobody"), Some("nobody"), Some(1));

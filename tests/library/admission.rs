@@ -6,7 +6,9 @@ use std::thread;
 use std::time::Duration;
 
 use serde_json::json;
-use tidegate::{Accept, Admission, ConnectRequest, Endpoint, Gateway, GatewayBuilder, Refuse};
+use tidegate::{
+    Accept, Admission, ConnectRequest, Endpoint, Gateway, GatewayBuilder, Identity, Refuse,
+};
 
 use crate::client::{Client, Frame, TEXT, frame, request};
 use crate::{start, start_with, stats_until};
@@ -30,7 +32,7 @@ fn with_hook(
 
 fn identified(rooms: &[&str]) -> Accept {
     Accept {
-        identity: Some("ann".to_owned()),
+        identity: Identity::new("ann").ok(),
         rooms: rooms.iter().map(|&room| room.to_owned()).collect(),
         ..Accept::default()
     }
@@ -151,7 +153,7 @@ fn what_a_hook_accepts_with() {
             });
         })
         .route("name", |ctx, _| {
-            let name = ctx.identity().map(str::to_owned);
+            let name = ctx.identity().map(ToString::to_string);
             ctx.reply_json(&name);
         });
         let running = start(builder, workers);

@@ -17,7 +17,8 @@ use super::syntax::{check_name, check_pattern, check_token};
 use crate::connection::OverflowPolicy;
 use crate::dialect::Selector;
 use crate::limits;
-use crate::routing::{IdentityPart, Liveness, OriginError, OriginRule, RunOn, SessionPolicy};
+use crate::routing::{IdentityPart, IdentitySource, Liveness, OriginError, OriginRule, RunOn};
+use crate::session::SessionPolicy;
 
 /// Reads an endpoint. Where its path or its dialect is not known, which is noted, another stands in,
 /// so that the rest can be found fault with and each keeps its index.
@@ -93,15 +94,27 @@ fn read_session(
             endpoint.join.push(item.text);
         }
     }
-    for item in reader.items(section, "identity").unwrap_or_default() {
-        endpoint.identity.extend(reader.accept(&item, str::parse::<IdentityPart>));
-    }
+    endpoint.identity = read_identity(reader, section);
     let session = reader.read(section, "session", str::parse::<SessionPolicy>);
     endpoint.session = session.unwrap_or_default();
     for item in reader.items(section, "grants").unwrap_or_default() {
         endpoint.grants.extend(reader.accept(&item, check_name));
     }
     endpoint.builtin = reader.item(section, "builtin").is_none_or(|item| item.text == "true");
+}
+
+fn read_identity(reader: &mut Reader<'_>, section: &Section<'_>) -> IdentitySource {
+    let mut source = IdentitySource::default();
+    for (index, item) in reader.items(section, "identity").unwrap_or_default().iter().enumerate() {
+        if index == IdentitySource::PARTS_MAX {
+            let what = "an identity has a user, a type, a device and a source";
+            reader.fail(item.place.clone(), what, "leave out what is behind the fourth");
+        }
+        source.id.extend(reader.accept(item, str::parse::<IdentityPart>));
+    }
+    source.version = reader.read(section, "version", str::parse::<IdentityPart>);
+    source.charset = reader.read(section, "charset", str::parse::<IdentityPart>);
+    source
 }
 
 fn read_origins(reader: &mut Reader<'_>, items: &[Item]) -> Vec<OriginRule> {

@@ -39,6 +39,9 @@ const PONG: [u8; 8] = [0xc3, 0x15, 0xa7, 0x65, 0, 2, 0, 0];
 /// The command of a push that names none: a room's publish, above all.
 const PUSH_COMMAND: &str = "chat.room.push";
 
+/// The command of a login, and of the push that says that the account has logged in elsewhere.
+pub(super) const SIGN_IN: &str = "login.signin";
+
 /// Statuses of system D, as far as the gateway itself answers with them.
 const INVALID_PACKET_BODY: i32 = 101;
 const UNAUTHORIZED: i32 = 105;
@@ -170,6 +173,11 @@ pub(super) fn encode_ask(out: &mut Vec<u8>, ask: &Ask<'_>) -> MessageKind {
     let header = Header { command: ask.key, sequence: ask.id, ..Header::default() };
     put_logic(out, &header, ask.body);
     MessageKind::Binary
+}
+
+/// Appends system D's `KickoutNotify` to the channel that is told.
+pub(super) fn put_kickout(body: &mut Vec<u8>, channel_id: &str) {
+    wire::put_text(body, 1, channel_id);
 }
 
 fn put_logic(out: &mut Vec<u8>, header: &Header<'_>, body: Body<'_>) {

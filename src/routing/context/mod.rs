@@ -2,6 +2,7 @@
 
 mod answer;
 mod ask;
+mod login;
 mod rooms;
 mod send;
 
@@ -28,6 +29,7 @@ use crate::connection::Tick;
 use crate::id::ConnId;
 use crate::peer::Peer;
 use crate::public_id::PublicId;
+use crate::session::Identity;
 use crate::worker::Outgoing;
 
 /// What a handler leaves behind for its shard to carry out. Reused from message to message.
@@ -146,9 +148,9 @@ impl<'a> Context<'a> {
         self.endpoint
     }
 
-    /// Who it is, if `on_connect` said so.
+    /// Who it is, if its request, `on_connect` or its login said so.
     #[must_use]
-    pub fn identity(&self) -> Option<&str> {
+    pub fn identity(&self) -> Option<&Identity> {
         self.facts()?.identity.as_deref()
     }
 

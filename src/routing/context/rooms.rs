@@ -8,8 +8,6 @@ use crate::channels::{Publish, RoomPolicy, RoomWork, Then};
 use crate::dialect::{Content, ErrorAnswer};
 use crate::id::ConnId;
 use crate::limits::{ROOM_NAME_MAX, ROOMS_PER_CONNECTION_MAX};
-use crate::routing::identity::SessionPolicy;
-use crate::routing::session::RESERVED;
 
 /// Whether a publisher who is a member gets its own publish.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,7 +67,7 @@ impl Context<'_> {
     pub fn rooms(&self) -> Vec<&str> {
         let Place::Shard(parts) = &self.place else { return Vec::new() };
         let rooms = parts.sessions.get(&self.conn).map_or(&[][..], |session| &session.rooms);
-        rooms.iter().map(|room| &*room.name).filter(|room| !room.starts_with(RESERVED)).collect()
+        rooms.iter().map(|room| &*room.name).collect()
     }
 
     /// Publishes to all members of a room.
@@ -173,21 +171,20 @@ impl Parts<'_> {
             }
         }
         let (attempt, then) = (session.join(room), Then::Nothing);
-        let (room, session) = (room.into(), SessionPolicy::Allow);
-        self.effects.rooms.push(RoomWork::Join { room, conn, session, attempt, then });
+        let room = room.into();
+        self.effects.rooms.push(RoomWork::Join { room, conn, attempt, then });
         Ok(())
     }
 }
 
 /// Whether a room may have this name.
 pub(crate) fn is_room_name(room: &str) -> bool {
-    (1..=ROOM_NAME_MAX).contains(&room.len()) && !room.starts_with(RESERVED)
+    (1..=ROOM_NAME_MAX).contains(&room.len())
 }
 
 pub(crate) fn check_room(room: &str) -> Result<(), ErrorAnswer<'static>> {
     if !is_room_name(room) {
-        let message =
-            format!("a room's name has 1 to {ROOM_NAME_MAX} bytes and begins with no NUL");
+        let message = format!("a room's name has 1 to {ROOM_NAME_MAX} bytes");
         return Err(ErrorAnswer::new(400, message));
     }
     Ok(())

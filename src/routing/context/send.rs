@@ -1,11 +1,10 @@
 //! What a handler can send to others than the one that it answers.
 
 use super::{Context, Place, SelfDelivery};
-use crate::channels::{Publish, RoomWork, Then};
+use crate::channels::{Publish, RoomWork, Then, UserWork};
 use crate::dialect::Content;
 use crate::id::ConnId;
 use crate::routing::gateway::Permit;
-use crate::routing::session::room_of_user;
 use crate::routing::work::{What, Work};
 use crate::worker::PostItem;
 
@@ -24,11 +23,31 @@ impl Context<'_> {
         }
     }
 
-    /// Sends to all connections of a user, as `on_connect` named it.
+    /// Sends to all connections of a user, each in its own dialect.
     pub fn push_to_user<'b>(&mut self, user: &str, content: impl Into<Content<'b>>) {
         let publish = Publish::new(None, None, content.into(), &self.gateway().shared.memory);
-        let (room, except, then) = (room_of_user(user), None, Then::Nothing);
-        self.work_on(RoomWork::Publish { room, publish, except, then });
+        let (user, act) = (user.into(), UserWork::Push(publish));
+        self.work_on(RoomWork::User { user, act, then: Then::Nothing });
+    }
+
+    /// Closes all connections of a user, behind what was sent to it so far.
+    pub fn kick_user(&mut self, user: &str, code: u16, reason: &str) {
+        let (user, act) = (user.into(), UserWork::Kick { code, reason: reason.into() });
+        self.work_on(RoomWork::User { user, act, then: Then::Nothing });
+    }
+
+    /// Closes any connection, behind what was sent to it so far.
+    pub fn kick(&mut self, conn: ConnId, code: u16, reason: &str) {
+        match &mut self.place {
+            Place::Shard(parts) if conn.loop_index() < parts.gateway.shared.loads.len() => {
+                parts.out.post(conn.loop_index()).close(conn, code, reason);
+            }
+            Place::Shard(parts) => parts.gateway.shared.count_late_answer(),
+            Place::Away(away) => {
+                let reason = reason.to_owned();
+                away.record(move |ctx| ctx.kick(conn, code, &reason));
+            }
+        }
     }
 
     /// Sends to every open connection of this gateway, in its own dialect.

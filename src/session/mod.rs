@@ -1,0 +1,18 @@
+//! Who connections are, and which connections a user has.
+//!
+//! Invariants:
+//! - a user has one home shard (by hash of the name); logins and logouts pass through it and through
+//!   nothing else, so of two that race one is first, and what the policy says holds between them;
+//! - a login belongs to its connection: nothing but that connection's end, its logout or its
+//!   displacement removes it, however late;
+//! - one that is displaced is no login of its user's from then on.
+
+mod identity;
+mod info;
+mod policy;
+mod users;
+
+pub use identity::{Charset, Identity, IdentityError};
+pub use info::{ConnectionInfo, SlotInfo};
+pub use policy::SessionPolicy;
+pub use users::{Login, LoginRefused, Users};
