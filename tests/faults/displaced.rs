@@ -192,3 +192,36 @@ fn an_identity_whose_last_client_has_gone_has_no_record_left() {
         }
     });
 }
+
+#[test]
+fn a_login_that_was_refused_takes_nothing_from_the_next() {
+    both(|setup| {
+        let builder = Gateway::builder().without_default_endpoints().endpoint(
+            Endpoint::new("/kim", Kim.dialect())
+                .session(SessionPolicy::Reject)
+                .route("login.signin", |ctx, message| {
+                    let user = std::str::from_utf8(message.body.as_bytes()).unwrap();
+                    if let Err(error) = ctx.login(Identity::new(user).unwrap()) {
+                        ctx.reply_error(error.code, &error.message);
+                    }
+                })
+                .route("login.signout", |ctx, _| ctx.logout()),
+        );
+        let running = setup.start(builder, |_| {});
+        let sign_in =
+            |sn, user: &str| frame(BINARY, &kim("login.signin", sn, 0, 0, user.as_bytes()));
+        let sign_out = |sn| frame(BINARY, &kim("login.signout", sn, 0, 0, b""));
+        let mut ann = Client::open(addr(&running), "/kim");
+        ann.send(&sign_in(2, "ann"));
+        ann.frame().unwrap();
+        for user in ["bob", "cid", "dan", "eve"] {
+            let mut client = Client::open(addr(&running), "/kim");
+            // All at once: the refusal comes when it has thought better of it.
+            client.send(&[sign_in(2, "ann"), sign_out(4), sign_in(6, user)].concat());
+            (0..3).for_each(|_| drop(client.frame().expect("an answer")));
+            stats_until(&running, "both", |s| s["worker_totals"]["logins"] == 2);
+            drop(client);
+            stats_until(&running, "ann alone", |s| s["worker_totals"]["logins"] == 1);
+        }
+    });
+}
