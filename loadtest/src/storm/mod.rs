@@ -510,7 +510,7 @@ impl Driver for Storm {
         };
         let place = &self.places[place];
         *trouble == DISPLACED && place.all() > 1
-            || *trouble == OVERTAKEN && place.new(self.round) > 1
+            || *trouble == OVERTAKEN && place.newcomers(self.round) > 1
     }
 
     fn lost(&mut self, _: &Client, _: &mut Tally) {}

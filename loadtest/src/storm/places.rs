@@ -64,7 +64,7 @@ impl Place {
     }
 
     /// How many have come back in this storm, or are on their way.
-    pub(crate) fn new(&self, round: u32) -> usize {
+    pub(crate) fn newcomers(&self, round: u32) -> usize {
         let back = self.live.iter().filter(|live| live.round == round).count();
         back + self.coming as usize
     }
@@ -113,7 +113,7 @@ impl Place {
             return Verdict::Open;
         }
         match self.live[..] {
-            _ if self.new(round) == 0 => Verdict::Failed,
+            _ if self.newcomers(round) == 0 => Verdict::Failed,
             [live] if live.verified => Verdict::Back,
             [_] => Verdict::Open,
             _ => Verdict::Contested,
@@ -157,7 +157,7 @@ mod tests {
     fn the_one_before_has_to_be_gone() {
         let mut place = vanished();
         place.call_back();
-        assert_eq!((place.all(), place.new(1), place.verdict(1)), (2, 1, Verdict::Open));
+        assert_eq!((place.all(), place.newcomers(1), place.verdict(1)), (2, 1, Verdict::Open));
         place.opened(20, 2, 1);
         place.verified(2);
         assert_eq!((place.verdict(1), place.only()), (Verdict::Contested, None));
@@ -175,7 +175,7 @@ mod tests {
         place.verified(2);
         assert_eq!(place.verdict(1), Verdict::Open, "the other is on its way");
         place.opened(30, 3, 1);
-        assert_eq!((place.verdict(1), place.new(1)), (Verdict::Contested, 2));
+        assert_eq!((place.verdict(1), place.newcomers(1)), (Verdict::Contested, 2));
         place.ended(2);
         assert_eq!(place.verdict(1), Verdict::Open, "the one that is left has not answered");
         place.verified(3);
