@@ -56,7 +56,7 @@ pub mod worker;
 
 pub use app::{GatewayBuilder, Running, StartError, Stopped};
 pub use config::{Config, FdTable, TcpListen};
-pub use connection::OverflowPolicy;
+pub use connection::{Outbound, OverflowPolicy};
 pub use dialect::{
     Ask, AskId, Body, Content, CustomDialect, Dialect, ErrorAnswer, JsonDialect, Key, Kind,
     Message, Meta, NotUnderstood, Push,
@@ -66,6 +66,7 @@ pub use protocol::MessageKind;
 pub use public_id::PublicId;
 pub use routing::{
     Accept, Admission, AskError, ConnectRequest, Context, Ended, Endpoint, Flow, Gateway, Gone,
-    Liveness, Origins, Params, Refuse, Responder, Route, RunOn, SelfDelivery, Store, Verdict,
+    IdentityPart, IdentitySource, Liveness, Origins, Params, Refuse, Responder, Route, RunOn,
+    SelfDelivery, Store, Verdict,
 };
 pub use session::{ConnectionInfo, Identity, SessionPolicy};

@@ -277,14 +277,14 @@ impl Shared {
         self.workers_stop.load(SeqCst)
     }
 
-    /// Wakes all loops that sleep.
-    pub fn ring_loops(&self) {
+    fn ring_loops(&self) {
         for alarm in &self.alarms[..self.loads.len()] {
             alarm.ring();
         }
     }
 
-    fn ring_all(&self) {
+    /// Wakes all loops and workers that sleep.
+    pub fn ring_all(&self) {
         for alarm in &self.alarms {
             alarm.ring();
         }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::connection::OverflowPolicy;
+use crate::connection::{Outbound, OverflowPolicy};
 use crate::routing::{IdentitySource, Liveness, OriginRule, RunOn};
 use crate::session::SessionPolicy;
 
@@ -57,6 +57,8 @@ pub struct RouteConfig {
     pub timeout: Option<Duration>,
     /// Where the handler runs; `None` is as the handler asks.
     pub run: Option<RunOn>,
+    /// What becomes of what its handler publishes and pushes, where somebody is too slow for it.
+    pub outbound: Outbound,
 }
 
 /// Rules of the rooms of a pattern: `[[room]]`.
@@ -70,6 +72,12 @@ pub struct RoomConfig {
     pub publish: Option<String>,
     /// Connections that may be in it at once; `None` is without a limit.
     pub max_members: Option<usize>,
+    /// Whether members are told of others who come and go.
+    pub events: bool,
+    /// How often members are told the time; `None`: never.
+    pub clock: Option<Duration>,
+    /// What becomes of its publishes, where a member is too slow for them.
+    pub outbound: Outbound,
 }
 
 /// Names of members of JSON messages, `None` where the dialect's own is meant: `[endpoint.json]`.

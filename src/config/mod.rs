@@ -162,6 +162,8 @@ pub struct Tuning {
     pub handshakes_per_turn: usize,
     /// Connections flushed per loop and turn.
     pub flushes_per_turn: usize,
+    /// How long a room without members keeps its place; zero: not at all.
+    pub room_linger: Duration,
 }
 
 impl Default for Tuning {
@@ -179,6 +181,7 @@ impl Default for Tuning {
             accepts_per_turn: 64,
             handshakes_per_turn: 128,
             flushes_per_turn: 1024,
+            room_linger: Duration::from_secs(10),
         }
     }
 }

@@ -194,6 +194,8 @@ fn route_table(path: &str, route: &RouteConfig, sources: &Sources) -> Shown {
             "permission" => optional(route.permission.as_deref()),
             "timeout" => route.timeout.map_or(Value::Unset, time),
             "run" => optional(route.run.map(Words::word)),
+            "overflow" => optional(route.outbound.policy.map(Words::word)),
+            "outbound_budget" => route.outbound.budget_bytes.map_or(Value::Unset, size),
             _ => unreachable!("a key of a route that nobody shows: {key}"),
         };
         (value, sources.of(&format!("{path}.{key}")))
@@ -207,6 +209,10 @@ fn room_table(index: usize, room: &RoomConfig, sources: &Sources) -> Shown {
             "join" => optional(room.join.as_deref()),
             "publish" => optional(room.publish.as_deref()),
             "max_members" => room.max_members.map_or(Value::Unset, number),
+            "events" => Value::Switch(room.events),
+            "clock" => room.clock.map_or(Value::Unset, time),
+            "overflow" => optional(room.outbound.policy.map(Words::word)),
+            "outbound_budget" => room.outbound.budget_bytes.map_or(Value::Unset, size),
             _ => unreachable!("a key of a room that nobody shows: {key}"),
         };
         (value, sources.of(&format!("room[{index}].{key}")))

@@ -17,6 +17,7 @@ mod origin;
 mod path;
 mod route;
 mod session;
+mod sessions;
 mod store;
 mod table;
 mod timeouts;
@@ -44,7 +45,8 @@ pub(crate) use context::{Away, Effects, Parts, Pending, Place, is_room_name, tic
 pub(crate) use endpoint::OnConnectDebug;
 pub(crate) use gateway::{Deferred, Permits, adopt_executor, take_deferred};
 pub(crate) use hooks::Notices;
-pub(crate) use session::{Facts, InRoom, Pull, Session, Sessions};
+pub(crate) use session::{Facts, Pull, Session};
+pub(crate) use sessions::Sessions;
 pub(crate) use table::{RouteTable, check_key};
 pub(crate) use timeouts::Timeouts;
 pub(crate) use twins::{Twins, add_twins};

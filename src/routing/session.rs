@@ -1,11 +1,10 @@
 //! What a shard knows of a connection beyond its slot: kept only for those that need it.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::path::Params;
+use super::sessions::Rooms;
 use super::store::Store;
-use crate::id::ConnId;
 use crate::session::Identity;
 use crate::worker::Strand;
 
@@ -25,19 +24,9 @@ pub(crate) struct Facts {
 pub(crate) struct Session {
     pub(crate) facts: Option<Arc<Facts>>,
     /// Rooms that it is in or on its way into.
-    pub(crate) rooms: Vec<InRoom>,
-    /// Joins so far.
-    attempts: u32,
+    pub(crate) rooms: Rooms,
     /// What few connections have.
     pub(crate) extra: Option<Box<Extra>>,
-}
-
-/// A room that a connection is in or on its way into.
-#[derive(Debug)]
-pub(crate) struct InRoom {
-    pub(crate) name: Box<str>,
-    /// The last of its joins: a refusal of one before says nothing of it.
-    attempt: u32,
 }
 
 /// What few connections have.
@@ -60,33 +49,7 @@ pub(crate) struct Pull {
     pub(crate) again: bool,
 }
 
-pub(crate) type Sessions = HashMap<ConnId, Session>;
-
 impl Session {
-    pub(crate) fn is_in(&self, room: &str) -> bool {
-        self.rooms.iter().any(|known| *known.name == *room)
-    }
-
-    /// Notes that it is on its way into a room; says which of its joins this is.
-    pub(crate) fn join(&mut self, room: &str) -> u32 {
-        self.attempts = self.attempts.wrapping_add(1);
-        let attempt = self.attempts;
-        match self.rooms.iter_mut().find(|known| *known.name == *room) {
-            Some(known) => known.attempt = attempt,
-            None => self.rooms.push(InRoom { name: room.into(), attempt }),
-        }
-        attempt
-    }
-
-    pub(crate) fn leave(&mut self, room: &str) {
-        self.rooms.retain(|known| *known.name != *room);
-    }
-
-    /// The room's home did not take it in at this attempt.
-    pub(crate) fn refused(&mut self, room: &str, attempt: u32) {
-        self.rooms.retain(|known| *known.name != *room || known.attempt != attempt);
-    }
-
     /// Who it is, or is on its way to be.
     pub(crate) fn login(&self) -> Option<&Arc<Identity>> {
         let pending = self.extra.as_ref().and_then(|extra| extra.login.as_ref());

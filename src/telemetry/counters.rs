@@ -71,7 +71,7 @@ causes! {
         InvalidUtf8 = "invalid_utf8",
         /// A frame or message over its limit (1009).
         TooBig = "too_big",
-        /// Bytes owed to the peer passed `--outbound-limit`.
+        /// Bytes owed to the peer passed its limit or, under `close`, a budget.
         OutboundLimit = "outbound_limit",
         /// No progress on owed bytes within `--write-timeout`.
         WriteTimeout = "write_timeout",
@@ -123,9 +123,9 @@ causes! {
         StaleConnection = "stale_connection",
         /// Addressed to a connection that is closing.
         AfterClose = "after_close",
-        /// Dropped by `drop-oldest`.
+        /// A publish dropped as the oldest, for a limit or budget.
         DropOldest = "drop_oldest",
-        /// Replaced by `keep-latest`.
+        /// A publish replaced under `keep-latest`.
         KeepLatest = "keep_latest",
         /// A message behind our Close or behind a violation.
         InboundAfterClose = "inbound_after_close",
@@ -192,6 +192,8 @@ pub struct LoopCounters {
     pub pings_out: Counter,
     /// Publishes expanded to a member of this loop.
     pub deliveries: Counter,
+    /// Times a connection began to be trimmed: to have publishes dropped for a limit or budget.
+    pub trims: Counter,
     /// Open connections that ended, by cause.
     pub closes: PerCause<{ CloseCause::ALL.len() }>,
     /// Connections that never were open, by cause.
@@ -227,7 +229,11 @@ pub struct WorkerCounters {
     pub sleeps: Counter,
     /// Rooms that have members now, of which this shard is the home.
     pub rooms: Counter,
-    /// Memberships of those rooms now.
+    /// Rooms without members now that are not reaped yet.
+    pub rooms_empty: Counter,
+    /// Rooms reaped, having been without members for long enough.
+    pub rooms_reaped: Counter,
+    /// Memberships of rooms now.
     pub memberships: Counter,
     /// Users that are logged in now, of whom this shard is the home.
     pub users: Counter,

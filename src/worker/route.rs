@@ -9,7 +9,7 @@ use super::batch::Run;
 use super::shard::Shard;
 use super::state::State;
 use crate::channels::{Countdown, Done, Settles, Then};
-use crate::dialect::{AskId, Body, ErrorAnswer, Kind, Message, NotUnderstood};
+use crate::dialect::{AskId, Body, ErrorAnswer, Kind, Message, NotUnderstood, Target};
 use crate::protocol::MessageKind;
 use crate::routing::{AskError, Context, Flow, Gateway, Pending, Place, Route, RunOn, ticks};
 use crate::telemetry::counters::WorkerCounters;
@@ -131,6 +131,12 @@ fn route(
     {
         return fail(ctx, 403, &format!("this route takes the permission `{permission}`"));
     }
+    if let Some(permission) = message.meta.target().map(Target::permission)
+        && !ctx.may(permission)
+    {
+        return fail(ctx, 403, &format!("to {permission} takes the permission `{permission}`"));
+    }
+    ctx.outbound = route.outbound;
     let handled = catch_unwind(AssertUnwindSafe(|| {
         for before in &endpoint.hooks.before {
             if before(ctx, message) == Flow::Stop {
@@ -140,10 +146,7 @@ fn route(
         if is_away(route, inline) {
             return Outcome::Away(route.timeout);
         }
-        (route.handler)(ctx, message);
-        for after in &endpoint.hooks.after {
-            after(ctx, message);
-        }
+        run_handler(ctx, route, message);
         Outcome::Handled
     }));
     let outcome = handled.unwrap_or_else(|_| {
@@ -154,6 +157,16 @@ fn route(
         await_answer(ctx, route);
     }
     outcome
+}
+
+/// Runs a message's handler, and what is to run behind each.
+#[inline]
+pub(super) fn run_handler(ctx: &mut Context<'_>, route: &Route, message: &Message<'_>) {
+    ctx.outbound = route.outbound;
+    (route.handler)(ctx, message);
+    for after in &ctx.endpoint.hooks.after {
+        after(ctx, message);
+    }
 }
 
 fn is_away(route: &Route, inline: bool) -> bool {
@@ -265,7 +278,7 @@ pub(super) fn finish_effects(mut ctx: Context<'_>, settled: Settled) {
     let conn = ctx.conn;
     let Place::Shard(parts) = &mut ctx.place else { return };
     for work in rooms.drain(..) {
-        parts.out.room_batch(parts.gateway.shared.home_of(work.name())).work.push(work);
+        parts.out.room_batch(work.home(&parts.gateway.shared)).work.push(work);
     }
     parts.effects.rooms = rooms;
     if !settled_by_home && settled == Settled::Message {

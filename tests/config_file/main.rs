@@ -15,13 +15,12 @@ use clap::Parser;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::TempDir;
-use tidegate::OverflowPolicy;
-use tidegate::SessionPolicy;
 use tidegate::config::{
     Cli, Config, DialectName, EndpointConfig, JsonFields, Kind, Machine, Problem, Resolved,
     RoomConfig, RouteConfig, TcpListen, definitions, resolve, resolve_with,
 };
 use tidegate::routing::{IdentitySource, Liveness, OriginRule, RunOn};
+use tidegate::{Outbound, OverflowPolicy, SessionPolicy};
 
 /// Two cores, 20,000 descriptors, 24 GiB.
 fn machine() -> Machine {
@@ -127,11 +126,13 @@ fn endpoints_and_rooms_are_as_they_are_written() {
         permission: None,
         timeout: None,
         run: None,
+        outbound: Outbound::default(),
     };
     let chat = RouteConfig {
         permission: text("chat"),
         timeout: Some(Duration::from_secs(5)),
         run: Some(RunOn::Blocking),
+        outbound: Outbound::new(OverflowPolicy::Close).budget(70),
         ..route("chat.*", "publish")
     };
     let kim = EndpointConfig {
@@ -177,9 +178,19 @@ fn endpoints_and_rooms_are_as_they_are_written() {
         join: text("news.read"),
         publish: text("news.write"),
         max_members: Some(10),
+        events: true,
+        clock: Some(Duration::from_secs(3)),
+        outbound: Outbound::new(OverflowPolicy::DropOldest).budget(32 << 10),
     };
-    let lobby =
-        RoomConfig { pattern: "lobby".to_owned(), join: None, publish: None, max_members: None };
+    let lobby = RoomConfig {
+        pattern: "lobby".to_owned(),
+        join: None,
+        publish: None,
+        max_members: None,
+        events: false,
+        clock: None,
+        outbound: Outbound::default(),
+    };
     assert_eq!(config.rooms, [news, lobby]);
 }
 

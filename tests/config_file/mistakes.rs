@@ -84,6 +84,9 @@ fn a_mistake_is_one_mistake() {
         "endpoint = [{path = \"/{a}\", dialect = \"json\", join = [\"{b}\"]}]\n",
         "room = [{pattern = \"a\"}, {pattern = \"a\"}]\n",
         "room = [{pattern = \"a\", max_members = 0}]\n",
+        "room = [{pattern = \"a\", events = \"yes\"}]\n",
+        "room = [{pattern = \"a\", clock = \"49ms\"}]\n",
+        "room = [{pattern = \"a\", clock = \"25h\"}]\n",
     ] {
         let told = mistakes(text);
         assert_eq!(told.lines().count(), 1, "{text}{told}");
