@@ -120,7 +120,7 @@ fn every_setting_reaches_its_field() {
 }
 
 #[test]
-fn endpoints_and_rooms_are_as_they_are_written() {
+fn endpoints_are_as_they_are_written() {
     let Resolved { config, .. } = resolved(WHOLE);
     let text = |text: &str| Some(text.to_owned());
     let texts = |texts: &[&str]| texts.iter().map(ToString::to_string).collect::<Vec<_>>();
@@ -188,6 +188,12 @@ fn endpoints_and_rooms_are_as_they_are_written() {
         ..EndpointConfig::new("/room/{name}/{seat}", DialectName::Event)
     };
     assert_eq!(config.endpoints, [kim, room]);
+}
+
+#[test]
+fn rules_of_rooms_are_as_they_are_written() {
+    let Resolved { config, .. } = resolved(WHOLE);
+    let text = |text: &str| Some(text.to_owned());
     let news = RoomConfig {
         pattern: "news/*".to_owned(),
         join: text("news.read"),
