@@ -169,6 +169,7 @@ impl Shard {
             store: Arc::clone(session.store()),
             answered: before.answered,
             is_taken: before.is_taken,
+            outbound: before.outbound,
             actions: Vec::new(),
         }
     }
@@ -234,7 +235,8 @@ impl Shard {
     }
 
     fn pull(&mut self, run: &Run, channel: Box<str>) {
-        let nobody = Answerers { answered: None, is_taken: false };
+        let outbound = Outbound::default();
+        let nobody = Answerers { answered: None, is_taken: false, outbound };
         let mut away = self.away(run, nobody);
         let (snapshot, owner, name) = (Arc::clone(&self.snapshot), run.clone(), channel.clone());
         let job: Job = Box::new(move || {
@@ -287,7 +289,6 @@ impl Errand {
 fn run_handler(ctx: &mut Context<'_>, message: &Message<'_>) {
     let endpoint = ctx.endpoint;
     if let Some(route) = endpoint.find(&message.key) {
-        ctx.outbound = route.outbound;
         (route.handler)(ctx, message);
     }
     for after in &endpoint.hooks.after {
@@ -304,7 +305,7 @@ fn context<'a>(run: &Run, snapshot: &'a Snapshot, away: &'a mut Away) -> Context
         endpoint: snapshot.endpoint(run.endpoint),
         correlation: None,
         is_request: false,
-        outbound: Outbound::default(),
+        outbound: away.outbound,
         place: Place::Away(away),
     }
 }
