@@ -10,6 +10,7 @@ use super::over::limited;
 use super::shard::Shard;
 use super::state::State;
 use crate::channels::{Countdown, Done, Settles, Then};
+use crate::connection::Outbound;
 use crate::dialect::{AskId, Body, ErrorAnswer, Kind, Message, NotUnderstood, Target};
 use crate::protocol::MessageKind;
 use crate::quota::Moment;
@@ -169,7 +170,6 @@ fn route(
 /// Runs a message's handler, and what is to run behind each.
 #[inline]
 pub(super) fn run_handler(ctx: &mut Context<'_>, route: &Route, message: &Message<'_>) {
-    ctx.outbound = route.outbound;
     (route.handler)(ctx, message);
     for after in &ctx.endpoint.hooks.after {
         after(ctx, message);
@@ -214,18 +214,20 @@ fn await_answer(ctx: &mut Context<'_>, route: &Route) {
     }
 }
 
-/// Who may have answered a message whose handler is to run elsewhere.
+/// Who may have answered a message whose handler is to run elsewhere, and what else was settled.
 #[derive(Debug)]
 pub(super) struct Answerers {
     /// Shared with those who may; set once anyone has.
     pub(super) answered: Option<Arc<AtomicBool>>,
     /// A responder was taken.
     pub(super) is_taken: bool,
+    /// How what it publishes and pushes is kept from heaping up.
+    pub(super) outbound: Outbound,
 }
 
 /// Carries out what ran before a handler that is to run elsewhere.
 fn finish_before(mut ctx: Context<'_>) -> Answerers {
-    let mut before = Answerers { answered: None, is_taken: false };
+    let mut before = Answerers { answered: None, is_taken: false, outbound: ctx.outbound };
     if let Place::Shard(parts) = &mut ctx.place {
         let effects = &mut *parts.effects;
         if effects.replied {
