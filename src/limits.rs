@@ -70,6 +70,8 @@ pub const MESSAGE_BYTES: RangeInclusive<usize> = 1..=1 << 30;
 pub const FRAGMENTS: RangeInclusive<u32> = 1..=1 << 24;
 /// Bounds of what one connection may be owed, bytes.
 pub const OUTBOUND_BYTES: RangeInclusive<usize> = 4096..=1 << 34;
+/// Bounds of what one connection may be owed of one room's publishes, bytes. The newest always fits.
+pub const BUDGET_BYTES: RangeInclusive<usize> = 1..=*OUTBOUND_BYTES.end();
 /// Bounds of the bytes that all clients together may send in a second.
 pub const BANDWIDTH_BYTES_PER_S: RangeInclusive<u64> = 1 << 10..=1 << 40;
 /// Bounds of the messages that one connection may send in a second, and of those that a route takes.

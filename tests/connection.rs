@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use tidegate::connection::{
-    Connection, Due, Env, NO_KEY, OutboxPool, OverflowPolicy, Phase, Received, Room, SharedFrame,
-    Sink, Timeouts,
+    Connection, Dropped, Due, Env, OutboxPool, OverflowPolicy, Phase, PublishTerms, Received, Room,
+    SharedFrame, Sink, Timeouts,
 };
 use tidegate::protocol::{Decoder, Framing, MessageKind, OpCode, Spare, put_frame};
 use tidegate::telemetry::counters::CloseCause;
@@ -35,9 +35,10 @@ fn publishes_that_an_answer_pushes_out_are_counted() {
     let mut conn = Connection::new(1);
     conn.open(b"HTTP/1.1 101\r\n\r\n", &mut env);
     conn.wrote(16, &mut env);
-    let publish = Arc::new(SharedFrame::new(frame(1500).into_boxed_slice(), &memory));
-    assert!(conn.deliver_shared(&publish, NO_KEY, &mut env));
-    assert!(conn.deliver_shared(&publish, NO_KEY, &mut env));
+    let bytes = frame(1500).into_boxed_slice();
+    let publish = Arc::new(SharedFrame::new(bytes, PublishTerms::default(), &memory));
+    assert!(conn.deliver_shared(&publish, &mut env));
+    assert!(conn.deliver_shared(&publish, &mut env));
     let answer = frame(3500);
     assert!(conn.deliver(&answer, &mut env));
     let mut slices = [&[][..]; 4];
@@ -46,7 +47,7 @@ fn publishes_that_an_answer_pushes_out_are_counted() {
     // Nobody asks for the counts before all is written and the outbox is given back.
     conn.wrote(answer.len(), &mut env);
     assert!(!conn.owes());
-    assert_eq!(outboxes.take_dropped(), (2, 0));
+    assert_eq!(outboxes.take_dropped(), Dropped { oldest: 2, replaced: 0, trims: 1 });
 }
 
 struct NoSink;

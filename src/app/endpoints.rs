@@ -32,6 +32,7 @@ pub(super) fn add_rooms(config: &Config, policies: &mut RoomPolicies) {
             max_members: room.max_members,
             events: room.events,
             clock: room.clock.map(Clock::time),
+            outbound: room.outbound,
         };
         policies.set(&room.pattern, policy);
     }
@@ -98,7 +99,7 @@ fn make_route(config: &RouteConfig) -> Result<Route, Wrong> {
     if let Some(rate) = config.rate {
         route = route.rate(rate, config.over_limit);
     }
-    Ok(route)
+    Ok(route.outbound(config.outbound))
 }
 
 fn dialect(name: DialectName, json: &JsonFields) -> Result<Dialect, Wrong> {

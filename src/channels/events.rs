@@ -55,7 +55,8 @@ impl Home {
         let body = serde_json::json!({ "id": id.as_str(), "identity": who, "members": members });
         let body = body.to_string();
         let content = Content::named(event, Body::Json(&body));
-        let publish = Publish::new(Some(name.into()), None, content, around.memory.gauge());
+        let (terms, memory) = (around.snapshot.rooms.outbound(name), around.memory.gauge());
+        let publish = Publish::under(terms, Some(name.into()), None, content, memory);
         self.publish(name, &publish, Some(conn), out);
     }
 }

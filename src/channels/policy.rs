@@ -1,9 +1,11 @@
-//! What takes a permission in which rooms, how many fit, and what they are told.
+//! What takes a permission in which rooms, how many fit, what they are told, and what becomes of
+//! publishes to the slow.
 
 use std::fmt;
 use std::time::Duration;
 
 use super::clock::{Clock, OwnedContent, RoomView};
+use crate::connection::Outbound;
 use crate::dialect::Key;
 use crate::routing::RouteTable;
 
@@ -20,6 +22,8 @@ pub struct RoomPolicy {
     pub events: bool,
     /// What rooms with members are told again and again.
     pub clock: Option<Clock>,
+    /// What becomes of its publishes that a member has no room for.
+    pub outbound: Outbound,
 }
 
 impl RoomPolicy {
@@ -52,6 +56,13 @@ impl RoomPolicies {
     #[must_use]
     pub fn find(&self, room: &str) -> Option<&RoomPolicy> {
         if self.0.is_empty() { None } else { self.0.find(&Key::from(room)) }
+    }
+
+    /// What becomes of publishes to a room that a member has no room for, as far as its policy says.
+    #[inline]
+    #[must_use]
+    pub fn outbound(&self, room: &str) -> Outbound {
+        self.find(room).map_or_else(Outbound::default, |policy| policy.outbound)
     }
 }
 

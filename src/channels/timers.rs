@@ -193,7 +193,8 @@ impl Home {
         match clock.content(&view) {
             Ok(Some(content)) => {
                 let (memory, content) = (around.memory.gauge(), content.as_content());
-                let publish = Publish::new(Some(name.clone()), None, content, memory);
+                let terms = around.snapshot.rooms.outbound(&name);
+                let publish = Publish::under(terms, Some(name.clone()), None, content, memory);
                 self.publish(&name, &publish, None, out);
             }
             Ok(None) => {}

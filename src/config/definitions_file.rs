@@ -8,6 +8,10 @@ use Table::{Endpoint, Json, Listener, Room, Route};
 /// A member's name in a JSON message.
 const NAME: &str = "a member's name";
 
+const POLICIES: &str = "close, drop-oldest or keep-latest";
+const BUDGET: &str = "1B to 16GiB";
+const OVER_BUDGET: &str = "Over it, the policy is followed: the connection is closed, or the oldest \
+     are dropped down to three quarters of it. One publish alone always fits.";
 pub(super) const OVER: &str = "delay, reject or close";
 const OVER_SUMMARY: &str = "What happens over that";
 
@@ -90,12 +94,13 @@ pub(super) static FILE_ONLY: &[Definition] = &[
         Endpoint,
         Word,
         "overflow",
-        ("close, drop-oldest or keep-latest", "close"),
+        (POLICIES, "close"),
         "What happens when a connection is owed more than its outbound limit",
     )
     .detail(
         "`close`: it is closed as too slow. `drop-oldest`: its oldest publishes are dropped. \
-         `keep-latest`: of each room's publishes only the latest is kept. Answers are never dropped.",
+         `keep-latest`: of each room's publishes with one key only the latest is kept. Answers are \
+         never dropped. Rooms and routes may have policies of their own.",
     ),
     Definition::new(
         Endpoint,
@@ -299,6 +304,22 @@ pub(super) static FILE_ONLY: &[Definition] = &[
     ),
     Definition::new(
         Route,
+        Word,
+        "overflow",
+        (POLICIES, "that of the room"),
+        "What happens to what its handler publishes or pushes, where somebody is too slow for it",
+    )
+    .detail("As an endpoint's; where neither the route nor the room has any, it is the endpoint's."),
+    Definition::new(
+        Route,
+        Size,
+        "outbound_budget",
+        (BUDGET, "that of the room"),
+        "What one connection may be owed of that, room by room, and of all pushes together",
+    )
+    .detail(OVER_BUDGET),
+    Definition::new(
+        Route,
         Count,
         "rate_per_s",
         ("1 to 1000000", "no limit"),
@@ -363,4 +384,20 @@ pub(super) static FILE_ONLY: &[Definition] = &[
         "How often members are told the time",
     )
     .detail("By the push `time`, with the time in UTC as RFC 3339 has it."),
+    Definition::new(
+        Room,
+        Word,
+        "overflow",
+        (POLICIES, "that of the endpoint"),
+        "What happens to its publishes, where a member is too slow for them",
+    )
+    .detail("As an endpoint's. The policy of a route goes before it."),
+    Definition::new(
+        Room,
+        Size,
+        "outbound_budget",
+        (BUDGET, "none"),
+        "What one connection may be owed of the publishes of one such room",
+    )
+    .detail(OVER_BUDGET),
 ];

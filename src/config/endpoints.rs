@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::connection::OverflowPolicy;
+use crate::connection::{Outbound, OverflowPolicy};
 use crate::quota::{ConnectionLimits, Over, Rate};
 use crate::routing::{IdentitySource, Liveness, OriginRule, RunOn};
 use crate::session::SessionPolicy;
@@ -64,6 +64,8 @@ pub struct RouteConfig {
     pub timeout: Option<Duration>,
     /// Where the handler runs; `None` is as the handler asks.
     pub run: Option<RunOn>,
+    /// What becomes of what its handler publishes and pushes, where somebody is too slow for it.
+    pub outbound: Outbound,
     /// How many messages it takes of all connections together.
     pub rate: Option<Rate>,
     /// What happens over that.
@@ -85,6 +87,8 @@ pub struct RoomConfig {
     pub events: bool,
     /// How often members are told the time; `None`: never.
     pub clock: Option<Duration>,
+    /// What becomes of its publishes, where a member is too slow for them.
+    pub outbound: Outbound,
 }
 
 /// Names of members of JSON messages, `None` where the dialect's own is meant: `[endpoint.json]`.

@@ -210,6 +210,8 @@ fn route_table(path: &str, route: &RouteConfig, sources: &Sources) -> Shown {
             "permission" => optional(route.permission.as_deref()),
             "timeout" => route.timeout.map_or(Value::Unset, time),
             "run" => optional(route.run.map(Words::word)),
+            "overflow" => optional(route.outbound.policy.map(Words::word)),
+            "outbound_budget" => route.outbound.budget_bytes.map_or(Value::Unset, size),
             "rate_per_s" => optional_number(route.rate.map(Rate::get)),
             "burst" => optional_number(route.rate.map(Rate::at_once)),
             "over_limit" => optional(route.rate.map(|_| route.over_limit.word())),
@@ -228,6 +230,8 @@ fn room_table(index: usize, room: &RoomConfig, sources: &Sources) -> Shown {
             "max_members" => room.max_members.map_or(Value::Unset, number),
             "events" => Value::Switch(room.events),
             "clock" => room.clock.map_or(Value::Unset, time),
+            "overflow" => optional(room.outbound.policy.map(Words::word)),
+            "outbound_budget" => room.outbound.budget_bytes.map_or(Value::Unset, size),
             _ => unreachable!("a key of a room that nobody shows: {key}"),
         };
         (value, sources.of(&format!("room[{index}].{key}")))

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use super::outbox::{Outbox, OutboxPool, Room, SharedFrame, SharedKey};
+use super::outbound::SharedFrame;
+use super::outbox::{Dropped, Outbox, Room};
+use super::outbox_pool::OutboxPool;
 use super::timers::{Due, Stamps, Tick, Timeouts};
 use crate::limits::CONTROL_PAYLOAD_MAX;
 use crate::protocol::{
@@ -390,19 +392,13 @@ impl Connection {
 
     /// Queues a shared frame. `false`: too late, or too early.
     #[inline]
-    pub fn deliver_shared(
-        &mut self,
-        frame: &Arc<SharedFrame>,
-        key: SharedKey,
-        env: &mut Env<'_>,
-    ) -> bool {
+    pub fn deliver_shared(&mut self, frame: &Arc<SharedFrame>, env: &mut Env<'_>) -> bool {
         if !matches!(self.phase, Phase::Open | Phase::Draining) {
             return false;
         }
         let room = env.room;
         let outbox = self.outbox(env);
-        outbox.push_shared(frame, key, room);
-        if outbox.enforce(room).is_err() {
+        if outbox.push_shared(frame, room).and_then(|()| outbox.enforce(room)).is_err() {
             self.overflowed(env);
         }
         true
@@ -504,9 +500,9 @@ impl Connection {
         self.outbox.as_ref()?.only_slice()
     }
 
-    /// Publishes dropped since last asked, if any: (`drop-oldest`, `keep-latest`).
+    /// What became of publishes since this was last asked, if anything has.
     #[inline]
-    pub fn take_dropped(&mut self) -> Option<(u32, u32)> {
+    pub fn take_dropped(&mut self) -> Option<Dropped> {
         self.outbox.as_mut()?.take_dropped()
     }
 

@@ -19,7 +19,7 @@ use crate::id::ConnId;
 use crate::protocol::{Decoder, Spare};
 use crate::quota;
 use crate::routing::{Endpoint, EndpointId, Notices, Twins, adopt_executor};
-use crate::telemetry::counters::{DropCause, LoopCounters};
+use crate::telemetry::counters::LoopCounters;
 use crate::telemetry::memory::LocalMemory;
 use crate::telemetry::stages::{Stage, StageRecorder};
 use crate::worker::{Alarm, Batch, LaneReceiver, LaneSender, Post, Shard};
@@ -420,9 +420,8 @@ impl EventLoop {
                 self.stages.record(Stage::ReadToWritten, end - read_at, n);
             }
         }
-        let (oldest, replaced) = self.kit.outboxes.take_dropped();
-        self.count_drop(DropCause::DropOldest, oldest);
-        self.count_drop(DropCause::KeepLatest, replaced);
+        let dropped = self.kit.outboxes.take_dropped();
+        self.count_dropped(dropped);
         self.counters.connections.set(self.table.len() as u64);
         self.hand_over_figures();
         if self.draining && !self.done && self.table.is_empty() && self.gates_are_idle() {

@@ -13,6 +13,7 @@ use crate::app::Shared;
 use crate::channels::{
     ListTo, Listing, OwnedBody, Publish, RoomBatch, RoomList, RoomMembers, RoomWork, Then, UserWork,
 };
+use crate::connection::Outbound;
 use crate::dialect::{Body, Content};
 use crate::id::ConnId;
 use crate::public_id::PublicId;
@@ -26,6 +27,8 @@ use crate::worker::{Post, PostItem};
 #[derive(Clone, Debug)]
 pub struct Gateway {
     pub(crate) shared: Arc<Shared>,
+    /// Of what is published or pushed with this handle.
+    outbound: Outbound,
 }
 
 /// The gateway, or what was addressed, is no more.
@@ -129,6 +132,17 @@ impl Drop for Permit {
 }
 
 impl Gateway {
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        Self { shared, outbound: Outbound::default() }
+    }
+
+    /// A handle that publishes and pushes with this policy and budget. What `outbound` leaves open is
+    /// as this handle, a publish's room and the receivers' endpoints have it.
+    #[must_use]
+    pub fn with_outbound(&self, outbound: Outbound) -> Self {
+        Self { shared: Arc::clone(&self.shared), outbound: outbound.or(self.outbound) }
+    }
+
     /// Sends to one connection, in its own dialect. That it is gone by the time is no error but
     /// counted.
     ///
@@ -147,7 +161,7 @@ impl Gateway {
         conns: &[ConnId],
         content: impl Into<Content<'a>>,
     ) -> Result<(), Gone> {
-        let publish = Publish::new(None, None, content.into(), &self.shared.memory);
+        let publish = self.new_push(content);
         for conn in conns {
             let (conn, publish) = (*conn, Arc::clone(&publish));
             self.post(conn.loop_index(), Post::of(PostItem::Push { conn, publish }))?;
@@ -164,7 +178,7 @@ impl Gateway {
         user: &str,
         content: impl Into<Content<'a>>,
     ) -> Result<(), Gone> {
-        let publish = Publish::new(None, None, content.into(), &self.shared.memory);
+        let publish = self.new_push(content);
         self.user(user, UserWork::Push(publish))
     }
 
@@ -250,7 +264,7 @@ impl Gateway {
     /// # Errors
     /// [`Gone`] when the gateway has stopped.
     pub fn push_to_all<'a>(&self, content: impl Into<Content<'a>>) -> Result<(), Gone> {
-        let publish = Publish::new(None, None, content.into(), &self.shared.memory);
+        let publish = self.new_push(content);
         self.post_to_all(&publish, None)
     }
 
@@ -259,8 +273,9 @@ impl Gateway {
     /// # Errors
     /// [`Gone`] when the gateway has stopped.
     pub fn publish<'a>(&self, room: &str, content: impl Into<Content<'a>>) -> Result<(), Gone> {
+        let outbound = self.outbound.or(self.shared.snapshot().rooms.outbound(room));
         let memory = &self.shared.memory;
-        let publish = Publish::new(Some(room.into()), None, content.into(), memory);
+        let publish = Publish::under(outbound, Some(room.into()), None, content.into(), memory);
         let work =
             RoomWork::Publish { room: room.into(), publish, except: None, then: Then::Nothing };
         self.room(work)
@@ -336,6 +351,10 @@ impl Gateway {
     #[must_use]
     pub fn conn_of(&self, public_id: &str) -> Option<ConnId> {
         self.shared.ids.decode(public_id)
+    }
+
+    fn new_push<'a>(&self, content: impl Into<Content<'a>>) -> Arc<Publish> {
+        Publish::under(self.outbound, None, None, content.into(), &self.shared.memory)
     }
 
     pub(crate) fn post(&self, loop_index: usize, post: Box<Post>) -> Result<(), Gone> {

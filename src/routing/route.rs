@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::context::Context;
+use crate::connection::Outbound;
 use crate::dialect::Message;
 use crate::quota::{Over, Rate, SharedLimit};
 
@@ -48,6 +49,7 @@ pub struct Route {
     pub(crate) permission: Option<Box<str>>,
     pub(crate) timeout: Option<Duration>,
     pub(crate) run_on: RunOn,
+    pub(crate) outbound: Outbound,
     pub(crate) limit: Option<SharedLimit>,
 }
 
@@ -59,7 +61,14 @@ impl Route {
     }
 
     pub(crate) fn of(handler: Handler) -> Self {
-        Self { handler, permission: None, timeout: None, run_on: RunOn::Inline, limit: None }
+        Self {
+            handler,
+            permission: None,
+            timeout: None,
+            run_on: RunOn::Inline,
+            outbound: Outbound::default(),
+            limit: None,
+        }
     }
 
     /// Only connections that have this permission get further than error 403.
@@ -93,6 +102,14 @@ impl Route {
         self.run_on = run_on;
         self
     }
+
+    /// What becomes of that which its handler publishes or pushes, and what runs around it, where a
+    /// receiver is too slow for it. Answers are never dropped.
+    #[must_use]
+    pub fn outbound(mut self, outbound: Outbound) -> Self {
+        self.outbound = outbound;
+        self
+    }
 }
 
 impl fmt::Debug for Route {
@@ -101,6 +118,7 @@ impl fmt::Debug for Route {
             .field("permission", &self.permission)
             .field("timeout", &self.timeout)
             .field("run_on", &self.run_on)
+            .field("outbound", &self.outbound)
             .finish_non_exhaustive()
     }
 }

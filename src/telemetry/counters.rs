@@ -73,7 +73,7 @@ causes! {
         InvalidUtf8 = "invalid_utf8",
         /// A frame or message over its limit (1009).
         TooBig = "too_big",
-        /// Bytes owed to the peer passed `--outbound-limit`.
+        /// Bytes owed to the peer passed its limit or, under `close`, a budget.
         OutboundLimit = "outbound_limit",
         /// No progress on owed bytes within `--write-timeout`.
         WriteTimeout = "write_timeout",
@@ -129,9 +129,9 @@ causes! {
         StaleConnection = "stale_connection",
         /// Addressed to a connection that is closing.
         AfterClose = "after_close",
-        /// Dropped by `drop-oldest`.
+        /// A publish dropped as the oldest, for a limit or budget.
         DropOldest = "drop_oldest",
-        /// Replaced by `keep-latest`.
+        /// A publish replaced under `keep-latest`.
         KeepLatest = "keep_latest",
         /// A message behind our Close or behind a violation.
         InboundAfterClose = "inbound_after_close",
@@ -248,6 +248,8 @@ pub struct LoopCounters {
     pub pings_out: Counter,
     /// Publishes expanded to a member of this loop.
     pub deliveries: Counter,
+    /// Times a connection began to be trimmed: to have publishes dropped for a limit or budget.
+    pub trims: Counter,
     /// Open connections that ended, by cause.
     pub closes: PerCause<{ CloseCause::ALL.len() }>,
     /// Connections that never were open, by cause.

@@ -196,7 +196,7 @@ fn loop_counts(counters: &LoopCounters) -> Vec<Count> {
         LoopCounters {
             connections, open, turns, paused, pauses, delayed, accepted, accept_pauses, handed_over,
             opened, closed, http_responses, messages_in, messages_out, bytes_in, bytes_out, pings_in,
-            pings_out, deliveries, outbox_bytes, inbound_bytes
+            pings_out, deliveries, trims, outbox_bytes, inbound_bytes
         },
         but closes, but refusals, but drops, but limits
     )

@@ -55,9 +55,9 @@ impl Shard {
                     session.logged_in(identity);
                 }
             }
-            What::LoginRefused => {
+            What::LoginRefused(identity) => {
                 if let Some(session) = self.state.sessions.get_mut(&run.conn) {
-                    session.extra().login = None;
+                    session.login_refused(&identity);
                 }
             }
             What::Describe(describe) => self.describe(run, &describe),

@@ -138,6 +138,7 @@ fn route(
     {
         return fail(ctx, 403, &format!("to {permission} takes the permission `{permission}`"));
     }
+    ctx.outbound = route.outbound;
     if let Some(limit) = &route.limit
         && let Some(outcome) = limited(ctx, limit, now, counters)
     {
@@ -168,6 +169,7 @@ fn route(
 /// Runs a message's handler, and what is to run behind each.
 #[inline]
 pub(super) fn run_handler(ctx: &mut Context<'_>, route: &Route, message: &Message<'_>) {
+    ctx.outbound = route.outbound;
     (route.handler)(ctx, message);
     for after in &ctx.endpoint.hooks.after {
         after(ctx, message);

@@ -15,14 +15,13 @@ use clap::Parser;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::TempDir;
-use tidegate::OverflowPolicy;
-use tidegate::SessionPolicy;
 use tidegate::config::{
     Cli, Config, DialectName, EndpointConfig, JsonFields, Kind, Machine, Problem, Resolved,
     RoomConfig, RouteConfig, TcpListen, definitions, resolve, resolve_with,
 };
 use tidegate::quota::{ConnectionLimits, Over, Rate};
 use tidegate::routing::{IdentitySource, Liveness, OriginRule, RunOn};
+use tidegate::{Outbound, OverflowPolicy, SessionPolicy};
 
 /// Two cores, 20,000 descriptors, 24 GiB.
 fn machine() -> Machine {
@@ -129,7 +128,7 @@ fn whole_limits() -> ConnectionLimits {
 }
 
 #[test]
-fn endpoints_and_rooms_are_as_they_are_written() {
+fn endpoints_are_as_they_are_written() {
     let Resolved { config, .. } = resolved(WHOLE);
     let text = |text: &str| Some(text.to_owned());
     let texts = |texts: &[&str]| texts.iter().map(ToString::to_string).collect::<Vec<_>>();
@@ -139,6 +138,7 @@ fn endpoints_and_rooms_are_as_they_are_written() {
         permission: None,
         timeout: None,
         run: None,
+        outbound: Outbound::default(),
         rate: None,
         over_limit: Over::Delay,
     };
@@ -146,6 +146,7 @@ fn endpoints_and_rooms_are_as_they_are_written() {
         permission: text("chat"),
         timeout: Some(Duration::from_secs(5)),
         run: Some(RunOn::Blocking),
+        outbound: Outbound::new(OverflowPolicy::Close).budget(70),
         rate: Some(Rate::per_s(50).burst(200)),
         over_limit: Over::Close,
         ..route("chat.*", "publish")
@@ -191,6 +192,12 @@ fn endpoints_and_rooms_are_as_they_are_written() {
         ..EndpointConfig::new("/room/{name}/{seat}", DialectName::Event)
     };
     assert_eq!(config.endpoints, [kim, room]);
+}
+
+#[test]
+fn rules_of_rooms_are_as_they_are_written() {
+    let Resolved { config, .. } = resolved(WHOLE);
+    let text = |text: &str| Some(text.to_owned());
     let news = RoomConfig {
         pattern: "news/*".to_owned(),
         join: text("news.read"),
@@ -198,6 +205,7 @@ fn endpoints_and_rooms_are_as_they_are_written() {
         max_members: Some(10),
         events: true,
         clock: Some(Duration::from_secs(3)),
+        outbound: Outbound::new(OverflowPolicy::DropOldest).budget(32 << 10),
     };
     let lobby = RoomConfig {
         pattern: "lobby".to_owned(),
@@ -206,6 +214,7 @@ fn endpoints_and_rooms_are_as_they_are_written() {
         max_members: None,
         events: false,
         clock: None,
+        outbound: Outbound::default(),
     };
     assert_eq!(config.rooms, [news, lobby]);
 }

@@ -13,6 +13,7 @@ mod hooks;
 mod limits;
 mod middleware;
 mod origins;
+mod outbound;
 mod places;
 mod pulls;
 mod pushes;

@@ -2,6 +2,7 @@
 
 use super::super::units::parse_count;
 use super::super::{RoomConfig, format_duration, parse_duration};
+use super::endpoints::read_outbound;
 use super::reader::{Reader, Section, Seen};
 use super::syntax::{check_name, check_pattern};
 use crate::limits::{CONNECTIONS_PER_LOOP_MAX, LOOPS_MAX, ROOM_CLOCK};
@@ -32,5 +33,6 @@ pub(super) fn read(
         let range = || format!("{} to {}", format_duration(least), format_duration(most));
         ROOM_CLOCK.contains(&interval).then_some(interval).ok_or_else(range)
     });
-    Some(RoomConfig { pattern: pattern?, join, publish, max_members, events, clock })
+    let outbound = read_outbound(reader, section);
+    Some(RoomConfig { pattern: pattern?, join, publish, max_members, events, clock, outbound })
 }

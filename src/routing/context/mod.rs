@@ -26,7 +26,7 @@ use super::store::Store;
 use super::timeouts::Timeouts;
 use crate::app::Snapshot;
 use crate::channels::{Answer, ReplyTo, RoomWork, Settles};
-use crate::connection::Tick;
+use crate::connection::{Outbound, Tick};
 use crate::id::ConnId;
 use crate::peer::Peer;
 use crate::public_id::PublicId;
@@ -115,6 +115,8 @@ pub struct Context<'a> {
     pub(crate) endpoint: &'a Endpoint,
     pub(crate) correlation: Option<&'a [u8]>,
     pub(crate) is_request: bool,
+    /// Of what is published or pushed from here on: its own, or else its route's.
+    pub(crate) outbound: Outbound,
     pub(crate) place: Place<'a>,
 }
 
@@ -136,6 +138,7 @@ impl<'a> Context<'a> {
             endpoint: snapshot.endpoint(run.endpoint),
             correlation: None,
             is_request: false,
+            outbound: Outbound::default(),
             place,
         }
     }

@@ -82,8 +82,9 @@ impl Context<'_> {
         check_room(room)?;
         self.check_policy(room, "publish to", |policy| policy.publish.as_deref())?;
         let from = Some(self.public_id());
+        let outbound = self.outbound.or(self.snapshot.rooms.outbound(room));
         let memory = &self.gateway().shared.memory;
-        let publish = Publish::new(Some(room.into()), from, content.into(), memory);
+        let publish = Publish::under(outbound, Some(room.into()), from, content.into(), memory);
         let except = (own == SelfDelivery::Exclude).then_some(self.conn);
         let room = room.into();
         self.work_on(RoomWork::Publish { room, publish, except, then: Then::Nothing });
