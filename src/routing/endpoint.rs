@@ -330,11 +330,18 @@ impl Endpoint {
         self
     }
 
-    /// How many connections it has at once. One more is answered 503, or what
-    /// [`full_status`](Self::full_status) is set to.
+    /// How many connections it has at once, in all its dialects and framings together. One more is
+    /// answered 503 with Retry-After; over plain TCP, with a Close with 1013.
     #[must_use]
     pub fn max_connections(mut self, max: usize) -> Self {
         self.max_connections = Some(max);
+        self
+    }
+
+    /// The HTTP status that a connection over the maximum is answered with, in place of 503.
+    #[must_use]
+    pub fn full_status(mut self, status: u16) -> Self {
+        self.full_status = status;
         self
     }
 

@@ -119,6 +119,14 @@ fn every_setting_reaches_its_field() {
     assert_eq!(config.tcp_listen, [tcp]);
 }
 
+fn whole_limits() -> ConnectionLimits {
+    ConnectionLimits {
+        messages: Some(Rate::per_s(20).burst(1200)),
+        bytes: Some(Rate::per_s(65536).burst(4096)),
+        over: Over::Reject,
+    }
+}
+
 #[test]
 fn endpoints_are_as_they_are_written() {
     let Resolved { config, .. } = resolved(WHOLE);
@@ -154,11 +162,7 @@ fn endpoints_are_as_they_are_written() {
         overflow: OverflowPolicy::KeepLatest,
         max_message_bytes: Some(64 << 10),
         outbound_limit_bytes: Some(65536),
-        limits: ConnectionLimits {
-            messages: Some(Rate::per_s(20).burst(1200)),
-            bytes: Some(Rate::per_s(65536).burst(4096)),
-            over: Over::Reject,
-        },
+        limits: whole_limits(),
         max_connections: Some(500),
         full_status: 400,
         liveness: Liveness {

@@ -383,8 +383,7 @@ fn an_endpoint_has_so_many_connections_and_no_more() {
 #[test]
 fn an_endpoints_dialects_and_framings_count_together() {
     both(|setup| {
-        let mut limited = endpoint().also(Dialect::Kim).max_connections(3);
-        limited.full_status = 400;
+        let limited = endpoint().also(Dialect::Kim).max_connections(3).full_status(400);
         let builder = only(limited).tcp_listen(([127, 0, 0, 1], 0), PATH);
         let running = setup.start(builder);
         let over_tcp = running.tcp_addresses()[0];
