@@ -5,7 +5,7 @@ use hdrhistogram::Histogram;
 use crate::{
     broadcast, churn,
     clock::Nanos,
-    scale, slow_handshake, stall, storm_counts,
+    scale, slow_handshake, stall, storm,
     trouble::{Kinds, merge},
 };
 
@@ -87,7 +87,7 @@ pub(crate) struct Tally {
     /// Of `churn`.
     pub(crate) churn: churn::Counts,
     /// Of `storm`.
-    pub(crate) storm: storm_counts::Counts,
+    pub(crate) storm: storm::counts::Counts,
     /// Of `slow-handshake`.
     pub(crate) slow_handshake: slow_handshake::Counts,
 }

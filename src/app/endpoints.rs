@@ -1,6 +1,6 @@
 //! Endpoints as a configuration declares them → endpoints to serve.
 
-use crate::channels::{RoomPolicies, RoomPolicy};
+use crate::channels::{Clock, RoomPolicies, RoomPolicy};
 use crate::config::{Config, DialectName, EndpointConfig, JsonFields, Problem, RouteConfig};
 use crate::dialect::{Dialect, FieldName, JsonDialect, Selector};
 use crate::routing::{Endpoint, Origins, Route, handler};
@@ -30,6 +30,9 @@ pub(super) fn add_rooms(config: &Config, policies: &mut RoomPolicies) {
             join: boxed(&room.join),
             publish: boxed(&room.publish),
             max_members: room.max_members,
+            events: room.events,
+            clock: room.clock.map(Clock::time),
+            outbound: room.outbound,
         };
         policies.set(&room.pattern, policy);
     }
@@ -70,6 +73,9 @@ fn make(config: &EndpointConfig) -> Result<Endpoint, Wrong> {
     endpoint = endpoint.session(config.session);
     endpoint.max_message_bytes = config.max_message_bytes;
     endpoint.outbound_limit_bytes = config.outbound_limit_bytes;
+    endpoint.limits = config.limits;
+    endpoint.max_connections = config.max_connections;
+    endpoint.full_status = config.full_status;
     endpoint.liveness = config.liveness;
     let origins = Origins::new(config.origins.clone());
     Ok(endpoint.overflow(config.overflow).origins(origins))
@@ -90,7 +96,10 @@ fn make_route(config: &RouteConfig) -> Result<Route, Wrong> {
     if let Some(run_on) = config.run {
         route = route.run_on(run_on);
     }
-    Ok(route)
+    if let Some(rate) = config.rate {
+        route = route.rate(rate, config.over_limit);
+    }
+    Ok(route.outbound(config.outbound))
 }
 
 fn dialect(name: DialectName, json: &JsonFields) -> Result<Dialect, Wrong> {

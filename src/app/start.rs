@@ -140,7 +140,7 @@ pub(super) fn start(snapshot: Snapshot, capacity: &Capacity) -> Result<Running, 
     undo.disarm();
     drop(reserved);
     Ok(Running::new(RunningParts {
-        gateway: Gateway { shared: Arc::clone(&plan.shared) },
+        gateway: Gateway::new(Arc::clone(&plan.shared)),
         addresses: addresses(&listeners, |tcp| tcp.is_none()),
         tcp_addresses: addresses(&listeners, |tcp| tcp.is_some()),
         config,

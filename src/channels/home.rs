@@ -1,6 +1,6 @@
 //! The rooms and users whose home a shard is.
 
-use std::collections::hash_map::{Entry, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::RoomId;
@@ -8,6 +8,7 @@ use super::cost::{LOOP_BYTES, MEMBERSHIP_BYTES, room_bytes};
 use super::members::Members;
 use super::publish::Publish;
 use super::report::{Report, finish};
+use super::timers::Timers;
 use super::work::RoomWork;
 use crate::app::Snapshot;
 use crate::dialect::ErrorAnswer;
@@ -15,7 +16,7 @@ use crate::id::ConnId;
 use crate::limits::MEMBERS_LISTED_MAX;
 use crate::public_id::PublicIds;
 use crate::routing::Work;
-use crate::session::Users;
+use crate::session::{Identity, Users};
 use crate::telemetry::counters::WorkerCounters;
 use crate::telemetry::memory::{Component, LocalMemory};
 use crate::worker::{Outgoing, PostItem};
@@ -24,19 +25,24 @@ use crate::worker::{Outgoing, PostItem};
 #[derive(Debug)]
 pub struct Home {
     shard: usize,
-    rooms: HashMap<Box<str>, Room>,
+    pub(super) rooms: HashMap<Box<str>, Room>,
     next_serial: u64,
+    pub(super) timers: Timers,
     pub(super) users: Users,
 }
 
 #[derive(Debug)]
 pub(super) struct Room {
-    id: RoomId,
-    members: Members,
+    pub(super) id: RoomId,
+    pub(super) members: Members,
     /// The loops that have members.
-    loops: Vec<u16>,
+    pub(super) loops: Vec<u16>,
     /// Publishes so far.
-    serial: u64,
+    pub(super) serial: u64,
+    /// When it is reaped (empty) or its clock strikes (with members), ms since the start; 0: never.
+    pub(super) due_ms: u64,
+    /// All who were in it are on their way out, and need not be told of each other.
+    pub(super) closing: bool,
 }
 
 /// What room work needs from around it.
@@ -50,21 +56,26 @@ pub struct Surroundings<'a> {
     pub counters: &'a WorkerCounters,
     /// The ceiling's count.
     pub memory: &'a mut LocalMemory,
+    /// Of the turn, in milliseconds since the start.
+    pub now_ms: u64,
+    /// The gateway is going away: nobody has to be told of others' ends.
+    pub is_draining: bool,
 }
 
 impl Home {
-    /// A home without rooms.
+    /// A home without rooms, one of so many.
     #[must_use]
-    pub fn new(shard: usize) -> Self {
-        Self { shard, rooms: HashMap::new(), next_serial: 1, users: Users::default() }
+    pub fn new(shard: usize, homes: usize) -> Self {
+        let (rooms, users) = (HashMap::new(), Users::default());
+        Self { shard, rooms, next_serial: 1, timers: Timers::of_one_of(homes), users }
     }
 
     /// Does one piece of work; posts go to `out`.
     pub fn apply(&mut self, work: RoomWork, around: &mut Surroundings<'_>, out: &mut Outgoing) {
         around.counters.room_work.add(1);
         let (then, report) = match work {
-            RoomWork::Join { room, conn, attempt, then } => {
-                let joined = self.join(&room, conn, out, around);
+            RoomWork::Join { room, conn, who, attempt, then } => {
+                let joined = self.join(&room, conn, who.as_deref(), out, around);
                 if joined.is_err() {
                     let work = Box::new(Work::refusal(&room, attempt));
                     out.post(conn.loop_index()).push(PostItem::Work { conn, work });
@@ -72,8 +83,8 @@ impl Home {
                 let told = |members| Report::Membership { room, members };
                 (then, joined.map_or_else(Report::Refused, told))
             }
-            RoomWork::Leave { room, conn, then } => {
-                let members = self.leave(&room, conn, out, around);
+            RoomWork::Leave { room, conn, who, then } => {
+                let members = self.leave(&room, conn, who.as_deref(), out, around);
                 (then, Report::Membership { room, members })
             }
             RoomWork::Publish { room, publish, except, then } => {
@@ -85,6 +96,8 @@ impl Home {
                 (then, Report::Membership { room, members })
             }
             RoomWork::Members { room, then } => (then, self.members(room, around.ids)),
+            RoomWork::Tell { room, limit, to, then } => (then, self.tell(&room, limit, &to)),
+            RoomWork::List { listing, then, .. } => (then, self.list(&listing, around, out)),
             RoomWork::Login { login, peer, policy, then } => {
                 (then, self.login(login, peer, policy, around, out))
             }
@@ -98,6 +111,7 @@ impl Home {
         &mut self,
         name: &str,
         conn: ConnId,
+        who: Option<&Identity>,
         out: &mut Outgoing,
         around: &mut Surroundings<'_>,
     ) -> Result<usize, ErrorAnswer<'static>> {
@@ -110,7 +124,6 @@ impl Home {
             let id = RoomId::new(self.shard, self.next_serial);
             self.next_serial += 1;
             self.rooms.insert(name.into(), Room::new(id));
-            around.counters.rooms.add(1);
             around.memory.add(Component::Rooms, room_bytes(name));
         }
         let room = self.rooms.get_mut(name).expect("just put there");
@@ -119,6 +132,14 @@ impl Home {
             around.counters.memberships.add(1);
             around.memory.add(Component::Rooms, MEMBERSHIP_BYTES + more);
             out.post(conn.loop_index()).push(PostItem::Subscribe { room: room.id, conn });
+            room.closing = false;
+            let members = room.members.len();
+            let clock = policy.and_then(|policy| policy.clock.as_ref());
+            if members == 1 || clock.is_some() {
+                self.occupied(name, clock, around);
+            }
+            self.tell_joined(name, (conn, who), policy, around, out);
+            return Ok(members);
         }
         Ok(room.members.len())
     }
@@ -133,27 +154,26 @@ impl Home {
         &mut self,
         name: &str,
         conn: ConnId,
+        who: Option<&Identity>,
         out: &mut Outgoing,
         around: &mut Surroundings<'_>,
     ) -> usize {
-        let Entry::Occupied(mut entry) = self.rooms.entry(name.into()) else { return 0 };
-        let room = entry.get_mut();
-        if let Some(is_last_of_loop) = room.remove(conn) {
-            let more = if is_last_of_loop { LOOP_BYTES } else { 0 };
-            around.counters.memberships.sub(1);
-            around.memory.sub(Component::Rooms, MEMBERSHIP_BYTES + more);
-            out.post(conn.loop_index()).push(PostItem::Unsubscribe { room: room.id, conn });
-        }
+        let Some(room) = self.rooms.get_mut(name) else { return 0 };
+        let Some(is_last_of_loop) = room.remove(conn) else { return room.members.len() };
+        let more = if is_last_of_loop { LOOP_BYTES } else { 0 };
+        around.counters.memberships.sub(1);
+        around.memory.sub(Component::Rooms, MEMBERSHIP_BYTES + more);
+        out.post(conn.loop_index()).push(PostItem::Unsubscribe { room: room.id, conn });
         let left = room.members.len();
         if left == 0 {
-            entry.remove();
-            around.counters.rooms.sub(1);
-            around.memory.sub(Component::Rooms, room_bytes(name));
+            self.emptied(name, around);
+        } else {
+            self.tell_left(name, (conn, who), around, out);
         }
         left
     }
 
-    fn publish(
+    pub(super) fn publish(
         &mut self,
         name: &str,
         publish: &Arc<Publish>,
@@ -175,8 +195,9 @@ impl Home {
     }
 
     /// Closes all members' connections. They leave by their ends, as anybody does.
-    fn close(&self, name: &str, code: u16, reason: &str, out: &mut Outgoing) -> usize {
-        let Some(room) = self.rooms.get(name) else { return 0 };
+    fn close(&mut self, name: &str, code: u16, reason: &str, out: &mut Outgoing) -> usize {
+        let Some(room) = self.rooms.get_mut(name) else { return 0 };
+        room.closing = true;
         for loop_index in &room.loops {
             let reason = reason.into();
             out.post((*loop_index).into()).push(PostItem::CloseRoom {
@@ -199,7 +220,8 @@ impl Home {
 
 impl Room {
     fn new(id: RoomId) -> Self {
-        Self { id, members: Members::new(), loops: Vec::new(), serial: 0 }
+        let (members, loops) = (Members::new(), Vec::new());
+        Self { id, members, loops, serial: 0, due_ms: 0, closing: false }
     }
 
     /// Takes `conn` in; says whether it is its loop's first member. `None` if it is a member already.

@@ -29,6 +29,8 @@ pub(super) enum Report {
     User {
         connections: usize,
     },
+    /// Who asked is told by another way.
+    Told,
     Refused(ErrorAnswer<'static>),
 }
 
@@ -45,6 +47,7 @@ impl Report {
     fn into_answer(self) -> Answer {
         let room = match &self {
             Self::Refused(error) => return Err(error.clone()),
+            Self::Told => return Ok(Body::Json("null").into()),
             Self::User { connections } => {
                 return Ok(Body::Json(&format!("{{\"connections\":{connections}}}")).into());
             }
@@ -54,7 +57,7 @@ impl Report {
         };
         let mut text = format!("{{\"room\":{}", serde_json::Value::from(&**room));
         let _ = match &self {
-            Self::Refused(_) | Self::User { .. } => Ok(()),
+            Self::Refused(_) | Self::Told | Self::User { .. } => Ok(()),
             Self::Membership { members, .. } => write!(text, ",\"members\":{members}}}"),
             Self::Published { serial, members, .. } => {
                 write!(text, ",\"serial\":{serial},\"receivers\":{members}}}")
@@ -118,7 +121,12 @@ fn finish_last(
     }
 }
 
-fn put_answer(to: &ReplyTo, answer: &Answer, around: &Surroundings<'_>, out: &mut Outgoing) {
+pub(super) fn put_answer(
+    to: &ReplyTo,
+    answer: &Answer,
+    around: &Surroundings<'_>,
+    out: &mut Outgoing,
+) {
     if to.correlation.is_none() {
         return;
     }

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use super::outbox::{Outbox, OutboxPool, Room, SharedFrame, SharedKey};
+use super::outbound::SharedFrame;
+use super::outbox::{Dropped, Outbox, Room};
+use super::outbox_pool::OutboxPool;
 use super::timers::{Due, Stamps, Tick, Timeouts};
 use crate::limits::CONTROL_PAYLOAD_MAX;
 use crate::protocol::{
@@ -73,6 +75,12 @@ pub enum Received {
 
 /// Takes the messages of a connection.
 pub trait Sink {
+    /// A message of so many bytes is about to be handed over. `false`: it is not to be, and the
+    /// connection is to be closed in order, for it is over a limit.
+    #[inline]
+    fn admits(&mut self, _bytes: usize) -> bool {
+        true
+    }
     /// A message that lay whole in the read buffer; text is valid UTF-8.
     fn message(&mut self, kind: MessageKind, payload: &[u8]);
     /// A message assembled from pieces. Returns the buffer if it was copied out of it.
@@ -259,7 +267,9 @@ impl Connection {
         let received = loop {
             // Matched where it stands: moving an event about costs more than decoding one.
             match env.decoder.next(&mut state, env.spare, &mut input) {
-                Ok(Some(Event::Message { kind, payload })) => self.message(kind, payload, sink),
+                Ok(Some(Event::Message { kind, payload })) => {
+                    self.message(kind, payload, env, sink);
+                }
                 Ok(Some(Event::Assembled { kind, payload })) => {
                     self.assembled(kind, payload, env, sink);
                 }
@@ -308,9 +318,18 @@ impl Connection {
     }
 
     #[inline]
-    fn message(&mut self, kind: MessageKind, payload: &[u8], sink: &mut impl Sink) {
+    fn message(
+        &mut self,
+        kind: MessageKind,
+        payload: &[u8],
+        env: &mut Env<'_>,
+        sink: &mut impl Sink,
+    ) {
         if self.phase != Phase::Open {
             return sink.discarded();
+        }
+        if !sink.admits(payload.len()) {
+            return self.close_in_order(CloseCause::RateLimit, env);
         }
         self.in_flight += 1;
         self.stamps.message = 0;
@@ -327,6 +346,10 @@ impl Connection {
         if self.phase != Phase::Open {
             env.spare.recycle(payload);
             return sink.discarded();
+        }
+        if !sink.admits(payload.len()) {
+            env.spare.recycle(payload);
+            return self.close_in_order(CloseCause::RateLimit, env);
         }
         self.in_flight += 1;
         self.stamps.message = 0;
@@ -369,25 +392,20 @@ impl Connection {
 
     /// Queues a shared frame. `false`: too late, or too early.
     #[inline]
-    pub fn deliver_shared(
-        &mut self,
-        frame: &Arc<SharedFrame>,
-        key: SharedKey,
-        env: &mut Env<'_>,
-    ) -> bool {
+    pub fn deliver_shared(&mut self, frame: &Arc<SharedFrame>, env: &mut Env<'_>) -> bool {
         if !matches!(self.phase, Phase::Open | Phase::Draining) {
             return false;
         }
         let room = env.room;
         let outbox = self.outbox(env);
-        outbox.push_shared(frame, key, room);
-        if outbox.enforce(room).is_err() {
+        if outbox.push_shared(frame, room).and_then(|()| outbox.enforce(room)).is_err() {
             self.overflowed(env);
         }
         true
     }
 
-    /// The connection is paused (not read from, because its worker is full) or is so no more.
+    /// The connection is paused (not read from, because its worker is full or it is over a limit) or
+    /// is so no more.
     /// Deadlines that wait for the peer stand still meanwhile and begin anew at resume.
     pub fn set_paused(&mut self, paused: bool, now: Tick) {
         if self.paused && !paused {
@@ -482,9 +500,9 @@ impl Connection {
         self.outbox.as_ref()?.only_slice()
     }
 
-    /// Publishes dropped since last asked, if any: (`drop-oldest`, `keep-latest`).
+    /// What became of publishes since this was last asked, if anything has.
     #[inline]
-    pub fn take_dropped(&mut self) -> Option<(u32, u32)> {
+    pub fn take_dropped(&mut self) -> Option<Dropped> {
         self.outbox.as_mut()?.take_dropped()
     }
 

@@ -36,7 +36,7 @@ pub use json::{
 pub use message::{
     Ask, AskId, Body, Content, ErrorAnswer, Key, Kind, Message, NotUnderstood, Push,
 };
-pub use meta::Meta;
+pub use meta::{Meta, Target};
 pub use select::{Selector, SelectorError};
 pub use sniff::{Family, sniff};
 

@@ -65,6 +65,13 @@ impl Session {
         }
     }
 
+    /// The user's home did not take it in. It may be on its way to be somebody else meanwhile.
+    pub(crate) fn login_refused(&mut self, identity: &Arc<Identity>) {
+        if let Some(extra) = &mut self.extra {
+            extra.login.take_if(|pending| Arc::ptr_eq(pending, identity));
+        }
+    }
+
     /// It is nobody any more; says who it was, or was on its way to be.
     pub(crate) fn log_out(&mut self) -> Option<Arc<Identity>> {
         let pending = self.extra.as_mut().and_then(|extra| extra.login.take());

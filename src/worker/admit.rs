@@ -90,12 +90,13 @@ impl Shard {
                 self.parts.out.post(conn.loop_index()).push(PostItem::Refuse { conn, refuse });
                 return;
             };
-            self.send_home(RoomWork::Join { room, conn, attempt, then: then() });
+            let who = self.state.sessions.get(&conn).and_then(|session| session.login().cloned());
+            self.send_home(RoomWork::Join { room, conn, who, attempt, then: then() });
         }
     }
 
     pub(super) fn send_home(&mut self, work: RoomWork) {
-        let home = self.parts.gateway.shared.home_of(work.name());
+        let home = work.home(&self.parts.gateway.shared);
         self.parts.out.room_batch(home).work.push(work);
     }
 
@@ -197,8 +198,8 @@ impl Shard {
     /// Takes a connection that has ended out of its rooms, and logs it out.
     fn leave_all(&mut self, conn: ConnId, session: &Session, rooms: &[Arc<str>]) {
         for room in rooms {
-            let room = (**room).into();
-            self.send_home(RoomWork::Leave { room, conn, then: Then::Nothing });
+            let (room, who, then) = ((**room).into(), session.login().cloned(), Then::Nothing);
+            self.send_home(RoomWork::Leave { room, conn, who, then });
         }
         if let Some(identity) = session.login() {
             let login = Login { conn, identity: Arc::clone(identity) };

@@ -7,11 +7,10 @@ use std::time::Duration;
 
 use super::batch::Run;
 use super::blocking::{Job, Strand};
-use super::route::{Answerers, finish_message};
+use super::route::{Answerers, finish_message, run_handler};
 use super::shard::Shard;
 use crate::app::Snapshot;
 use crate::channels::{ReplyTo, RoomWork, Then};
-use crate::dialect::Message;
 use crate::limits::{BLOCKING_PER_CONNECTION_MIN, BLOCKING_SHARE};
 use crate::protocol::MessageKind;
 use crate::routing::{
@@ -46,7 +45,8 @@ impl Shard {
             }),
             What::Refused { room, attempt } => {
                 if self.state.sessions.refused(&run.conn, &room, attempt) {
-                    let work = RoomWork::Leave { room, conn: run.conn, then: Then::Nothing };
+                    let (conn, then) = (run.conn, Then::Nothing);
+                    let work = RoomWork::Leave { room, conn, who: None, then };
                     self.send_home(work);
                 }
             }
@@ -55,9 +55,9 @@ impl Shard {
                     session.logged_in(identity);
                 }
             }
-            What::LoginRefused => {
+            What::LoginRefused(identity) => {
                 if let Some(session) = self.state.sessions.get_mut(&run.conn) {
-                    session.extra().login = None;
+                    session.login_refused(&identity);
                 }
             }
             What::Describe(describe) => self.describe(run, &describe),
@@ -267,8 +267,9 @@ impl Errand {
             // It was understood before it was sent here, but who knows a user's own dialect.
             let decoded = endpoint.dialect.decode(self.kind, &self.payload);
             decoded.is_ok_and(|message| {
-                run_handler(&mut ctx, &message);
-                true
+                // Its route is there, or it would not have been sent here.
+                let route = endpoint.find(&message.key);
+                route.map(|route| run_handler(&mut ctx, route, &message)).is_some()
             })
         }));
         let Away { gateway, answered, is_taken, actions, .. } = self.away;
@@ -284,27 +285,8 @@ impl Errand {
     }
 }
 
-fn run_handler(ctx: &mut Context<'_>, message: &Message<'_>) {
-    let endpoint = ctx.endpoint;
-    if let Some(route) = endpoint.find(&message.key) {
-        (route.handler)(ctx, message);
-    }
-    for after in &endpoint.hooks.after {
-        after(ctx, message);
-    }
-}
-
 fn context<'a>(run: &Run, snapshot: &'a Snapshot, away: &'a mut Away) -> Context<'a> {
-    Context {
-        conn: run.conn,
-        peer: run.peer,
-        endpoint_id: run.endpoint,
-        snapshot,
-        endpoint: snapshot.endpoint(run.endpoint),
-        correlation: None,
-        is_request: false,
-        place: Place::Away(away),
-    }
+    Context::new(run, snapshot, Place::Away(away))
 }
 
 /// The gateway is gone only when all its connections are.

@@ -15,13 +15,13 @@ use clap::Parser;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::TempDir;
-use tidegate::OverflowPolicy;
-use tidegate::SessionPolicy;
 use tidegate::config::{
     Cli, Config, DialectName, EndpointConfig, JsonFields, Kind, Machine, Problem, Resolved,
     RoomConfig, RouteConfig, TcpListen, definitions, resolve, resolve_with,
 };
+use tidegate::quota::{ConnectionLimits, Over, Rate};
 use tidegate::routing::{IdentitySource, Liveness, OriginRule, RunOn};
+use tidegate::{Outbound, OverflowPolicy, SessionPolicy};
 
 /// Two cores, 20,000 descriptors, 24 GiB.
 fn machine() -> Machine {
@@ -99,6 +99,9 @@ fn every_setting_reaches_its_field() {
     assert_eq!((config.max_message_bytes, config.max_frame_bytes), (2 << 20, 1_000_000));
     assert_eq!((config.max_fragments, config.outbound_limit_bytes), (9, 3 << 20));
     assert!(!config.tcp_nodelay);
+    assert_eq!(config.bandwidth_bytes_per_s, Some(10_000_000));
+    assert_eq!(config.bandwidth_reserve_percent, 40);
+    assert_eq!(config.bandwidth_over_limit, Over::Close);
     assert_eq!(config.handshake_timeout, Duration::from_secs(1));
     assert_eq!(config.idle_timeout, Some(Duration::from_secs(120)));
     assert_eq!((config.message_timeout, config.ping_interval), (None, None));
@@ -117,7 +120,7 @@ fn every_setting_reaches_its_field() {
 }
 
 #[test]
-fn endpoints_and_rooms_are_as_they_are_written() {
+fn endpoints_are_as_they_are_written() {
     let Resolved { config, .. } = resolved(WHOLE);
     let text = |text: &str| Some(text.to_owned());
     let texts = |texts: &[&str]| texts.iter().map(ToString::to_string).collect::<Vec<_>>();
@@ -127,11 +130,17 @@ fn endpoints_and_rooms_are_as_they_are_written() {
         permission: None,
         timeout: None,
         run: None,
+        outbound: Outbound::default(),
+        rate: None,
+        over_limit: Over::Delay,
     };
     let chat = RouteConfig {
         permission: text("chat"),
         timeout: Some(Duration::from_secs(5)),
         run: Some(RunOn::Blocking),
+        outbound: Outbound::new(OverflowPolicy::Close).budget(70),
+        rate: Some(Rate::per_s(50).burst(200)),
+        over_limit: Over::Close,
         ..route("chat.*", "publish")
     };
     let kim = EndpointConfig {
@@ -145,6 +154,13 @@ fn endpoints_and_rooms_are_as_they_are_written() {
         overflow: OverflowPolicy::KeepLatest,
         max_message_bytes: Some(64 << 10),
         outbound_limit_bytes: Some(65536),
+        limits: ConnectionLimits {
+            messages: Some(Rate::per_s(20).burst(1200)),
+            bytes: Some(Rate::per_s(65536).burst(4096)),
+            over: Over::Reject,
+        },
+        max_connections: Some(500),
+        full_status: 400,
         liveness: Liveness {
             ping_interval: Some(None),
             pong_timeout: Some(Duration::from_secs(7)),
@@ -172,14 +188,30 @@ fn endpoints_and_rooms_are_as_they_are_written() {
         ..EndpointConfig::new("/room/{name}/{seat}", DialectName::Event)
     };
     assert_eq!(config.endpoints, [kim, room]);
+}
+
+#[test]
+fn rules_of_rooms_are_as_they_are_written() {
+    let Resolved { config, .. } = resolved(WHOLE);
+    let text = |text: &str| Some(text.to_owned());
     let news = RoomConfig {
         pattern: "news/*".to_owned(),
         join: text("news.read"),
         publish: text("news.write"),
         max_members: Some(10),
+        events: true,
+        clock: Some(Duration::from_secs(3)),
+        outbound: Outbound::new(OverflowPolicy::DropOldest).budget(32 << 10),
     };
-    let lobby =
-        RoomConfig { pattern: "lobby".to_owned(), join: None, publish: None, max_members: None };
+    let lobby = RoomConfig {
+        pattern: "lobby".to_owned(),
+        join: None,
+        publish: None,
+        max_members: None,
+        events: false,
+        clock: None,
+        outbound: Outbound::default(),
+    };
     assert_eq!(config.rooms, [news, lobby]);
 }
 

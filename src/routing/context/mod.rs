@@ -26,12 +26,12 @@ use super::store::Store;
 use super::timeouts::Timeouts;
 use crate::app::Snapshot;
 use crate::channels::{Answer, ReplyTo, RoomWork, Settles};
-use crate::connection::Tick;
+use crate::connection::{Outbound, Tick};
 use crate::id::ConnId;
 use crate::peer::Peer;
 use crate::public_id::PublicId;
 use crate::session::Identity;
-use crate::worker::Outgoing;
+use crate::worker::{Outgoing, Run};
 
 /// What a handler leaves behind for its shard to carry out. Reused from message to message.
 #[derive(Debug, Default)]
@@ -115,6 +115,8 @@ pub struct Context<'a> {
     pub(crate) endpoint: &'a Endpoint,
     pub(crate) correlation: Option<&'a [u8]>,
     pub(crate) is_request: bool,
+    /// Of what is published or pushed from here on: its own, or else its route's.
+    pub(crate) outbound: Outbound,
     pub(crate) place: Place<'a>,
 }
 
@@ -125,6 +127,22 @@ impl std::fmt::Debug for Context<'_> {
 }
 
 impl<'a> Context<'a> {
+    /// The surroundings of something that concerns a connection, with nothing to answer.
+    #[inline(always)]
+    pub(crate) fn new(run: &Run, snapshot: &'a Snapshot, place: Place<'a>) -> Self {
+        Self {
+            conn: run.conn,
+            peer: run.peer,
+            endpoint_id: run.endpoint,
+            snapshot,
+            endpoint: snapshot.endpoint(run.endpoint),
+            correlation: None,
+            is_request: false,
+            outbound: Outbound::default(),
+            place,
+        }
+    }
+
     /// The connection that sent the message.
     #[must_use]
     pub fn conn(&self) -> ConnId {

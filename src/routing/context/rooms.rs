@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use super::{Context, Parts, Place};
-use crate::channels::{Publish, RoomPolicy, RoomWork, Then};
+use crate::channels::{ListTo, Publish, RoomPolicy, RoomWork, Settles, Then};
 use crate::dialect::{Content, ErrorAnswer};
 use crate::id::ConnId;
 use crate::limits::{ROOM_NAME_MAX, ROOMS_PER_CONNECTION_MAX};
@@ -48,9 +48,11 @@ impl Context<'_> {
         check_room(room)?;
         match &mut self.place {
             Place::Shard(parts) => {
+                let session = parts.sessions.get(&self.conn);
+                let who = session.and_then(|session| session.login().cloned());
                 parts.sessions.leave(&self.conn, room);
-                let (room, conn) = (room.into(), self.conn);
-                parts.effects.rooms.push(RoomWork::Leave { room, conn, then: Then::Nothing });
+                let (room, conn, then) = (room.into(), self.conn, Then::Nothing);
+                parts.effects.rooms.push(RoomWork::Leave { room, conn, who, then });
             }
             Place::Away(away) => {
                 let room = room.to_owned();
@@ -80,8 +82,9 @@ impl Context<'_> {
         check_room(room)?;
         self.check_policy(room, "publish to", |policy| policy.publish.as_deref())?;
         let from = Some(self.public_id());
+        let outbound = self.outbound.or(self.snapshot.rooms.outbound(room));
         let memory = &self.gateway().shared.memory;
-        let publish = Publish::new(Some(room.into()), from, content.into(), memory);
+        let publish = Publish::under(outbound, Some(room.into()), from, content.into(), memory);
         let except = (own == SelfDelivery::Exclude).then_some(self.conn);
         let room = room.into();
         self.work_on(RoomWork::Publish { room, publish, except, then: Then::Nothing });
@@ -113,6 +116,24 @@ impl Context<'_> {
         }
         self.work_on(RoomWork::Members { room: room.into(), then: Then::Nothing });
         Ok(())
+    }
+
+    /// Has the message answered with the rooms that have members and whose names begin with `prefix`
+    /// and come after `after`, so many at most.
+    pub(crate) fn list_rooms(&mut self, prefix: &str, after: &str, limit: usize) {
+        if let Place::Away(away) = &mut self.place {
+            let (prefix, after) = (prefix.to_owned(), after.to_owned());
+            return away.record(move |ctx| ctx.list_rooms(&prefix, &after, limit));
+        }
+        let to = ListTo::Client(self.reply_to(Settles::No));
+        let Place::Shard(parts) = &mut self.place else { return };
+        let effects = &mut *parts.effects;
+        let taken = |answered: &Arc<AtomicBool>| answered.swap(true, Relaxed);
+        if effects.replied || effects.answered.as_ref().is_some_and(taken) {
+            return parts.gateway.shared.count_late_answer();
+        }
+        effects.replied = true;
+        effects.rooms.extend(parts.gateway.list_work(prefix, after, limit, to));
     }
 
     /// Leaves the answer to the home of the room that this message works on.
@@ -169,8 +190,9 @@ impl Parts<'_> {
         let Some(attempt) = self.sessions.join(conn, room) else {
             return Err(ErrorAnswer::new(503, "there are too many rooms"));
         };
+        let who = self.sessions.get(&conn).and_then(|session| session.login().cloned());
         let (room, then) = (room.into(), Then::Nothing);
-        self.effects.rooms.push(RoomWork::Join { room, conn, attempt, then });
+        self.effects.rooms.push(RoomWork::Join { room, conn, who, attempt, then });
         Ok(())
     }
 }
