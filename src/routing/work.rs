@@ -35,8 +35,8 @@ pub(crate) enum What {
     Refused { room: Box<str>, attempt: u32 },
     /// The home of its user took it in as this one.
     LoggedIn(Arc<Identity>),
-    /// The home of its user did not.
-    LoginRefused,
+    /// The home of its user did not take it in as this one.
+    LoginRefused(Arc<Identity>),
     /// All that is known of the connection is told to who asks; by then its loop has told its part.
     Describe(Box<Describe>),
     /// The runner of a pull channel has ended.
@@ -95,16 +95,21 @@ impl Work {
     }
 
     /// The home of its user did not take the connection in.
-    pub(crate) fn login_refused() -> Self {
-        Self::new(What::LoginRefused, None)
+    pub(crate) fn login_refused(identity: &Arc<Identity>) -> Self {
+        Self::new(What::LoginRefused(Arc::clone(identity)), None)
     }
 
     /// Whether somebody meant the connection by it.
     pub(crate) fn is_addressed(&self) -> bool {
         !matches!(
             self.what,
-            What::Refused { .. } | What::LoggedIn(_) | What::LoginRefused | What::Describe(_)
+            What::Refused { .. } | What::LoggedIn(_) | What::LoginRefused(_) | What::Describe(_)
         )
+    }
+
+    /// Whether it says that the connection is logged in.
+    pub(crate) fn is_login(&self) -> bool {
+        matches!(self.what, What::LoggedIn(_))
     }
 
     /// Adds what the connection's loop knows, where that is asked for.
@@ -136,7 +141,7 @@ impl fmt::Debug for Work {
             What::Signal(_) => "Signal",
             What::Refused { .. } => "Refused",
             What::LoggedIn(_) => "LoggedIn",
-            What::LoginRefused => "LoginRefused",
+            What::LoginRefused(_) => "LoginRefused",
             What::Describe(_) => "Describe",
             What::Pulled { .. } => "Pulled",
         })

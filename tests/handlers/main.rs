@@ -10,6 +10,7 @@ mod client;
 mod cross_dialect;
 mod handle;
 mod hooks;
+mod login;
 mod middleware;
 mod origins;
 mod places;
