@@ -58,22 +58,22 @@ impl LoginRule {
 
     /// The key of the message that logs in.
     fn key<'a>(&'a self, dialect: &Dialect) -> &'a str {
-        self.route.as_deref().unwrap_or_else(|| keys(dialect)[0])
+        self.route.as_deref().unwrap_or(keys(dialect.name())[0])
     }
 
     /// The routes that come with it in a dialect: key, handler.
     pub(super) fn routes<'a>(&'a self, dialect: &Dialect) -> [Option<(&'a str, &'static str)>; 2] {
         let by_token = self.tokens.is_some();
-        [by_token.then(|| (self.key(dialect), "login")), Some((keys(dialect)[1], "logout"))]
+        [by_token.then(|| (self.key(dialect), "login")), Some((keys(dialect.name())[1], "logout"))]
     }
 }
 
-/// The keys that log in and out where nothing else is said.
-pub(crate) fn keys(dialect: &Dialect) -> [&'static str; 2] {
+/// The keys that log in and out in a dialect where nothing else is said.
+pub(crate) fn keys(dialect: &str) -> [&'static str; 2] {
     match dialect {
-        Dialect::Kim => ["login.signin", "login.signout"],
-        Dialect::Hub => ["7", "8"],
-        Dialect::Mef => ["login:user", "logout:user"],
+        "kim" => ["login.signin", "login.signout"],
+        "hub" => ["7", "8"],
+        "mef" => ["login:user", "logout:user"],
         _ => ["login", "logout"],
     }
 }

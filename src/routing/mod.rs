@@ -46,7 +46,7 @@ pub(crate) use context::{Away, Effects, Parts, Pending, Place, is_room_name, tic
 pub(crate) use endpoint::OnConnectDebug;
 pub(crate) use gateway::{Deferred, Permits, adopt_executor, take_deferred};
 pub(crate) use hooks::Notices;
-pub(crate) use login::{STRANGER, refusal};
+pub(crate) use login::{STRANGER, keys as login_keys, refusal};
 pub(crate) use session::{Facts, InRoom, Pull, Session, Sessions};
 pub(crate) use table::{RouteTable, check_key};
 pub(crate) use timeouts::Timeouts;

@@ -18,8 +18,8 @@ use tempfile::TempDir;
 use tidegate::OverflowPolicy;
 use tidegate::SessionPolicy;
 use tidegate::config::{
-    Cli, Config, DialectName, EndpointConfig, JsonFields, Kind, Machine, Problem, Resolved,
-    RoomConfig, RouteConfig, TcpListen, definitions, resolve, resolve_with,
+    Cli, Config, DialectName, EndpointConfig, JsonFields, Kind, LoginConfig, Machine, Problem,
+    Resolved, RoomConfig, RouteConfig, SecretSource, TcpListen, definitions, resolve, resolve_with,
 };
 use tidegate::routing::{IdentitySource, Liveness, OriginRule, RunOn};
 
@@ -156,6 +156,13 @@ fn endpoints_and_rooms_are_as_they_are_written() {
             charset: Some("header.charset".parse().unwrap()),
         },
         session: SessionPolicy::AllowUpTo(3),
+        login: Some(LoginConfig {
+            wait: Duration::from_secs(3),
+            route: text("100"),
+            secret: Some(SecretSource::File("secret".into())),
+            issuer: text("joe"),
+            leeway: Duration::from_secs(30),
+        }),
         grants: texts(&["push.all"]),
         builtin: false,
         json: JsonFields {
@@ -169,6 +176,13 @@ fn endpoints_and_rooms_are_as_they_are_written() {
     };
     let room = EndpointConfig {
         join: texts(&["room/{name}", "all"]),
+        login: Some(LoginConfig {
+            wait: Duration::from_secs(10),
+            route: None,
+            secret: Some(SecretSource::Variable("TOKEN_SECRET".to_owned())),
+            issuer: None,
+            leeway: Duration::ZERO,
+        }),
         ..EndpointConfig::new("/room/{name}/{seat}", DialectName::Event)
     };
     assert_eq!(config.endpoints, [kim, room]);

@@ -229,6 +229,8 @@ fn pushes_of_strangers_are_not_routed_either() {
         let running = setup.serve(json_endpoint(SessionPolicy::Allow).route("id", tell(&told)));
         let mut ann = Client::open(addr(&running), PATH);
         ann.text(r#"{"route":"id","body":1}"#);
+        // Nobody waits for an answer; an error is told all the same.
+        assert_eq!(ann.json()["error"]["code"], 401);
         assert!(login_json(&mut ann, &token("ann"))["body"].is_object());
         nothing(&heard);
         ann.text(r#"{"route":"id","body":1}"#);
@@ -536,7 +538,12 @@ fn what_a_client_claims_to_be_its_channel_reaches_nobody_else() {
 fn of_many_that_log_in_at_once_over_both_framings_one_is_left() {
     both(|setup| {
         for policy in [SessionPolicy::Reject, SessionPolicy::Displace] {
-            let running = serve_kim(setup, policy);
+            let tcp = ([127, 0, 0, 1], 0);
+            let builder = only(kim_endpoint(policy)).tcp_listen(tcp, KIM);
+            // They do not answer the Close that they get.
+            let running = setup.start_with(builder, |config| {
+                config.close_timeout = Duration::from_millis(100);
+            });
             let mut clients: Vec<_> = (0..12).map(|n| OPENERS[n % 2](&running)).collect();
             let login = kim_login(&token("ann"));
             let start = std::sync::Barrier::new(clients.len());
@@ -645,7 +652,11 @@ fn two_that_come_to_hub_at_once_leave_one() {
         let source =
             IdentitySource { id: vec!["query.user".parse().unwrap()], ..IdentitySource::default() };
         let endpoint = Endpoint::new("/hub", Dialect::Hub).identified_by(source);
-        let running = setup.serve(endpoint.session(SessionPolicy::Displace));
+        let builder = only(endpoint.session(SessionPolicy::Displace));
+        // They do not answer the Close that they get.
+        let running = setup.start_with(builder, |config| {
+            config.close_timeout = Duration::from_millis(100);
+        });
         let clients: Vec<_> = thread::scope(|scope| {
             let open = || Client::open(addr(&running), "/hub?user=ann");
             let opening: Vec<_> = (0..8).map(|_| scope.spawn(open)).collect();
