@@ -87,9 +87,11 @@ fn read_secret(reader: &mut Reader<'_>, login: &Section<'_>) -> Option<SecretSou
     }
 }
 
-/// Whether the endpoint has a route of its own for each message that logs in.
+/// Whether the endpoint has a route of its own for each message that logs in, with a handler that
+/// does it otherwise than by a token.
 fn logs_in_by_itself(endpoint: &EndpointConfig, route: Option<&str>) -> bool {
-    let has = |key: &str| endpoint.routes.iter().any(|route| route.key == key);
+    let routes = || endpoint.routes.iter().filter(|route| route.handler != "login");
+    let has = |key: &str| routes().any(|route| route.key == key);
     let mut dialects = [endpoint.dialect].into_iter().chain(endpoint.also.iter().copied());
     dialects.all(|dialect| has(route.unwrap_or(login_keys(dialect.word())[0])))
 }
