@@ -257,7 +257,7 @@ pub(super) static FILE_ONLY: &[Definition] = &[
         Login,
         Time,
         "leeway",
-        ("0 to 365d", "0s"),
+        ("at most 365d", "0s"),
         "How far clocks may be apart",
     )
     .detail("Tokens are good for so much longer than they say (`exp`), and from so much earlier (`nbf`)."),

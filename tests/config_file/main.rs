@@ -339,3 +339,21 @@ fn the_examples_have_no_mistake() {
         ["a-websocketmgr.toml", "b-ginserver.toml", "c-rooms.toml", "d-kim.toml", "e-hub.toml"];
     assert_eq!(names, expected);
 }
+
+#[test]
+fn a_secret_that_is_not_there_is_a_mistake_and_one_that_is_there_is_not_printed() {
+    let file = File::new(
+        "listener = [{address = \"127.0.0.1:0\"}]\n[[endpoint]]\npath = \"/kim\"\ndialect = \"kim\"\n\
+         [endpoint.login]\nsecret_env = \"KIM_SECRET\"\n",
+    );
+    let output = file.run(&["--config", "gateway.toml"], &[]);
+    let told = String::from_utf8(output.stderr).expect("text");
+    assert_eq!(output.status.code(), Some(2), "{told}");
+    assert!(told.contains("endpoint[0].login.secret_env: there is no such variable"), "{told}");
+    for format in ["toml", "json"] {
+        let args = ["config", "--config", "gateway.toml", "--format", format];
+        let output = file.run(&args, &[("KIM_SECRET", "hush")]);
+        let shown = String::from_utf8(output.stdout).expect("text");
+        assert!(shown.contains("KIM_SECRET") && !shown.contains("hush"), "{shown}");
+    }
+}

@@ -116,6 +116,9 @@ fn with(definition: &Definition, value: &str) -> String {
             let (key, handler) = (needed("key", "a"), needed("handler", "echo"));
             format!("{endpoint}[[endpoint.route]]\n{key}{handler}{line}")
         }
+        "[endpoint.login]" => {
+            format!("{endpoint}[endpoint.login]\n{}{line}", needed("secret_file", "s"))
+        }
         "[[room]]" => format!("[[room]]\n{}{line}", needed("pattern", "a")),
         header => format!("{endpoint}{header}\n{line}"),
     }
@@ -151,7 +154,7 @@ fn the_words_and_ranges_that_the_manual_names_are_those_that_hold() {
             assert_eq!(takes(definition, &value), inside, "{key} = {value}");
         }
     }
-    assert_eq!((words, ranges), (15, 7));
+    assert_eq!((words, ranges), (15, 8));
 }
 
 #[test]

@@ -11,6 +11,7 @@ mod cross_dialect;
 mod handle;
 mod hooks;
 mod login;
+mod login_kim;
 mod middleware;
 mod origins;
 mod places;
