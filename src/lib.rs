@@ -66,7 +66,7 @@ pub use protocol::MessageKind;
 pub use public_id::PublicId;
 pub use routing::{
     Accept, Admission, AskError, ConnectRequest, Context, Ended, Endpoint, Flow, Gateway, Gone,
-    Liveness, LoginRule, Origins, Params, Refuse, Responder, Route, RunOn, SelfDelivery, Store,
-    Verdict,
+    IdentityPart, IdentitySource, Liveness, LoginRule, Origins, Params, Refuse, Responder, Route,
+    RunOn, SelfDelivery, Store, Verdict,
 };
 pub use session::{Claims, ConnectionInfo, Identity, SessionPolicy, Tokens};
