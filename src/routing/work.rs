@@ -35,7 +35,7 @@ pub(crate) enum What {
     Refused { room: Box<str>, attempt: u32 },
     /// The home of its user took it in as this one.
     LoggedIn(Arc<Identity>),
-    /// The home of its user did not.
+    /// The home of its user did not take it in as this one.
     LoginRefused(Arc<Identity>),
     /// All that is known of the connection is told to who asks; by then its loop has told its part.
     Describe(Box<Describe>),
@@ -105,6 +105,11 @@ impl Work {
             self.what,
             What::Refused { .. } | What::LoggedIn(_) | What::LoginRefused(_) | What::Describe(_)
         )
+    }
+
+    /// Whether it says that the connection is logged in.
+    pub(crate) fn is_login(&self) -> bool {
+        matches!(self.what, What::LoggedIn(_))
     }
 
     /// Adds what the connection's loop knows, where that is asked for.
