@@ -54,6 +54,8 @@ fn commands(url: &str, out: &mut dyn Write) -> Result<(), Box<dyn Error>> {
 
 fn rooms(url: &str, out: &mut dyn Write) -> Result<(), Box<dyn Error>> {
     let (ann, bob) = (Guest::connect(url, "ann")?, Guest::connect(url, "bob")?);
+    // That somebody has come.
+    ann.hear(out)?;
     ann.client.push("publish", Body::Json(r#""hello""#))?;
     ann.hear(out)?;
     bob.hear(out)?;
@@ -63,7 +65,9 @@ fn rooms(url: &str, out: &mut dyn Write) -> Result<(), Box<dyn Error>> {
     ann.ask(out, "dance", "now")?;
     ann.hear_time(out)?;
 
+    // Bob's own words, and that he is gone.
     bob.client.push("leave", "good night")?;
+    ann.hear(out)?;
     ann.hear(out)?;
     bob.hear_the_end(out)?;
     ann.client.push("close", "closing time")?;

@@ -13,7 +13,7 @@ usage: scripts/memory.sh rooms [--quick] [--cold] [--write] [--no-build]
   rooms       bytes of a membership and of a room, of a million memberships in rooms of 1,000, of 100 and of 5 members;
               at two loops, and at 53 with a descriptor table each
   sessions    bytes of a connection, bare, and logged in and in one room of 100, of 200,000 at the loops that takes
-  --quick     a tenth of the connections and rooms, at two loops and at five
+  --quick     a tenth of the connections and rooms, at two loops and at five, and no figure in it means anything
   --cold      without the joins of a few connections beforehand: what circulates between threads, some 20 MB, grows
               while memory is measured, and counts
   --write     put the table into docs/PERFORMANCE.md

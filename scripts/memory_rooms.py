@@ -135,12 +135,15 @@ def loadtest(options, gateway, *flags):
 def warm_up(options, gateway):
     """Joins of a few connections in a few rooms, again and again: buffers that circulate between threads grow to what
     joins take, whoever comes later. What else is left of it is a fifth of a byte for each membership to come."""
-    for _ in range(60):
+    for _ in range(6 if options.quick else 60):
         client = loadtest(
             options, gateway, "-c", 1000, "--hold", "0", "--rooms", 16, "--rooms-per-connection", 16
         )
-        if client.wait(PATIENCE):
-            raise Failure("loadtest failed before anything was measured")
+        try:
+            if client.wait(PATIENCE):
+                raise Failure("loadtest failed before anything was measured")
+        finally:
+            end(client)
 
 
 def measure(options, shape, loops):
@@ -243,6 +246,9 @@ def main():
     parser.add_argument("--cold", action="store_true")
     parser.add_argument("--write", action="store_true")
     options = parser.parse_args()
+    # What was started ends on the way out.
+    for ending in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(ending, lambda number, _: sys.exit(128 + number))
     scale, loops = (10, [2, 5]) if options.quick else (1, [2, 53])
     shapes = [Shape(1000, 1000), Shape(10_000, 100), Shape(200_000, 5)]
     shapes = [Shape(shape.rooms // scale, shape.members) for shape in shapes]
@@ -257,12 +263,12 @@ def main():
     lines, shares = table(seen)
     lines += ["", provenance(options)]
     print("\n".join(lines))
-    if options.write:
+    if options.write and not options.quick:
         write(lines)
     over = [
         f"{row.shape.rooms:,} × {row.shape.members:,}: {share:.1f} B"
         for row, share in shares
-        if row.loops == 2 and share > MEMBERSHIP_MAX
+        if row.loops == 2 and share > MEMBERSHIP_MAX and not options.quick
     ]
     sys.exit(f"over {MEMBERSHIP_MAX} B a membership: {', '.join(over)}" if over else 0)
 

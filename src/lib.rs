@@ -48,6 +48,7 @@ pub mod peer;
 pub mod preflight;
 pub mod protocol;
 pub mod public_id;
+pub mod quota;
 pub mod reactor;
 pub mod routing;
 pub mod session;
@@ -64,6 +65,7 @@ pub use dialect::{
 pub use id::ConnId;
 pub use protocol::MessageKind;
 pub use public_id::PublicId;
+pub use quota::{Over, Rate};
 pub use routing::{
     Accept, Admission, AskError, ConnectRequest, Context, Ended, Endpoint, Flow, Gateway, Gone,
     IdentityPart, IdentitySource, Liveness, Origins, Params, Refuse, Responder, Route, RunOn,

@@ -72,6 +72,13 @@ pub const FRAGMENTS: RangeInclusive<u32> = 1..=1 << 24;
 pub const OUTBOUND_BYTES: RangeInclusive<usize> = 4096..=1 << 34;
 /// Bounds of what one connection may be owed of one room's publishes, bytes. The newest always fits.
 pub const BUDGET_BYTES: RangeInclusive<usize> = 1..=*OUTBOUND_BYTES.end();
+/// Bounds of the bytes that all clients together may send in a second.
+pub const BANDWIDTH_BYTES_PER_S: RangeInclusive<u64> = 1 << 10..=1 << 40;
+/// Bounds of the messages that one connection may send in a second, and of those that a route takes.
+pub const MESSAGES_PER_S: RangeInclusive<u64> = 1..=1_000_000;
+/// Bounds of the bytes that one connection may send in a second. Reads are not shorter than 256
+/// bytes, and each has to be paid for in reasonable time.
+pub const BYTES_PER_S: RangeInclusive<u64> = 64..=1 << 40;
 /// Bounds of what all buffers together may take, bytes.
 pub const MEMORY_BYTES: RangeInclusive<u64> = 64 * 1024..=1 << 50;
 /// Bounds of every timeout and interval. Deadlines are rounded up to whole ticks.

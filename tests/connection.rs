@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use tidegate::connection::{
-    Connection, Dropped, Due, Env, OutboxPool, OverflowPolicy, PublishTerms, Received, Room,
+    Connection, Dropped, Due, Env, OutboxPool, OverflowPolicy, Phase, PublishTerms, Received, Room,
     SharedFrame, Sink, Timeouts,
 };
 use tidegate::protocol::{Decoder, Framing, MessageKind, OpCode, Spare, put_frame};
+use tidegate::telemetry::counters::CloseCause;
 use tidegate::telemetry::memory::MemoryGauge;
 
 fn frame(payload_bytes: usize) -> Vec<u8> {
@@ -59,6 +60,71 @@ impl Sink for NoSink {
     fn pinged(&mut self, _: &[u8]) {}
     fn ponged(&mut self, _: &[u8]) {}
     fn discarded(&mut self) {}
+}
+
+/// Takes two messages, and no more.
+#[derive(Default)]
+struct TakesTwo {
+    asked: usize,
+    taken: Vec<Vec<u8>>,
+}
+
+impl Sink for TakesTwo {
+    fn admits(&mut self, bytes: usize) -> bool {
+        assert_eq!(bytes, 1);
+        self.asked += 1;
+        self.asked <= 2
+    }
+    fn message(&mut self, _: MessageKind, payload: &[u8]) {
+        self.taken.push(payload.to_vec());
+    }
+    fn assembled(&mut self, _: MessageKind, payload: Vec<u8>) -> Option<Vec<u8>> {
+        self.taken.push(payload.clone());
+        Some(payload)
+    }
+    fn pinged(&mut self, _: &[u8]) {}
+    fn ponged(&mut self, _: &[u8]) {}
+    fn discarded(&mut self) {}
+}
+
+#[test]
+fn what_is_not_admitted_ends_the_connection_behind_what_was() {
+    let one = |byte| [0x81, 0x81, 0, 0, 0, 0, byte];
+    // In two pieces.
+    let pieces = [[0x01, 0x80, 0, 0, 0, 0].as_slice(), &[0x80, 0x81, 0, 0, 0, 0, b'c']].concat();
+    for third in [one(b'c').to_vec(), pieces] {
+        let (mut spare, mut outboxes) = (Spare::new(1, 1, 4096), OutboxPool::new(1, 8192));
+        let mut env = Env {
+            now: 1,
+            decoder: Decoder {
+                framing: Framing::WebSocket,
+                max_frame_bytes: 9,
+                max_message_bytes: 9,
+                max_fragments: 9,
+            },
+            room: Room { limit_bytes: 1 << 20, policy: OverflowPolicy::Close },
+            spare: &mut spare,
+            outboxes: &mut outboxes,
+        };
+        let mut conn = Connection::new(1);
+        conn.open(b"HTTP/1.1 101\r\n\r\n", &mut env);
+        conn.wrote(16, &mut env);
+        let mut input = [&one(b'a')[..], &one(b'b'), &third, &one(b'd')].concat();
+        let mut sink = TakesTwo::default();
+        assert_eq!(conn.receive(&mut input, &mut env, &mut sink), Received::Stop);
+        assert_eq!((sink.asked, sink.taken), (3, vec![b"a".to_vec(), b"b".to_vec()]));
+        assert_eq!((conn.phase(), conn.in_flight()), (Phase::Draining, 2));
+        assert!(conn.deliver(b"\x81\x01a", &mut env));
+        conn.settled(1, &mut env);
+        assert_eq!(conn.phase(), Phase::Draining);
+        conn.settled(1, &mut env);
+        assert_eq!((conn.phase(), conn.cause()), (Phase::Closing, Some(CloseCause::RateLimit)));
+        let mut slices = [&[][..]; 4];
+        let n = conn.slices(&mut slices);
+        let owed = slices[..n].concat();
+        assert_eq!(&owed[..3], b"\x81\x01a");
+        assert_eq!(&owed[5..7], 1008_u16.to_be_bytes());
+    }
 }
 
 #[test]

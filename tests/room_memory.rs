@@ -1,4 +1,5 @@
-//! What the ceiling counts for rooms is what they take, be they large or small; and a membership takes little.
+//! What the ceiling counts for rooms is what they take, be they large or small; and a membership
+//! takes little.
 
 #[path = "support/client.rs"]
 mod client;
@@ -23,7 +24,8 @@ static ALONE: Mutex<()> = Mutex::new(());
 
 const CLIENTS: usize = 100;
 const ROOMS_EACH: usize = 200;
-/// What a membership of a room of a hundred may add to the heap, its share of the room's records included.
+/// What a membership of a room of a hundred may add to the heap, its share of the room's records
+/// included.
 const MEMBERSHIP_BYTES: i64 = 20;
 
 #[test]
@@ -75,8 +77,8 @@ fn rooms_are_counted_as_they_are(workers: usize, room: fn(usize, usize) -> usize
     grown
 }
 
-/// The gateway's bytes, and those that are counted for rooms, once its threads have done what the last answer
-/// left them to do.
+/// The gateway's bytes, and those that are counted for rooms, once its threads have done what the
+/// last answer left them to do.
 fn settled(running: &Running) -> (i64, i64) {
     let now = || (counting::live_bytes(), running.stats()["buffers"]["room_bytes"].as_i64());
     let (mut last, mut same) = (now(), 0);

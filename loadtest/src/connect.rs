@@ -1,5 +1,5 @@
-//! `connect`: opens, lets them join rooms if so wanted, holds, and at the end verifies each connection
-//! by a ping.
+//! `connect`: opens, lets them join rooms if so wanted, holds, and at the end verifies each
+//! connection by a ping.
 
 mod rooms;
 

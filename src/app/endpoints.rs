@@ -73,6 +73,9 @@ fn make(config: &EndpointConfig) -> Result<Endpoint, Wrong> {
     endpoint = endpoint.session(config.session);
     endpoint.max_message_bytes = config.max_message_bytes;
     endpoint.outbound_limit_bytes = config.outbound_limit_bytes;
+    endpoint.limits = config.limits;
+    endpoint.max_connections = config.max_connections;
+    endpoint.full_status = config.full_status;
     endpoint.liveness = config.liveness;
     let origins = Origins::new(config.origins.clone());
     Ok(endpoint.overflow(config.overflow).origins(origins))
@@ -92,6 +95,9 @@ fn make_route(config: &RouteConfig) -> Result<Route, Wrong> {
     }
     if let Some(run_on) = config.run {
         route = route.run_on(run_on);
+    }
+    if let Some(rate) = config.rate {
+        route = route.rate(rate, config.over_limit);
     }
     Ok(route.outbound(config.outbound))
 }

@@ -1,5 +1,5 @@
-//! What rooms take of memory, for the ceiling's count. `scripts/memory.sh rooms` measures it. What the names
-//! of rooms take in the shards of their members is counted there.
+//! What rooms take of memory, for the ceiling's count. `scripts/memory.sh rooms` measures it. What
+//! the names of rooms take in the shards of their members is counted there.
 
 use super::RoomId;
 use super::home::Room;

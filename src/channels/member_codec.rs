@@ -1,9 +1,10 @@
-//! Sorted ids of connections as differences: one byte for a member whose slot is near that of the one before.
+//! Sorted ids of connections as differences: one byte for a member whose slot is near that of the
+//! one before.
 //!
-//! An id is known here by its key: loop 10 bits | slot 24 | generation 30, so that ids are sorted as the slots lie in
-//! memory. Each is written relative to the one before, the first of a sequence relative to 0: the difference of the
-//! places (loop and slot), and a bit that says whether the generations differ; if so, their difference behind it.
-//! No bit of an id is left out.
+//! An id is known here by its key: loop 10 bits | slot 24 | generation 30, so that ids are sorted
+//! as the slots lie in memory. Each is written relative to the one before, the first of a sequence
+//! relative to 0: the difference of the places (loop and slot), and a bit that says whether the
+//! generations differ; if so, their difference behind it. No bit of an id is left out.
 
 use crate::id::{ConnId, GENERATION_BITS, SLOT_BITS};
 
@@ -137,8 +138,8 @@ impl Splice {
         Some(splice)
     }
 
-    /// What appends the sequence `second` to `first`, up to the bytes of its first key; what is behind that can be
-    /// taken as it is. Returns where that begins.
+    /// What appends the sequence `second` to `first`, up to the bytes of its first key; what is
+    /// behind that can be taken as it is. Returns where that begins.
     pub(super) fn joining(first: &[u8], second: &[u8]) -> (Self, usize) {
         let mut behind = Keys::new(second);
         let last = Keys::new(first).last().unwrap_or_default();
@@ -193,7 +194,8 @@ impl Splice {
     }
 }
 
-/// Cuts a sequence of at least two keys near its middle: the first part, and the second as a sequence of its own.
+/// Cuts a sequence of at least two keys near its middle: the first part, and the second as a
+/// sequence of its own.
 pub(super) fn halves(bytes: &[u8]) -> (&[u8], Box<[u8]>) {
     let mut keys = Keys::new(bytes);
     keys.next();

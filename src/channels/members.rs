@@ -10,17 +10,18 @@ use crate::id::ConnId;
 
 /// Bytes of a set that needs no memory beside its own.
 const FEW_BYTES: usize = 21;
-/// A set that shrinks to this goes back into its own memory; not at once, lest one that changes all the time does
-/// nothing but move.
+/// A set that shrinks to this goes back into its own memory; not at once, lest one that changes all
+/// the time does nothing but move.
 const FEW_AGAIN_BYTES: usize = FEW_BYTES - 6;
-/// Most bytes of a chunk, beyond which it is cut in halves. A change reads half of one on average: a microsecond at
-/// worst.
+/// Most bytes of a chunk, beyond which it is cut in halves. A change reads half of one on average:
+/// a microsecond at worst.
 const CHUNK_BYTES: usize = 512;
-/// A chunk with fewer is joined with a neighbour, if the two fill no more than three quarters of one.
+/// A chunk with fewer is joined with a neighbour, if the two fill no more than three quarters of
+/// one.
 const CHUNK_BYTES_MIN: usize = CHUNK_BYTES / 4;
 
-/// Connections, sorted as they lie in their loops' tables: a publish meets slots and sockets mostly in
-/// the order in which they lie in memory.
+/// Connections, sorted as they lie in their loops' tables: a publish meets slots and sockets mostly
+/// in the order in which they lie in memory.
 ///
 /// Ids are kept whole: a stale one never stands for the slot's next connection.
 pub struct Members(Store);

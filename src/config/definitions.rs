@@ -1,7 +1,7 @@
 //! Every setting that has a flag: what it is called, what it takes, and what it means. The command
 //! line, the file, `tidegate config` and `docs/CONFIGURATION.md` are all made of this table.
 
-use super::definitions_file::FILE_ONLY;
+use super::definitions_file::{FILE_ONLY, OVER};
 
 /// One setting.
 #[derive(Clone, Copy, Debug)]
@@ -363,6 +363,29 @@ pub(crate) static FLAGS: &[Definition] = &[
         ("4KiB to 16GiB", "4MiB"),
         "What one connection may be owed before it is closed as too slow",
     ),
+    Definition::new(
+        Limits,
+        Size,
+        "bandwidth_bytes_per_s",
+        ("1KiB to 1TiB, 0 or off: no limit", "off"),
+        "Bytes that all clients together may send in a second",
+    ),
+    Definition::new(
+        Limits,
+        Count,
+        "bandwidth_reserve_percent",
+        ("0 to 100", "50"),
+        "Share of them that is split evenly among the connections",
+    )
+    .detail("Each connection is sure of its part. Beyond it, the rest is for whoever comes first."),
+    Definition::new(
+        Limits,
+        Word,
+        "bandwidth_over_limit",
+        (OVER, "delay"),
+        "What happens to a connection beyond its part once the rest is used up",
+    )
+    .detail("As `over_limit` of endpoints has it."),
     Definition::new(
         Limits,
         Switch,

@@ -12,6 +12,8 @@ const POLICIES: &str = "close, drop-oldest or keep-latest";
 const BUDGET: &str = "1B to 16GiB";
 const OVER_BUDGET: &str = "Over it, the policy is followed: the connection is closed, or the oldest \
      are dropped down to three quarters of it. One publish alone always fits.";
+pub(super) const OVER: &str = "delay, reject or close";
+const OVER_SUMMARY: &str = "What happens over that";
 
 const fn name(key: &'static str, default: &'static str, summary: &'static str) -> Definition {
     Definition::new(Json, Text, key, (NAME, default), summary)
@@ -114,6 +116,55 @@ pub(super) static FILE_ONLY: &[Definition] = &[
         ("4KiB to 16GiB, at most that of [limits]", "that of [limits]"),
         "What one connection may be owed",
     ),
+    Definition::new(
+        Endpoint,
+        Count,
+        "messages_per_s",
+        ("1 to 1000000", "no limit"),
+        "Messages that one connection may send in a second",
+    ),
+    Definition::new(
+        Endpoint,
+        Count,
+        "messages_burst",
+        ("1 or more, at most 60s of messages_per_s", "messages_per_s"),
+        "Messages that it may send at once",
+    ),
+    Definition::new(
+        Endpoint,
+        Size,
+        "bytes_per_s",
+        ("64B to 1TiB", "no limit"),
+        "Bytes that one connection may send in a second",
+    )
+    .detail("All that comes in behind the request counts: payloads, frame headers, pings."),
+    Definition::new(
+        Endpoint,
+        Size,
+        "bytes_burst",
+        ("1B or more, at most 60s of bytes_per_s", "bytes_per_s"),
+        "Bytes that it may send at once",
+    ),
+    Definition::new(Endpoint, Word, "over_limit", (OVER, "delay where there is a limit"), OVER_SUMMARY).detail(
+        "`delay`: what has come is handled, and nothing more is read until the rate has caught up. \
+         `reject`: the message is answered with error 429 instead of being handled. `close`: the \
+         connection is closed with 1008, behind the answers to what came before.",
+    ),
+    Definition::new(
+        Endpoint,
+        Count,
+        "max_connections",
+        ("1 to 17179869184", "that of [capacity]"),
+        "Connections that it has at once, in all its dialects together",
+    ),
+    Definition::new(
+        Endpoint,
+        Count,
+        "full_status",
+        ("400 to 599", "503 where there is a maximum"),
+        "HTTP status that a connection over it is answered with",
+    )
+    .detail("Over plain TCP, the answer is a Close with 1013."),
     Definition::new(
         Endpoint,
         Time,
@@ -267,6 +318,24 @@ pub(super) static FILE_ONLY: &[Definition] = &[
         "What one connection may be owed of that, room by room, and of all pushes together",
     )
     .detail(OVER_BUDGET),
+    Definition::new(
+        Route,
+        Count,
+        "rate_per_s",
+        ("1 to 1000000", "no limit"),
+        "Messages that it takes in a second, of all connections together",
+    ),
+    Definition::new(
+        Route,
+        Count,
+        "burst",
+        ("1 or more, at most 60s of rate_per_s", "rate_per_s"),
+        "Messages that it takes at once",
+    ),
+    Definition::new(Route, Word, "over_limit", (OVER, "delay where there is a limit"), OVER_SUMMARY).detail(
+        "`delay`: the message is handled, and nothing more is read from its connection until the \
+         rate has caught up; once that takes more than 10 s, further messages are refused. `reject` and `close`: as for endpoints.",
+    ),
     Definition::new(
         Room,
         Text,

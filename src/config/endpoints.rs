@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::connection::{Outbound, OverflowPolicy};
+use crate::quota::{ConnectionLimits, Over, Rate};
 use crate::routing::{IdentitySource, Liveness, OriginRule, RunOn};
 use crate::session::SessionPolicy;
 
@@ -26,6 +27,12 @@ pub struct EndpointConfig {
     pub max_message_bytes: Option<usize>,
     /// Bytes owed to one connection; `None` is the gateway's, which it never exceeds.
     pub outbound_limit_bytes: Option<usize>,
+    /// What each connection may send.
+    pub limits: ConnectionLimits,
+    /// Connections that it has at once; `None` is as many as the gateway has.
+    pub max_connections: Option<usize>,
+    /// HTTP status for those over it, 400 to 599.
+    pub full_status: u16,
     /// How its connections are found dead, where not as the gateway's are.
     pub liveness: Liveness,
     /// Rooms joined at connect; `{name}` stands for the parameter of the path.
@@ -59,6 +66,10 @@ pub struct RouteConfig {
     pub run: Option<RunOn>,
     /// What becomes of what its handler publishes and pushes, where somebody is too slow for it.
     pub outbound: Outbound,
+    /// How many messages it takes of all connections together.
+    pub rate: Option<Rate>,
+    /// What happens over that.
+    pub over_limit: Over,
 }
 
 /// Rules of the rooms of a pattern: `[[room]]`.
@@ -139,6 +150,9 @@ impl EndpointConfig {
             overflow: OverflowPolicy::Close,
             max_message_bytes: None,
             outbound_limit_bytes: None,
+            limits: ConnectionLimits::default(),
+            max_connections: None,
+            full_status: 503,
             liveness: Liveness::default(),
             join: Vec::new(),
             identity: IdentitySource::default(),
@@ -218,6 +232,11 @@ impl Words for DialectName {
 impl Words for RunOn {
     const ALL: &'static [(&'static str, Self)] =
         &[("inline", Self::Inline), ("pooled", Self::Pooled), ("blocking", Self::Blocking)];
+}
+
+impl Words for Over {
+    const ALL: &'static [(&'static str, Self)] =
+        &[("delay", Self::Delay), ("reject", Self::Reject), ("close", Self::Close)];
 }
 
 impl Words for OverflowPolicy {

@@ -12,6 +12,7 @@ use super::{
     DialectName, EndpointConfig, FdTable, OutputFormat, Resolved, RoomConfig, RouteConfig, Sources,
     TcpListen, format_bytes, format_duration,
 };
+use crate::quota::Rate;
 
 /// One table.
 #[derive(Debug)]
@@ -85,6 +86,11 @@ fn setting(key: &str, resolved: &Resolved) -> Value {
         "max_frame" => size(config.max_frame_bytes),
         "max_fragments" => Value::Number(config.max_fragments.into()),
         "outbound_limit" => size(config.outbound_limit_bytes),
+        "bandwidth_bytes_per_s" => {
+            text(config.bandwidth_bytes_per_s.map_or_else(|| "off".to_owned(), format_bytes))
+        }
+        "bandwidth_reserve_percent" => Value::Number(config.bandwidth_reserve_percent.into()),
+        "bandwidth_over_limit" => text(config.bandwidth_over_limit.word()),
         "tcp_nodelay" => Value::Switch(config.tcp_nodelay),
         "handshake_timeout" => time(config.handshake_timeout),
         "idle_timeout" => time_or_never(config.idle_timeout),
@@ -144,6 +150,7 @@ fn listener_table(
 
 fn endpoint_table(index: usize, endpoint: &EndpointConfig, sources: &Sources) -> Shown {
     let path = format!("endpoint[{index}]");
+    let limits = &endpoint.limits;
     let dialects = |names: &[DialectName]| names.iter().map(ToString::to_string).collect();
     let mut shown = table_of(Table::Endpoint, |key| {
         let value = match key {
@@ -154,6 +161,15 @@ fn endpoint_table(index: usize, endpoint: &EndpointConfig, sources: &Sources) ->
             "origins" => Value::Texts(endpoint.origins.iter().map(ToString::to_string).collect()),
             "overflow" => text(endpoint.overflow.word()),
             "max_message" => endpoint.max_message_bytes.map_or(Value::Unset, size),
+            "messages_per_s" => optional_number(limits.messages.map(Rate::get)),
+            "messages_burst" => optional_number(limits.messages.map(Rate::at_once)),
+            "bytes_per_s" => limits.bytes.map_or(Value::Unset, |r| text(format_bytes(r.get()))),
+            "bytes_burst" => limits.bytes.map_or(Value::Unset, |r| text(format_bytes(r.at_once()))),
+            "over_limit" if limits.messages.or(limits.bytes).is_none() => Value::Unset,
+            "over_limit" => text(limits.over.word()),
+            "max_connections" => endpoint.max_connections.map_or(Value::Unset, number),
+            "full_status" if endpoint.max_connections.is_none() => Value::Unset,
+            "full_status" => Value::Number(endpoint.full_status.into()),
             "ping_interval" => endpoint.liveness.ping_interval.map_or(Value::Unset, time_or_never),
             "pong_timeout" => endpoint.liveness.pong_timeout.map_or(Value::Unset, time),
             "idle_timeout" => endpoint.liveness.idle_timeout.map_or(Value::Unset, time_or_never),
@@ -196,6 +212,9 @@ fn route_table(path: &str, route: &RouteConfig, sources: &Sources) -> Shown {
             "run" => optional(route.run.map(Words::word)),
             "overflow" => optional(route.outbound.policy.map(Words::word)),
             "outbound_budget" => route.outbound.budget_bytes.map_or(Value::Unset, size),
+            "rate_per_s" => optional_number(route.rate.map(Rate::get)),
+            "burst" => optional_number(route.rate.map(Rate::at_once)),
+            "over_limit" => optional(route.rate.map(|_| route.over_limit.word())),
             _ => unreachable!("a key of a route that nobody shows: {key}"),
         };
         (value, sources.of(&format!("{path}.{key}")))
@@ -237,6 +256,10 @@ fn optional(value: Option<&str>) -> Value {
 
 fn number(number: usize) -> Value {
     Value::Number(number as u64)
+}
+
+fn optional_number(number: Option<u64>) -> Value {
+    number.map_or(Value::Unset, Value::Number)
 }
 
 fn size(bytes: usize) -> Value {

@@ -114,6 +114,7 @@ impl Connection {
             (Ended::No, Some(CloseCause::MessageTimeout)) => {
                 (Some(1008), "a message took too long")
             }
+            (Ended::No, Some(CloseCause::RateLimit)) => (Some(1008), "more than the limit allows"),
             (Ended::No, Some(CloseCause::MemoryLimit)) => (Some(1013), "out of memory for this"),
             (Ended::No, _) => (Some(1000), ""),
         };

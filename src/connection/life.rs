@@ -75,6 +75,12 @@ pub enum Received {
 
 /// Takes the messages of a connection.
 pub trait Sink {
+    /// A message of so many bytes is about to be handed over. `false`: it is not to be, and the
+    /// connection is to be closed in order, for it is over a limit.
+    #[inline]
+    fn admits(&mut self, _bytes: usize) -> bool {
+        true
+    }
     /// A message that lay whole in the read buffer; text is valid UTF-8.
     fn message(&mut self, kind: MessageKind, payload: &[u8]);
     /// A message assembled from pieces. Returns the buffer if it was copied out of it.
@@ -261,7 +267,9 @@ impl Connection {
         let received = loop {
             // Matched where it stands: moving an event about costs more than decoding one.
             match env.decoder.next(&mut state, env.spare, &mut input) {
-                Ok(Some(Event::Message { kind, payload })) => self.message(kind, payload, sink),
+                Ok(Some(Event::Message { kind, payload })) => {
+                    self.message(kind, payload, env, sink);
+                }
                 Ok(Some(Event::Assembled { kind, payload })) => {
                     self.assembled(kind, payload, env, sink);
                 }
@@ -310,9 +318,18 @@ impl Connection {
     }
 
     #[inline]
-    fn message(&mut self, kind: MessageKind, payload: &[u8], sink: &mut impl Sink) {
+    fn message(
+        &mut self,
+        kind: MessageKind,
+        payload: &[u8],
+        env: &mut Env<'_>,
+        sink: &mut impl Sink,
+    ) {
         if self.phase != Phase::Open {
             return sink.discarded();
+        }
+        if !sink.admits(payload.len()) {
+            return self.close_in_order(CloseCause::RateLimit, env);
         }
         self.in_flight += 1;
         self.stamps.message = 0;
@@ -329,6 +346,10 @@ impl Connection {
         if self.phase != Phase::Open {
             env.spare.recycle(payload);
             return sink.discarded();
+        }
+        if !sink.admits(payload.len()) {
+            env.spare.recycle(payload);
+            return self.close_in_order(CloseCause::RateLimit, env);
         }
         self.in_flight += 1;
         self.stamps.message = 0;
@@ -383,7 +404,8 @@ impl Connection {
         true
     }
 
-    /// The connection is paused (not read from, because its worker is full) or is so no more.
+    /// The connection is paused (not read from, because its worker is full or it is over a limit) or
+    /// is so no more.
     /// Deadlines that wait for the peer stand still meanwhile and begin anew at resume.
     pub fn set_paused(&mut self, paused: bool, now: Tick) {
         if self.paused && !paused {

@@ -17,6 +17,7 @@ use crate::app::Shared;
 use crate::config::{Config, FdTable};
 use crate::connection::{Connection, Tick};
 use crate::limits::TICK_MS;
+use crate::quota::{Limit, Over};
 use crate::routing::EndpointId;
 use crate::telemetry::counters::{CloseCause, RefusalCause};
 use crate::worker::{Post, PostItem};
@@ -407,12 +408,18 @@ impl EventLoop {
         if marks.has(Marks::SURPLUS) || self.shared.is_draining() {
             let cause =
                 if self.shared.is_draining() { RefusalCause::Shutdown } else { RefusalCause::Full };
+            if cause == RefusalCause::Full {
+                self.count_hit(Limit::Connections, Over::Reject);
+            }
             return match tcp {
                 Some(_) => self.refuse_by_close(index, cause),
                 None => self.refuse(index, cause),
             };
         }
         if let Some(endpoint) = tcp {
+            if !self.take_place(index, endpoint) {
+                return self.refuse_by_close(index, RefusalCause::EndpointFull);
+            }
             self.note_opened(index, endpoint);
         }
         self.after_change(index);

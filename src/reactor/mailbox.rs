@@ -91,6 +91,7 @@ impl EventLoop {
                     let reason = std::str::from_utf8(bytes_at(arena, start, len)).unwrap_or("");
                     self.close(conn, code, reason);
                 }
+                PostItem::OverRoute { conn, until } => self.over_route(conn, until),
                 PostItem::Displace { conn, peer } => self.displace(conn, peer),
                 PostItem::Accept { conn, accept } => self.accepted(conn, accept),
                 PostItem::Open { conn, accept } => self.ready_to_open(conn, &accept),

@@ -9,6 +9,7 @@ use socket2::Socket;
 use crate::connection::{Connection, Phase, Tick};
 use crate::id::{ConnId, GENERATION_BITS};
 use crate::peer::Peer;
+use crate::quota::Levels;
 use crate::routing::EndpointId;
 use crate::session::SlotInfo;
 
@@ -34,6 +35,8 @@ pub struct Slot {
 const _: () = {
     assert!(size_of::<Slot>() <= 160 && Table::SLOT_BYTES <= 160);
     assert!(Table::SLOT_BYTES + Table::COLUMN_BYTES <= 176);
+    // With limits, too.
+    assert!(Table::SLOT_BYTES + Table::COLUMN_BYTES + size_of::<Levels>() <= 176);
 };
 
 /// Bits of a slot.
@@ -68,6 +71,13 @@ impl Marks {
     /// A message has come: which of its endpoint's dialects it speaks is settled.
     pub const SPOKEN: Self = Self(1 << 11);
 
+    /// Over a limit: not read from before the tick of its levels.
+    pub const DELAYED: Self = Self(1 << 12);
+
+    /// It has one of its endpoint's places.
+    pub const PLACED: Self = Self(1 << 13);
+
+    const PAUSED_OR_DELAYED: Self = Self(Self::PAUSED.0 | Self::DELAYED.0);
     const FLUSHING_OR_BLOCKED: Self = Self(Self::FLUSHING.0 | Self::WRITE_BLOCKED.0);
 
     /// Whether all bits of `mark` are set.
@@ -87,6 +97,13 @@ impl Marks {
     #[must_use]
     pub fn is_pending(self) -> bool {
         self.has(Self::QUEUED) || self.has(Self::FLUSHING)
+    }
+
+    /// Whether its socket has to wait to be read from.
+    #[inline]
+    #[must_use]
+    pub fn is_held_back(self) -> bool {
+        self.has_any(Self::PAUSED_OR_DELAYED)
     }
 
     /// Sets bits.
@@ -154,6 +171,8 @@ pub struct Table {
     generations: Vec<u32>,
     /// When a slot has to be looked at, at the latest; `Tick::MAX` for vacant ones.
     deadlines: Vec<Tick>,
+    /// What each has used of its limits. Empty where nobody has any.
+    levels: Vec<Levels>,
     _on_one_thread: PhantomData<*const ()>,
 }
 
@@ -171,6 +190,7 @@ impl Table {
             slots: Slab::with_capacity(capacity),
             generations: Vec::with_capacity(capacity),
             deadlines: Vec::with_capacity(capacity),
+            levels: Vec::new(),
             _on_one_thread: PhantomData,
         }
     }
@@ -201,6 +221,9 @@ impl Table {
     pub fn free(&mut self, index: usize) -> Slot {
         self.generations[index] = (self.generations[index] + 1) & ((1 << GENERATION_BITS) - 1);
         self.deadlines[index] = Tick::MAX;
+        if let Some(levels) = self.levels.get_mut(index) {
+            *levels = Levels::default();
+        }
         self.slots.remove(index)
     }
 
@@ -233,6 +256,24 @@ impl Table {
         }
         let slot = self.slots.get_mut(index)?;
         (!slot.marks.has(Marks::BURIED)).then_some((index, slot))
+    }
+
+    /// What the connection in a slot has used of its limits.
+    #[inline]
+    #[must_use]
+    pub fn levels(&self, index: usize) -> Levels {
+        self.levels.get(index).copied().unwrap_or_default()
+    }
+
+    /// Notes what the connection in a slot has used of its limits.
+    #[inline]
+    pub fn set_levels(&mut self, index: usize, levels: Levels) {
+        if index >= self.levels.len() {
+            // Address space for all; memory comes with use, as that of the other columns does.
+            self.levels.reserve_exact(self.deadlines.capacity() - self.levels.len());
+            self.levels.resize(self.deadlines.len(), Levels::default());
+        }
+        self.levels[index] = levels;
     }
 
     /// Makes sure that the slot is looked at by `tick`.

@@ -19,6 +19,7 @@ use super::typed::{json_handler, proto_handler};
 use crate::connection::OverflowPolicy;
 use crate::dialect::{Body, Class, CustomDialect, Dialect, ErrorAnswer, JsonDialect, Key, Message};
 use crate::protocol::Framing;
+use crate::quota::{ConnectionLimits, Over, Rate};
 use crate::session::SessionPolicy;
 
 /// Which endpoint of the snapshot's append-only table.
@@ -61,6 +62,12 @@ pub struct Endpoint {
     pub liveness: Liveness,
     /// From which pages browsers may connect.
     pub origins: Origins,
+    /// What each of its connections may send.
+    pub limits: ConnectionLimits,
+    /// Connections that it has at once, in all its dialects and framings together.
+    pub max_connections: Option<usize>,
+    /// HTTP status for those over it, 400 to 599.
+    pub full_status: u16,
     /// Whose frames its members share; given to it by its snapshot.
     pub(crate) class: Option<Class>,
     pub(crate) on_connect: Option<OnConnect>,
@@ -136,6 +143,9 @@ impl Endpoint {
             outbound_limit_bytes: None,
             liveness: Liveness::default(),
             origins: Origins::default(),
+            limits: ConnectionLimits::default(),
+            max_connections: None,
+            full_status: 503,
             class: None,
             on_connect: None,
             hooks: Hooks::default(),
@@ -296,6 +306,42 @@ impl Endpoint {
     #[must_use]
     pub fn origins(mut self, origins: Origins) -> Self {
         self.origins = origins;
+        self
+    }
+
+    /// How many messages each of its connections may send.
+    #[must_use]
+    pub fn message_rate(mut self, rate: Rate) -> Self {
+        self.limits.messages = Some(rate);
+        self
+    }
+
+    /// How many bytes each of its connections may send.
+    #[must_use]
+    pub fn byte_rate(mut self, rate: Rate) -> Self {
+        self.limits.bytes = Some(rate);
+        self
+    }
+
+    /// What happens to a connection that sends more.
+    #[must_use]
+    pub fn over_limit(mut self, over: Over) -> Self {
+        self.limits.over = over;
+        self
+    }
+
+    /// How many connections it has at once, in all its dialects and framings together. One more is
+    /// answered 503 with Retry-After; over plain TCP, with a Close with 1013.
+    #[must_use]
+    pub fn max_connections(mut self, max: usize) -> Self {
+        self.max_connections = Some(max);
+        self
+    }
+
+    /// The HTTP status that a connection over the maximum is answered with, in place of 503.
+    #[must_use]
+    pub fn full_status(mut self, status: u16) -> Self {
+        self.full_status = status;
         self
     }
 

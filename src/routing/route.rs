@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::context::Context;
 use crate::connection::Outbound;
 use crate::dialect::Message;
+use crate::quota::{Over, Rate, SharedLimit};
 
 /// What answers messages of one route.
 pub type Handler = Arc<dyn Fn(&mut Context<'_>, &Message<'_>) + Send + Sync>;
@@ -49,6 +50,7 @@ pub struct Route {
     pub(crate) timeout: Option<Duration>,
     pub(crate) run_on: RunOn,
     pub(crate) outbound: Outbound,
+    pub(crate) limit: Option<SharedLimit>,
 }
 
 impl Route {
@@ -65,6 +67,7 @@ impl Route {
             timeout: None,
             run_on: RunOn::Inline,
             outbound: Outbound::default(),
+            limit: None,
         }
     }
 
@@ -80,6 +83,16 @@ impl Route {
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
+        self
+    }
+
+    /// How many messages it takes of all connections together, and what happens over that. Under
+    /// [`Over::Delay`] a message is handled all the same, and its connection is not read from until
+    /// the rate has caught up; once that takes more than 10 s, further messages are refused as under
+    /// [`Over::Reject`].
+    #[must_use]
+    pub fn rate(mut self, rate: Rate, over: Over) -> Self {
+        self.limit = Some(SharedLimit::new(rate, over));
         self
     }
 

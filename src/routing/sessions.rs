@@ -1,4 +1,5 @@
-//! The sessions of a shard's connections, and the names of the rooms that these are in: each name once.
+//! The sessions of a shard's connections, and the names of the rooms that these are in: each name
+//! once.
 
 use std::collections::hash_map::{Entry, HashMap};
 use std::sync::Arc;
@@ -45,7 +46,8 @@ impl Sessions {
         self.sessions.contains_key(conn)
     }
 
-    /// Takes a session out, with the names of the rooms that its connection is in or on its way into.
+    /// Takes a session out, with the names of the rooms that its connection is in or on its way
+    /// into.
     pub(crate) fn remove(&mut self, conn: &ConnId) -> Option<(Session, Vec<Arc<str>>)> {
         let session = self.sessions.remove(conn)?;
         let rooms = session.rooms.symbols().map(|symbol| self.names.release(symbol)).collect();
@@ -72,8 +74,8 @@ impl Sessions {
         self.sessions.get(conn).map_or(0, |session| session.rooms.len())
     }
 
-    /// Notes that a connection is on its way into a room; says which of its joins this is, modulo 256.
-    /// `None` if the shard's connections are in as many rooms as there may be.
+    /// Notes that a connection is on its way into a room; says which of its joins this is, modulo
+    /// 256. `None` if the shard's connections are in as many rooms as there may be.
     pub(crate) fn join(&mut self, conn: ConnId, room: &str) -> Option<u32> {
         let known = self.names.find(room);
         let rooms = &mut self.sessions.entry(conn).or_default().rooms;
@@ -90,12 +92,13 @@ impl Sessions {
         self.forget(conn, room, |_| true);
     }
 
-    /// The room's home did not take the connection in at this attempt; says whether it is to be told that
-    /// the connection is no member. It is unless there was a later join, or the connection has left: what
-    /// was refused says nothing of those.
+    /// The room's home did not take the connection in at this attempt; says whether it is to be
+    /// told that the connection is no member. It is unless there was a later join, or the
+    /// connection has left: what was refused says nothing of those.
     ///
-    /// The home knows that of the join that it refused. But attempts count modulo 256: it may be a join 256
-    /// later that it took in before this came, and then session and home are of one mind again.
+    /// The home knows that of the join that it refused. But attempts count modulo 256: it may be a
+    /// join 256 later that it took in before this came, and then session and home are of one mind
+    /// again.
     pub(crate) fn refused(&mut self, conn: &ConnId, room: &str, attempt: u32) -> bool {
         self.forget(conn, room, |last| u32::from(last) == attempt)
     }
@@ -111,9 +114,9 @@ impl Sessions {
     }
 }
 
-/// The rooms that a connection is in or on its way into, in the order of its joins: one in place, the
-/// others in a piece of memory as long as it has to be. An entry is a symbol of the shard's [`Names`], and
-/// the last join of that room modulo 256 above it.
+/// The rooms that a connection is in or on its way into, in the order of its joins: one in place,
+/// the others in a piece of memory as long as it has to be. An entry is a symbol of the shard's
+/// [`Names`], and the last join of that room modulo 256 above it.
 #[derive(Debug, Default)]
 pub(crate) struct Rooms {
     /// 0: none.
@@ -181,8 +184,8 @@ impl Rooms {
     }
 }
 
-/// The names of the rooms that a shard's connections are in, numbered from 1. A number is free again when
-/// the last has left.
+/// The names of the rooms that a shard's connections are in, numbered from 1. A number is free
+/// again when the last has left.
 #[derive(Debug)]
 struct Names {
     symbols: HashMap<Arc<str>, u32>,
@@ -250,8 +253,8 @@ impl Names {
     }
 }
 
-/// What a name takes: its entries in the table and, a third more than used, in the list, and itself behind its
-/// counts.
+/// What a name takes: its entries in the table and, a third more than used, in the list, and itself
+/// behind its counts.
 fn bytes_of(name: &str) -> i64 {
     let entries = in_table(size_of::<(Arc<str>, u32)>()) + size_of::<Name>() * 4 / 3;
     (entries + allocated(2 * size_of::<usize>() + name.len())) as i64

@@ -2,6 +2,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+use crate::quota::{Limit, Over};
+
 /// A count with one writer and any number of readers.
 ///
 /// The writer's `add` is a plain load and store: no locked instruction on the hot path.
@@ -81,6 +83,8 @@ causes! {
         IdleTimeout = "idle_timeout",
         /// A begun message not ended within `--message-timeout`.
         MessageTimeout = "message_timeout",
+        /// Over a rate that is limited, where that closes (1008).
+        RateLimit = "rate_limit",
         /// Shed at the memory ceiling.
         MemoryLimit = "memory_limit",
         /// A handler closed it.
@@ -107,6 +111,8 @@ causes! {
         Hook = "hook",
         /// 503: over the maximum, or out of descriptors.
         Full = "full",
+        /// Over the endpoint's maximum: 503, or as it has it.
+        EndpointFull = "endpoint_full",
         /// No complete request within `--handshake-timeout`.
         HandshakeTimeout = "handshake_timeout",
         /// The peer left before the upgrade was done.
@@ -131,6 +137,54 @@ causes! {
         InboundAfterClose = "inbound_after_close",
         /// A custom dialect failed to encode it.
         NotEncoded = "not_encoded",
+    }
+}
+
+causes! {
+    /// What was over a limit, and what came of it: `delay` counts the times that a connection was
+    /// stopped, `reject` messages (or connections), `close` connections.
+    LimitHit {
+        /// A connection's messages: stopped.
+        MessagesDelay = "messages_delay",
+        /// A connection's messages: answered with an error.
+        MessagesReject = "messages_reject",
+        /// A connection's messages: closed.
+        MessagesClose = "messages_close",
+        /// A connection's bytes: stopped.
+        BytesDelay = "bytes_delay",
+        /// A connection's bytes: answered with an error.
+        BytesReject = "bytes_reject",
+        /// A connection's bytes: closed.
+        BytesClose = "bytes_close",
+        /// All connections' bytes: stopped.
+        BandwidthDelay = "bandwidth_delay",
+        /// All connections' bytes: answered with an error.
+        BandwidthReject = "bandwidth_reject",
+        /// All connections' bytes: closed.
+        BandwidthClose = "bandwidth_close",
+        /// A route's messages: stopped.
+        RouteDelay = "route_delay",
+        /// A route's messages: answered with an error.
+        RouteReject = "route_reject",
+        /// A route's messages: closed.
+        RouteClose = "route_close",
+        /// Connections: one more was refused.
+        ConnectionsReject = "connections_reject",
+    }
+}
+
+impl LimitHit {
+    /// What came of being over a limit.
+    #[must_use]
+    pub fn of(limit: Limit, over: Over) -> Self {
+        let all = match limit {
+            Limit::Messages => [Self::MessagesDelay, Self::MessagesReject, Self::MessagesClose],
+            Limit::Bytes => [Self::BytesDelay, Self::BytesReject, Self::BytesClose],
+            Limit::Bandwidth => [Self::BandwidthDelay, Self::BandwidthReject, Self::BandwidthClose],
+            Limit::Route => [Self::RouteDelay, Self::RouteReject, Self::RouteClose],
+            Limit::Connections => [Self::ConnectionsReject; 3],
+        };
+        all[over as usize]
     }
 }
 
@@ -166,6 +220,8 @@ pub struct LoopCounters {
     pub paused: Counter,
     /// Times a connection was paused.
     pub pauses: Counter,
+    /// Connections not read from now because they are over a limit.
+    pub delayed: Counter,
     /// Sockets accepted.
     pub accepted: Counter,
     /// Times accepting was suspended for want of descriptors or room.
@@ -200,6 +256,8 @@ pub struct LoopCounters {
     pub refusals: PerCause<{ RefusalCause::ALL.len() }>,
     /// Messages dropped, by cause.
     pub drops: PerCause<{ DropCause::ALL.len() }>,
+    /// Times that something was over a limit, by what came of it.
+    pub limits: PerCause<{ LimitHit::ALL.len() }>,
     /// Bytes in outboxes and their entries now.
     pub outbox_bytes: Counter,
     /// Bytes of partial frames, unfinished messages and request heads now.
@@ -223,6 +281,8 @@ pub struct WorkerCounters {
     pub blocking_refused: Counter,
     /// Messages answered with an error by the router itself.
     pub errors: Counter,
+    /// Times that something was over a route's limit, by what came of it.
+    pub limits: PerCause<{ LimitHit::ALL.len() }>,
     /// Sends refused by a full lane.
     pub refused_sends: Counter,
     /// Times the thread went to sleep.

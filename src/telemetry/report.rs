@@ -11,7 +11,7 @@ use super::stages::Stage;
 #[must_use]
 pub fn summary(snapshot: &Value) -> Vec<String> {
     let mut lines = vec![connections(snapshot), traffic(snapshot), buffers(snapshot)];
-    for map in ["closes", "refusals", "drops"] {
+    for map in ["closes", "refusals", "drops", "limits"] {
         lines.extend(causes(snapshot, map));
     }
     lines.extend(trims(snapshot));

@@ -170,6 +170,7 @@ impl Shard {
             store: Arc::clone(session.store()),
             answered: before.answered,
             is_taken: before.is_taken,
+            outbound: before.outbound,
             actions: Vec::new(),
         }
     }
@@ -235,7 +236,8 @@ impl Shard {
     }
 
     fn pull(&mut self, run: &Run, channel: Box<str>) {
-        let nobody = Answerers { answered: None, is_taken: false };
+        let outbound = Outbound::default();
+        let nobody = Answerers { answered: None, is_taken: false, outbound };
         let mut away = self.away(run, nobody);
         let (snapshot, owner, name) = (Arc::clone(&self.snapshot), run.clone(), channel.clone());
         let job: Job = Box::new(move || {
@@ -287,7 +289,8 @@ impl Errand {
 }
 
 fn context<'a>(run: &Run, snapshot: &'a Snapshot, away: &'a mut Away) -> Context<'a> {
-    Context::new(run, snapshot, Place::Away(away))
+    let outbound = away.outbound;
+    Context { outbound, ..Context::new(run, snapshot, Place::Away(away)) }
 }
 
 /// The gateway is gone only when all its connections are.

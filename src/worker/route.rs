@@ -6,17 +6,20 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use super::batch::Run;
+use super::over::limited;
 use super::shard::Shard;
 use super::state::State;
 use crate::channels::{Countdown, Done, Settles, Then};
+use crate::connection::Outbound;
 use crate::dialect::{AskId, Body, ErrorAnswer, Kind, Message, NotUnderstood, Target};
 use crate::protocol::MessageKind;
+use crate::quota::Moment;
 use crate::routing::{AskError, Context, Flow, Gateway, Pending, Place, Route, RunOn, ticks};
 use crate::telemetry::counters::WorkerCounters;
 
 /// What became of a message.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Outcome {
+pub(super) enum Outcome {
     /// Its handler has returned, or it needs none.
     Handled,
     /// The router had to answer with an error of its own.
@@ -29,7 +32,7 @@ impl Shard {
     pub(super) fn route_message(&mut self, run: &Run, kind: MessageKind, payload: &[u8]) {
         let inline = self.is_inline();
         let Self { parts, snapshot, state, .. } = self;
-        let counters = &*parts.counters;
+        let (counters, now) = (&*parts.counters, state.moment);
         let decoded = snapshot.endpoint(run.endpoint).dialect.decode(kind, payload);
         let (correlation, is_request) = match &decoded {
             Ok(message) => (message.correlation.as_deref(), message.kind == Kind::Request),
@@ -44,7 +47,7 @@ impl Shard {
         let mut ctx = state.context(run, snapshot, &parts.gateway, &mut parts.out);
         (ctx.correlation, ctx.is_request) = (correlation, is_request);
         let outcome = match &decoded {
-            Ok(message) => route(&mut ctx, message, inline, counters),
+            Ok(message) => route(&mut ctx, message, (inline, now), counters),
             Err(NotUnderstood::Answer { answer, .. }) => {
                 ctx.answer(Err(answer));
                 Outcome::Failed
@@ -107,7 +110,7 @@ fn answered(
 fn route(
     ctx: &mut Context<'_>,
     message: &Message<'_>,
-    inline: bool,
+    (inline, now): (bool, Moment),
     counters: &WorkerCounters,
 ) -> Outcome {
     match message.kind {
@@ -137,6 +140,11 @@ fn route(
         return fail(ctx, 403, &format!("to {permission} takes the permission `{permission}`"));
     }
     ctx.outbound = route.outbound;
+    if let Some(limit) = &route.limit
+        && let Some(outcome) = limited(ctx, limit, now, counters)
+    {
+        return outcome;
+    }
     let handled = catch_unwind(AssertUnwindSafe(|| {
         for before in &endpoint.hooks.before {
             if before(ctx, message) == Flow::Stop {
@@ -162,7 +170,6 @@ fn route(
 /// Runs a message's handler, and what is to run behind each.
 #[inline]
 pub(super) fn run_handler(ctx: &mut Context<'_>, route: &Route, message: &Message<'_>) {
-    ctx.outbound = route.outbound;
     (route.handler)(ctx, message);
     for after in &ctx.endpoint.hooks.after {
         after(ctx, message);
@@ -207,18 +214,20 @@ fn await_answer(ctx: &mut Context<'_>, route: &Route) {
     }
 }
 
-/// Who may have answered a message whose handler is to run elsewhere.
+/// Who may have answered a message whose handler is to run elsewhere, and what else was settled.
 #[derive(Debug)]
 pub(super) struct Answerers {
     /// Shared with those who may; set once anyone has.
     pub(super) answered: Option<Arc<AtomicBool>>,
     /// A responder was taken.
     pub(super) is_taken: bool,
+    /// How what it publishes and pushes is kept from heaping up.
+    pub(super) outbound: Outbound,
 }
 
 /// Carries out what ran before a handler that is to run elsewhere.
 fn finish_before(mut ctx: Context<'_>) -> Answerers {
-    let mut before = Answerers { answered: None, is_taken: false };
+    let mut before = Answerers { answered: None, is_taken: false, outbound: ctx.outbound };
     if let Place::Shard(parts) = &mut ctx.place {
         let effects = &mut *parts.effects;
         if effects.replied {

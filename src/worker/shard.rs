@@ -114,6 +114,7 @@ impl Shard {
     /// Does what level 2 has to do, as far as sends allow. Level 1 is to be done first.
     pub fn message_turn(&mut self, now: Instant) -> Turn {
         self.state.tick = self.parts.gateway.shared.tick_at(now);
+        self.state.moment = self.parts.gateway.shared.moment_at(now);
         loop {
             if self.flush_all(now) == Flush::Blocked {
                 return Turn::Blocked;
@@ -247,7 +248,10 @@ impl Shard {
     #[inline]
     fn route_item(&mut self, run: &Run, item: Taken<'_>) {
         match item {
-            Taken::Message { kind, payload } => self.route_message(run, kind, payload),
+            Taken::Message { kind, over: None, payload } => self.route_message(run, kind, payload),
+            Taken::Message { kind, over: Some(limit), payload } => {
+                self.refuse_message(run, kind, payload, limit);
+            }
             Taken::Admit { head } => self.admit(run, head),
             Taken::JoinThenAccept(accept) => self.join_then_accept(run, accept.clone()),
             Taken::Work { work, is_gone } => self.work(run, work.take(), is_gone),

@@ -9,6 +9,7 @@ use super::shard::Shard;
 use crate::app::Snapshot;
 use crate::connection::Tick;
 use crate::dialect::ErrorAnswer;
+use crate::quota::Moment;
 use crate::routing::{
     AskError, Asks, Context, Effects, Gateway, Parts, Pending, Place, Sessions, Timeouts,
 };
@@ -24,6 +25,8 @@ pub(super) struct State {
     pub(super) unserved: Vec<(Run, Box<str>)>,
     /// Of the turn, for deadlines.
     pub(super) tick: Tick,
+    /// Of the turn, for limits.
+    pub(super) moment: Moment,
 }
 
 impl State {
@@ -35,6 +38,7 @@ impl State {
             timeouts: Timeouts::new(),
             unserved: Vec::new(),
             tick: 0,
+            moment: Moment::default(),
         }
     }
 

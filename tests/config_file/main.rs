@@ -19,6 +19,7 @@ use tidegate::config::{
     Cli, Config, DialectName, EndpointConfig, JsonFields, Kind, Machine, Problem, Resolved,
     RoomConfig, RouteConfig, TcpListen, definitions, resolve, resolve_with,
 };
+use tidegate::quota::{ConnectionLimits, Over, Rate};
 use tidegate::routing::{IdentitySource, Liveness, OriginRule, RunOn};
 use tidegate::{Outbound, OverflowPolicy, SessionPolicy};
 
@@ -98,6 +99,9 @@ fn every_setting_reaches_its_field() {
     assert_eq!((config.max_message_bytes, config.max_frame_bytes), (2 << 20, 1_000_000));
     assert_eq!((config.max_fragments, config.outbound_limit_bytes), (9, 3 << 20));
     assert!(!config.tcp_nodelay);
+    assert_eq!(config.bandwidth_bytes_per_s, Some(10_000_000));
+    assert_eq!(config.bandwidth_reserve_percent, 40);
+    assert_eq!(config.bandwidth_over_limit, Over::Close);
     assert_eq!(config.handshake_timeout, Duration::from_secs(1));
     assert_eq!(config.idle_timeout, Some(Duration::from_secs(120)));
     assert_eq!((config.message_timeout, config.ping_interval), (None, None));
@@ -115,8 +119,16 @@ fn every_setting_reaches_its_field() {
     assert_eq!(config.tcp_listen, [tcp]);
 }
 
+fn whole_limits() -> ConnectionLimits {
+    ConnectionLimits {
+        messages: Some(Rate::per_s(20).burst(1200)),
+        bytes: Some(Rate::per_s(65536).burst(4096)),
+        over: Over::Reject,
+    }
+}
+
 #[test]
-fn endpoints_and_rooms_are_as_they_are_written() {
+fn endpoints_are_as_they_are_written() {
     let Resolved { config, .. } = resolved(WHOLE);
     let text = |text: &str| Some(text.to_owned());
     let texts = |texts: &[&str]| texts.iter().map(ToString::to_string).collect::<Vec<_>>();
@@ -127,12 +139,16 @@ fn endpoints_and_rooms_are_as_they_are_written() {
         timeout: None,
         run: None,
         outbound: Outbound::default(),
+        rate: None,
+        over_limit: Over::Delay,
     };
     let chat = RouteConfig {
         permission: text("chat"),
         timeout: Some(Duration::from_secs(5)),
         run: Some(RunOn::Blocking),
         outbound: Outbound::new(OverflowPolicy::Close).budget(70),
+        rate: Some(Rate::per_s(50).burst(200)),
+        over_limit: Over::Close,
         ..route("chat.*", "publish")
     };
     let kim = EndpointConfig {
@@ -146,6 +162,9 @@ fn endpoints_and_rooms_are_as_they_are_written() {
         overflow: OverflowPolicy::KeepLatest,
         max_message_bytes: Some(64 << 10),
         outbound_limit_bytes: Some(65536),
+        limits: whole_limits(),
+        max_connections: Some(500),
+        full_status: 400,
         liveness: Liveness {
             ping_interval: Some(None),
             pong_timeout: Some(Duration::from_secs(7)),
@@ -173,6 +192,12 @@ fn endpoints_and_rooms_are_as_they_are_written() {
         ..EndpointConfig::new("/room/{name}/{seat}", DialectName::Event)
     };
     assert_eq!(config.endpoints, [kim, room]);
+}
+
+#[test]
+fn rules_of_rooms_are_as_they_are_written() {
+    let Resolved { config, .. } = resolved(WHOLE);
+    let text = |text: &str| Some(text.to_owned());
     let news = RoomConfig {
         pattern: "news/*".to_owned(),
         join: text("news.read"),

@@ -110,11 +110,17 @@ fn with(definition: &Definition, value: &str) -> String {
         "[[listener]]" => format!("[[listener]]\n{}{line}", needed("address", "[::1]:1")),
         "[[endpoint]]" => {
             let (path, dialect) = (needed("path", "/ws"), needed("dialect", "json"));
-            format!("[[endpoint]]\n{path}{dialect}{line}")
+            let limit = match *key {
+                "over_limit" => "messages_per_s = 1\n",
+                "full_status" => "max_connections = 1\n",
+                _ => "",
+            };
+            format!("[[endpoint]]\n{path}{dialect}{limit}{line}")
         }
         "[[endpoint.route]]" => {
             let (key, handler) = (needed("key", "a"), needed("handler", "echo"));
-            format!("{endpoint}[[endpoint.route]]\n{key}{handler}{line}")
+            let limit = if definition.key == "over_limit" { "rate_per_s = 1\n" } else { "" };
+            format!("{endpoint}[[endpoint.route]]\n{key}{handler}{limit}{line}")
         }
         "[[room]]" => format!("[[room]]\n{}{line}", needed("pattern", "a")),
         header => format!("{endpoint}{header}\n{line}"),
@@ -151,7 +157,7 @@ fn the_words_and_ranges_that_the_manual_names_are_those_that_hold() {
             assert_eq!(takes(definition, &value), inside, "{key} = {value}");
         }
     }
-    assert_eq!((words, ranges), (23, 10));
+    assert_eq!((words, ranges), (27, 15));
 }
 
 #[test]

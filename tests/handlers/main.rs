@@ -10,6 +10,7 @@ mod client;
 mod cross_dialect;
 mod handle;
 mod hooks;
+mod limits;
 mod middleware;
 mod origins;
 mod outbound;

@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 use tidegate::channels::RoomPolicy;
 use tidegate::config::{DialectName, EndpointConfig, RoomConfig, RouteConfig};
 use tidegate::{
-    Content, Context, Endpoint, Gateway, GatewayBuilder, Message, Outbound, OverflowPolicy, Route,
-    RunOn, Running, SelfDelivery,
+    Content, Context, Endpoint, Flow, Gateway, GatewayBuilder, Message, Outbound, OverflowPolicy,
+    Route, RunOn, Running, SelfDelivery,
 };
 
 use crate::client::{CLOSE, Client, Frame, TEXT};
@@ -44,6 +44,13 @@ fn speaking(outbound: Outbound) -> Endpoint {
             ctx.set_outbound(Outbound::new(DropOldest));
             say(ctx, m);
         })
+        .before(|ctx, m| {
+            if m.key == "say_before" {
+                ctx.set_outbound(Outbound::new(DropOldest));
+            }
+            Flow::Continue
+        })
+        .route_with("say_before", Route::new(say).outbound(outbound).run_on(RunOn::Blocking))
 }
 
 /// A healthy member and one that reads only when it is told to, both in all rooms.
@@ -221,8 +228,10 @@ fn a_publishs_own_policy_goes_before_all() {
     both(|setup| {
         let rooms = [("orders", Outbound::new(Close))];
         let mut stage = Stage::with(setup, Outbound::new(Close), &rooms);
-        stage.say("say_own", "orders", 0..PUBLISHES);
-        assert!(stage.catch_up(PUBLISHES - 1).len() < PUBLISHES);
+        for route in ["say_own", "say_before"] {
+            stage.say(route, "orders", 0..PUBLISHES);
+            assert!(stage.catch_up(PUBLISHES - 1).len() < PUBLISHES, "{route}");
+        }
         let gateway = stage.gateway().with_outbound(Outbound::new(DropOldest).budget(BUDGET));
         stage.publish(&gateway, "orders", 0..PUBLISHES);
         let got = numbers(&stage.catch_up(PUBLISHES - 1));
@@ -365,6 +374,8 @@ fn a_file_declares_them() {
             timeout: None,
             run: None,
             outbound: Outbound::new(Close),
+            rate: None,
+            over_limit: tidegate::quota::Over::Delay,
         });
         let room = RoomConfig {
             pattern: "ticks".to_owned(),

@@ -25,6 +25,7 @@ use std::process::{Command, Stdio};
 use clap::Parser;
 use tidegate::{Running, StartError};
 
+use crate::script::Form;
 use crate::server::{Program, Server};
 use crate::{PROGRAMS, a_websocketmgr, b_ginserver, c_rooms, d_kim, e_hub, text_of};
 
@@ -123,11 +124,12 @@ fn compare(printed: &str, transcript: &str) {
     assert_eq!(wanted.next(), None, "all that was printed:\n{printed}");
 }
 
-/// The same with `<id>` for a connection's id, `<ms>` and `<ns>` for a time since 1970.
+/// The same with `<id>` for a connection's id, `<ms>` and `<ns>` for a time since 1970, `<time>` for one
+/// of RFC 3339.
 fn masked(printed: &str) -> String {
     let is_word = |c: char| c.is_ascii_alphanumeric();
     let mut masked = String::new();
-    for piece in printed.split_inclusive(|c: char| !is_word(c)) {
+    for piece in without_times(printed).split_inclusive(|c: char| !is_word(c)) {
         let word = piece.trim_end_matches(|c: char| !is_word(c));
         let is_number = word.bytes().all(|byte| byte.is_ascii_digit());
         let is_hex = word.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
@@ -142,10 +144,22 @@ fn masked(printed: &str) -> String {
     masked
 }
 
+fn without_times(printed: &str) -> String {
+    let mut rest = printed;
+    let mut text = String::new();
+    while let Some(next) = rest.chars().next() {
+        let time = rest.get(..Form::Time.len()).filter(|time| Form::Time.fits(time.as_bytes()));
+        text.push_str(if time.is_some() { "<time>" } else { &rest[..next.len_utf8()] });
+        rest = &rest[time.map_or(next.len_utf8(), str::len)..];
+    }
+    text
+}
+
 #[test]
 fn what_varies_is_masked_and_nothing_else() {
     for (printed, want) in [
         ("at 1763715260000.", "at <ms>."),
+        ("ä \"2026-01-31T12:00:00.000Z\"", "ä \"<time>\""),
         ("\"ce6fd1296161c1b73f635e9b589f195e\"\n", "\"<id>\"\n"),
         ("message 7 at 1763715260000000000", "message 7 at <ns>"),
         ("17637152600001 ce6fd1296161c1b73f635e9b589f195E", "same"),

@@ -21,9 +21,9 @@ const JOINING: u32 = 64;
 /// How often a thread looks whether the others have joined.
 const LOOK: Nanos = 10 * MILLI;
 
-/// Who is in which rooms: connections take places in turn, `per_connection` each, and a place is one of
-/// a round over all rooms, which each round begins elsewhere. So all rooms are of one size, and their
-/// members are spread over the connections as by chance.
+/// Who is in which rooms: connections take places in turn, `per_connection` each, and a place is
+/// one of a round over all rooms, which each round begins elsewhere. So all rooms are of one size,
+/// and their members are spread over the connections as by chance.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Places {
     /// Rooms in all.
@@ -76,8 +76,8 @@ impl Places {
     pub(crate) fn room(&self, connection: u32, n: u32) -> u32 {
         let (rooms, each) = (u64::from(self.rooms), u64::from(self.per_connection));
         let place = u64::from(connection) * each + u64::from(n);
-        // Where a round does not end with a connection, one that begins elsewhere could lead it into the same
-        // room twice.
+        // Where a round does not end with a connection, one that begins elsewhere could lead it
+        // into the same room twice.
         let begin = match rooms.is_multiple_of(each) {
             true => token(self.seed, (place / rooms) as u32, 0) % rooms,
             false => 0,
@@ -148,7 +148,8 @@ impl Joins {
 }
 
 impl Connect {
-    /// Lets connections join, as long as not too many wait for answers. Returns when to be called again.
+    /// Lets connections join, as long as not too many wait for answers. Returns when to be called
+    /// again.
     pub(super) fn join(&mut self, table: &mut Table<Client>, now: Nanos) -> Option<Nanos> {
         let end = table.keys_end();
         let joins = self.joins.as_ref()?;

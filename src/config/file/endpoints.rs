@@ -37,6 +37,7 @@ pub(super) fn read(
     read_dialects(reader, section, &mut endpoint, dialect);
     read_session(reader, section, &mut endpoint, path.is_some());
     read_limits(reader, section, &mut endpoint);
+    super::limits::read(reader, section, &mut endpoint);
     read_liveness(reader, section, &mut endpoint);
     read_json(reader, section, &mut endpoint, dialect.is_some());
     read_routes(reader, section, &mut endpoint, known_handlers);
@@ -267,7 +268,17 @@ fn read_route(
     });
     let run = reader.word(section, "run", RunOn::ALL);
     let outbound = read_outbound(reader, section);
-    Some(RouteConfig { key: key?, handler: handler?, permission, timeout, run, outbound })
+    let (rate, over_limit) = super::limits::read_route(reader, section);
+    Some(RouteConfig {
+        key: key?,
+        handler: handler?,
+        permission,
+        timeout,
+        run,
+        outbound,
+        rate,
+        over_limit,
+    })
 }
 
 fn read_handler(reader: &mut Reader<'_>, item: Item, known_handlers: &[&str]) -> Option<String> {

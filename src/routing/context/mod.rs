@@ -93,6 +93,7 @@ pub(crate) struct Away {
     pub(crate) store: Arc<Store>,
     pub(crate) answered: Option<Arc<AtomicBool>>,
     pub(crate) is_taken: bool,
+    pub(crate) outbound: Outbound,
     pub(crate) actions: Vec<Action>,
 }
 
