@@ -68,7 +68,7 @@ pub use public_id::PublicId;
 pub use quota::{Over, Rate};
 pub use routing::{
     Accept, Admission, AskError, ConnectRequest, Context, Ended, Endpoint, Flow, Gateway, Gone,
-    IdentityPart, IdentitySource, Liveness, Origins, Params, Refuse, Responder, Route, RunOn,
-    SelfDelivery, Store, Verdict,
+    IdentityPart, IdentitySource, Liveness, LoginRule, Origins, Params, Refuse, Responder, Route,
+    RunOn, SelfDelivery, Store, Verdict,
 };
-pub use session::{ConnectionInfo, Identity, SessionPolicy};
+pub use session::{Claims, ConnectionInfo, Identity, SessionPolicy, Tokens};

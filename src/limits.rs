@@ -21,6 +21,10 @@ pub const TICK_MS: u64 = 50;
 pub const MEMBERS_LISTED_MAX: usize = 100;
 /// Longest part of an identity, bytes. Its length is kept in one byte.
 pub const IDENTITY_PART_MAX: usize = 255;
+/// Longest token of a login, bytes.
+pub const TOKEN_BYTES_MAX: usize = 8 * 1024;
+/// Most permissions that one token may give.
+pub const TOKEN_PERMISSIONS_MAX: usize = 64;
 /// Longest name of a room, bytes.
 pub const ROOM_NAME_MAX: usize = 255;
 /// The share of the memory ceiling that rooms without members may take, all homes together: a

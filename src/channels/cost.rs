@@ -14,6 +14,6 @@ pub(super) const LOOP_BYTES: usize = in_table(size_of::<(RoomId, Members)>());
 
 /// What one room takes at its home beside its members.
 pub(super) fn room_bytes(name: &str) -> usize {
-    // Its loops are a piece of their own.
-    in_table(size_of::<(Box<str>, Room)>()) + allocated(name.len()) + allocated(8)
+    // Its loops are a piece of their own, and so is its name among the timers.
+    in_table(size_of::<(Box<str>, Room)>()) + 2 * allocated(name.len()) + allocated(8)
 }

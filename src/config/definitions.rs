@@ -68,6 +68,8 @@ pub enum Table {
     Endpoint,
     /// `[endpoint.json]`
     Json,
+    /// `[endpoint.login]`
+    Login,
     /// `[[endpoint.route]]`
     Route,
     /// `[[room]]`
@@ -75,7 +77,7 @@ pub enum Table {
 }
 
 /// The tables of a file, in the order in which they are written.
-pub(crate) const TABLES: [Table; 9] = [
+pub(crate) const TABLES: [Table; 10] = [
     Table::Capacity,
     Table::Limits,
     Table::Timeouts,
@@ -83,6 +85,7 @@ pub(crate) const TABLES: [Table; 9] = [
     Table::Listener,
     Table::Endpoint,
     Table::Json,
+    Table::Login,
     Table::Route,
     Table::Room,
 ];
@@ -185,6 +188,7 @@ impl Table {
             Self::Listener => "listener",
             Self::Endpoint => "endpoint",
             Self::Json => "json",
+            Self::Login => "login",
             Self::Route => "route",
             Self::Room => "room",
         }
@@ -202,6 +206,7 @@ impl Table {
             Self::Listener => "[[listener]]",
             Self::Endpoint => "[[endpoint]]",
             Self::Json => "[endpoint.json]",
+            Self::Login => "[endpoint.login]",
             Self::Route => "[[endpoint.route]]",
             Self::Room => "[[room]]",
         }
@@ -216,7 +221,7 @@ impl Table {
     /// The table that it stands in; `None` is the file itself.
     #[must_use]
     pub fn parent(self) -> Option<Self> {
-        matches!(self, Self::Json | Self::Route).then_some(Self::Endpoint)
+        matches!(self, Self::Json | Self::Login | Self::Route).then_some(Self::Endpoint)
     }
 
     /// What flags of it stand under in `--help`.

@@ -2,8 +2,8 @@
 
 use super::definitions::{Definition, Kind, REQUIRED, Table};
 
-use Kind::{Address, Count, Size, Switch, Text, Texts, Time, Word};
-use Table::{Endpoint, Json, Listener, Room, Route};
+use Kind::{Address, Count, File, Size, Switch, Text, Texts, Time, Word};
+use Table::{Endpoint, Json, Listener, Login, Room, Route};
 
 /// A member's name in a JSON message.
 const NAME: &str = "a member's name";
@@ -266,6 +266,58 @@ pub(super) static FILE_ONLY: &[Definition] = &[
     name("push_room", "room", "The room of a publish"),
     name("push_from", "from", "Who published"),
     name("push_data", "data", "The body of a push"),
+    Definition::new(
+        Login,
+        Time,
+        "wait",
+        ("1ms to 365d", "10s"),
+        "How long a login may take, from when the connection is open",
+    )
+    .detail("Who is not logged in by then is closed with 1008. It stands still while workers are full."),
+    Definition::new(
+        Login,
+        Text,
+        "route",
+        ("a name or, for hub, a number", "the dialect's own"),
+        "Key of the message that logs in",
+    )
+    .detail(
+        "Of their own, kim has `login.signin`, hub `7`, mef `login:user`, and others `login`. What logs \
+         out is `login.signout`, `8`, `logout:user` and `logout`.",
+    ),
+    Definition::new(
+        Login,
+        File,
+        "secret_file",
+        ("a file", "none"),
+        "What tokens are signed under (HS256)",
+    )
+    .detail(
+        "It is read once, at the start; a line's end behind the secret is none of it. 32 bytes or more, \
+         and random (RFC 7518, 3.2). Where the file has a route with the login's key, this may be left out.",
+    ),
+    Definition::new(
+        Login,
+        Text,
+        "secret_env",
+        ("a variable of the environment", "none"),
+        "The variable that has it, in place of secret_file",
+    ),
+    Definition::new(
+        Login,
+        Text,
+        "issuer",
+        ("the claim iss", "any or none"),
+        "Whom tokens have to be from",
+    ),
+    Definition::new(
+        Login,
+        Time,
+        "leeway",
+        ("at most 365d", "0s"),
+        "How far clocks may be apart",
+    )
+    .detail("Tokens are good for so much longer than they say (`exp`), and from so much earlier (`nbf`)."),
     Definition::new(
         Route,
         Text,

@@ -1,6 +1,7 @@
 //! Endpoints, routes and rooms as a file declares them. What they do is told in `routing`.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::connection::{Outbound, OverflowPolicy};
@@ -41,6 +42,8 @@ pub struct EndpointConfig {
     pub identity: IdentitySource,
     /// What happens when an identity connects that is connected already.
     pub session: SessionPolicy,
+    /// What its connections have to do before they may do more.
+    pub login: Option<LoginConfig>,
     /// Permissions that every connection has.
     pub grants: Vec<String>,
     /// Whether the built-in routes of the dialect are there.
@@ -49,6 +52,30 @@ pub struct EndpointConfig {
     pub json: JsonFields,
     /// Its routes, no two with one key.
     pub routes: Vec<RouteConfig>,
+}
+
+/// How connections of an endpoint log in: `[endpoint.login]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LoginConfig {
+    /// How long a login may take, 1 ms to 365 days.
+    pub wait: Duration,
+    /// The key of the message that logs in; `None` is the dialect's own.
+    pub route: Option<String>,
+    /// Where the secret of tokens is; `None` where a route of the endpoint's own logs in.
+    pub secret: Option<SecretSource>,
+    /// Whom tokens have to be from.
+    pub issuer: Option<String>,
+    /// How far clocks may be apart, up to 365 days.
+    pub leeway: Duration,
+}
+
+/// Where a secret is. The secret itself is in no configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SecretSource {
+    /// In a file.
+    File(PathBuf),
+    /// In a variable of the environment.
+    Variable(String),
 }
 
 /// What answers messages of one key: `[[endpoint.route]]`.
@@ -157,6 +184,7 @@ impl EndpointConfig {
             join: Vec::new(),
             identity: IdentitySource::default(),
             session: SessionPolicy::Allow,
+            login: None,
             grants: Vec::new(),
             builtin: true,
             json: JsonFields::default(),

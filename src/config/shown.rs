@@ -9,8 +9,8 @@ use log::LevelFilter;
 use super::definitions::{Definition, TABLES, Table, definitions_of};
 use super::endpoints::Words;
 use super::{
-    DialectName, EndpointConfig, FdTable, OutputFormat, Resolved, RoomConfig, RouteConfig, Sources,
-    TcpListen, format_bytes, format_duration,
+    DialectName, EndpointConfig, FdTable, LoginConfig, OutputFormat, Resolved, RoomConfig,
+    RouteConfig, SecretSource, Sources, TcpListen, format_bytes, format_duration,
 };
 use crate::quota::Rate;
 
@@ -194,12 +194,31 @@ fn endpoint_table(index: usize, endpoint: &EndpointConfig, sources: &Sources) ->
             (optional(name), sources.of(&format!("{path}.json.{key}")))
         }));
     }
+    if let Some(login) = &endpoint.login {
+        shown.tables.push(login_table(&format!("{path}.login"), login, sources));
+    }
     let routes = endpoint.routes.iter().enumerate();
     shown.tables.extend(routes.map(|(n, route)| {
         let path = format!("{path}.route[{n}]");
         route_table(&path, route, sources)
     }));
     shown
+}
+
+fn login_table(path: &str, login: &LoginConfig, sources: &Sources) -> Shown {
+    table_of(Table::Login, |key| {
+        let value = match (key, &login.secret) {
+            ("wait", _) => time(login.wait),
+            ("route", _) => optional(login.route.as_deref()),
+            ("secret_file", Some(SecretSource::File(file))) => text(file.display()),
+            ("secret_env", Some(SecretSource::Variable(name))) => text(name),
+            ("secret_file" | "secret_env", _) => Value::Unset,
+            ("issuer", _) => optional(login.issuer.as_deref()),
+            ("leeway", _) => time(login.leeway),
+            _ => unreachable!("a key of a login that nobody shows: {key}"),
+        };
+        (value, sources.of(&format!("{path}.{key}")))
+    })
 }
 
 fn route_table(path: &str, route: &RouteConfig, sources: &Sources) -> Shown {

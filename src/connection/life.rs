@@ -414,7 +414,8 @@ impl Connection {
             if self.stamps.message != 0 {
                 self.stamps.message = now;
             }
-            if self.phase == Phase::Handshake {
+            let logs_in = self.phase == Phase::Open && !self.stamps.logged_in;
+            if self.phase == Phase::Handshake || logs_in {
                 self.stamps.phase = now;
             }
         }
@@ -435,6 +436,11 @@ impl Connection {
         self.paused
     }
 
+    /// It is logged in, where that is timed.
+    pub fn set_logged_in(&mut self) {
+        self.stamps.logged_in = true;
+    }
+
     /// What is due at `now`.
     #[must_use]
     pub fn due(&self, timeouts: &Timeouts, seed: u64, now: Tick) -> Due {
@@ -445,6 +451,7 @@ impl Connection {
     pub fn act_on(&mut self, due: Due, env: &mut Env<'_>) {
         match due {
             Due::Nothing(_) | Due::Handshake => {}
+            Due::Login => self.close_in_order(CloseCause::LoginTimeout, env),
             Due::Idle => self.close_in_order(CloseCause::IdleTimeout, env),
             Due::Message => self.close_in_order(CloseCause::MessageTimeout, env),
             Due::Ping => {

@@ -179,6 +179,9 @@ impl EventLoop {
             if !is_gone {
                 slot.marks.set(Marks::KNOWN);
                 work.add_slot_info(|| slot.info());
+                if work.is_login() {
+                    slot.conn.set_logged_in();
+                }
             }
             (index, slot.endpoint, slot.peer, is_gone)
         });

@@ -8,6 +8,7 @@ use serde_json::value::RawValue;
 
 use super::context::{Context, SelfDelivery};
 use super::endpoint::{Endpoint, Liveness};
+use super::login::{LoginRule, login, logout};
 use super::route::{Handler, Route};
 use crate::dialect::{Body, Content, Dialect, ErrorAnswer, JsonDialect, Message};
 
@@ -28,6 +29,8 @@ const NAMED: &[Named] = &[
     ("heart_beat", heart_beat),
     ("helloworld", helloworld),
     ("close", close),
+    ("login", login),
+    ("logout", logout),
     ("push", push),
     ("broadcast", broadcast),
     ("room_message", room_message),
@@ -113,6 +116,14 @@ fn add_for(endpoint: Endpoint, dialect: &Dialect) -> Endpoint {
 /// Adds the routes of an endpoint whose connections are in the room of their path.
 pub(super) fn add_room_to(endpoint: Endpoint) -> Endpoint {
     add(endpoint, &[EVENT, ROOM])
+}
+
+/// Adds the routes by which a dialect's clients log in and out, unless it has them.
+pub(super) fn add_login(endpoint: Endpoint, rule: &LoginRule, dialect: &Dialect) -> Endpoint {
+    let routes = rule.routes(dialect).into_iter().flatten();
+    routes.fold(endpoint, |endpoint, (key, name)| {
+        if endpoint.has_route(key) { endpoint } else { endpoint.route_with(key, named(name)) }
+    })
 }
 
 /// System D's clients send heartbeats of their own, each 55 s, and are gone after 3 minutes without.

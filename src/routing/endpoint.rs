@@ -10,6 +10,7 @@ use super::builtin;
 use super::context::Context;
 use super::hooks::{Ended, Hooks, Notices};
 use super::identity::IdentitySource;
+use super::login::LoginRule;
 use super::origin::Origins;
 use super::path::{PathPattern, PatternError, Template};
 use super::route::{Flow, Route};
@@ -74,6 +75,8 @@ pub struct Endpoint {
     pub(crate) hooks: Hooks,
     /// What happens when an identity connects that is connected already.
     pub session: SessionPolicy,
+    /// What its connections have to do before they may do more.
+    pub(crate) login: Option<Arc<LoginRule>>,
     /// What every connection may do.
     pub(crate) grants: Vec<Box<str>>,
     /// Rooms that every connection is in from the start.
@@ -150,6 +153,7 @@ impl Endpoint {
             on_connect: None,
             hooks: Hooks::default(),
             session: SessionPolicy::Allow,
+            login: None,
             grants: Vec::new(),
             joins: Vec::new(),
             pulls: HashMap::new(),
@@ -284,6 +288,9 @@ impl Endpoint {
     /// Until that message, what is sent to them is in the endpoint's own dialect.
     #[must_use]
     pub fn also(mut self, dialect: Dialect) -> Self {
+        if let Some(rule) = self.login.clone() {
+            self = builtin::add_login(self, &rule, &dialect);
+        }
         self.also.push(dialect);
         self
     }
@@ -349,6 +356,18 @@ impl Endpoint {
     #[must_use]
     pub fn session(mut self, policy: SessionPolicy) -> Self {
         self.session = policy;
+        self
+    }
+
+    /// Demands that connections log in, and adds the routes by which they do in its dialects, unless
+    /// it has routes of these keys by now. In the dialect `raw`, which has no routes, nobody can.
+    #[must_use]
+    pub fn login(mut self, rule: LoginRule) -> Self {
+        let dialects: Vec<_> = [&self.dialect].into_iter().chain(&self.also).cloned().collect();
+        for dialect in dialects {
+            self = builtin::add_login(self, &rule, &dialect);
+        }
+        self.login = Some(Arc::new(rule));
         self
     }
 
@@ -460,6 +479,11 @@ impl Endpoint {
     #[must_use]
     pub fn find(&self, key: &Key<'_>) -> Option<&Route> {
         self.routes.find(key)
+    }
+
+    /// Whether there is a route of just this key.
+    pub(super) fn has_route(&self, key: &str) -> bool {
+        self.routes.keys().any(|known| known == key)
     }
 
     /// Whether it is another endpoint's, in another dialect or framing.

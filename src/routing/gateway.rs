@@ -191,7 +191,7 @@ impl Gateway {
     }
 
     /// Asks for a user's logins, the oldest first: they come once, by what is returned. Inside
-    /// handlers it is not to be waited for.
+    /// handlers it is not to be waited for, but in those that may block.
     ///
     /// # Errors
     /// [`Gone`] when the gateway has stopped.

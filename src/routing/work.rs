@@ -38,7 +38,7 @@ pub(crate) enum What {
     LogIn(Box<Accept>),
     /// The home of its user took it in as this one.
     LoggedIn(Arc<Identity>),
-    /// The home of its user did not.
+    /// The home of its user did not take it in as this one.
     LoginRefused(Arc<Identity>),
     /// All that is known of the connection is told to who asks; by then its loop has told its part.
     Describe(Box<Describe>),
@@ -117,6 +117,11 @@ impl Work {
                 | What::LoginRefused(_)
                 | What::Describe(_)
         )
+    }
+
+    /// Whether it says that the connection is logged in.
+    pub(crate) fn is_login(&self) -> bool {
+        matches!(self.what, What::LoggedIn(_))
     }
 
     /// Adds what the connection's loop knows, where that is asked for.

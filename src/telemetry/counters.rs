@@ -81,6 +81,8 @@ causes! {
         PongTimeout = "pong_timeout",
         /// No byte within `--idle-timeout`.
         IdleTimeout = "idle_timeout",
+        /// Not logged in within its endpoint's wait (1008).
+        LoginTimeout = "login_timeout",
         /// A begun message not ended within `--message-timeout`.
         MessageTimeout = "message_timeout",
         /// Over a rate that is limited, where that closes (1008).

@@ -11,10 +11,11 @@ use super::route::{Answerers, finish_message, run_handler};
 use super::shard::Shard;
 use crate::app::Snapshot;
 use crate::channels::{ReplyTo, RoomWork, Then};
+use crate::connection::Outbound;
 use crate::limits::{BLOCKING_PER_CONNECTION_MIN, BLOCKING_SHARE};
 use crate::protocol::MessageKind;
 use crate::routing::{
-    Away, Context, Describe, Finish, Gateway, Place, Pull, What, Work, run_actions, ticks,
+    Away, Context, Describe, Finish, Gateway, Place, Pull, STRANGER, What, Work, run_actions, ticks,
 };
 use crate::session::ConnectionInfo;
 use crate::telemetry::memory::{Charge, Component};
@@ -57,8 +58,11 @@ impl Shard {
                 }
             }
             What::LoginRefused(identity) => {
-                if let Some(session) = self.state.sessions.get_mut(&run.conn) {
-                    session.login_refused(&identity);
+                let session = self.state.sessions.get_mut(&run.conn);
+                let was_pending = session.is_some_and(|session| session.login_refused(&identity));
+                if was_pending && self.snapshot.endpoint(run.endpoint).closes_strangers() {
+                    // Behind the answer, which the home has posted ahead of this.
+                    self.parts.out.post(run.conn.loop_index()).close(run.conn, 1008, STRANGER);
                 }
             }
             What::Describe(describe) => self.describe(run, &describe),
@@ -87,8 +91,8 @@ impl Shard {
             identity: facts.and_then(|facts| facts.identity.clone()),
             permissions: facts
                 .iter()
-                .flat_map(|f| &f.permissions)
-                .map(ToString::to_string)
+                .flat_map(|f| f.all_permissions())
+                .map(ToOwned::to_owned)
                 .collect(),
             params: facts.iter().flat_map(|f| f.params.iter()).map(owned).collect(),
             rooms: self.state.sessions.rooms(&run.conn).map(str::to_owned).collect(),

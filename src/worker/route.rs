@@ -14,7 +14,9 @@ use crate::connection::Outbound;
 use crate::dialect::{AskId, Body, ErrorAnswer, Kind, Message, NotUnderstood, Target};
 use crate::protocol::MessageKind;
 use crate::quota::Moment;
-use crate::routing::{AskError, Context, Flow, Gateway, Pending, Place, Route, RunOn, ticks};
+use crate::routing::{
+    AskError, Context, Flow, Gateway, Pending, Place, Route, RunOn, STRANGER, refusal, ticks,
+};
 use crate::telemetry::counters::WorkerCounters;
 
 /// What became of a message.
@@ -126,6 +128,11 @@ fn route(
         Kind::Response { .. } => return Outcome::Handled,
     }
     let endpoint = ctx.endpoint;
+    if let Some(rule) = &endpoint.login
+        && let Some(error) = refusal(ctx, rule, message)
+    {
+        return turn_away(ctx, &error);
+    }
     let Some(route) = endpoint.find(&message.key) else {
         return unrouted(ctx, message);
     };
@@ -194,6 +201,19 @@ fn unrouted(ctx: &mut Context<'_>, message: &Message<'_>) -> Outcome {
         _ if message.key.is_none() => fail(ctx, 404, "no route for this"),
         _ => fail(ctx, 404, &format!("no route `{}`", message.key)),
     }
+}
+
+/// Answers one that is not logged in. Where strangers are closed it is, unless it has begun to log
+/// in.
+#[cold]
+fn turn_away(ctx: &mut Context<'_>, error: &ErrorAnswer<'_>) -> Outcome {
+    if ctx.correlation.is_some() {
+        ctx.answer(Err(error));
+    }
+    if ctx.endpoint.closes_strangers() && !ctx.is_logging_in() {
+        ctx.close(1008, STRANGER);
+    }
+    Outcome::Failed
 }
 
 fn fail(ctx: &mut Context<'_>, code: u16, message: &str) -> Outcome {

@@ -16,8 +16,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::TempDir;
 use tidegate::config::{
-    Cli, Config, DialectName, EndpointConfig, JsonFields, Kind, Machine, Problem, Resolved,
-    RoomConfig, RouteConfig, TcpListen, definitions, resolve, resolve_with,
+    Cli, Config, DialectName, EndpointConfig, JsonFields, Kind, LoginConfig, Machine, Problem,
+    Resolved, RoomConfig, RouteConfig, SecretSource, TcpListen, definitions, resolve, resolve_with,
 };
 use tidegate::quota::{ConnectionLimits, Over, Rate};
 use tidegate::routing::{IdentitySource, Liveness, OriginRule, RunOn};
@@ -176,6 +176,13 @@ fn endpoints_are_as_they_are_written() {
             charset: Some("header.charset".parse().unwrap()),
         },
         session: SessionPolicy::AllowUpTo(3),
+        login: Some(LoginConfig {
+            wait: Duration::from_secs(3),
+            route: text("100"),
+            secret: Some(SecretSource::File("secret".into())),
+            issuer: text("joe"),
+            leeway: Duration::from_secs(30),
+        }),
         grants: texts(&["push.all"]),
         builtin: false,
         json: JsonFields {
@@ -189,6 +196,13 @@ fn endpoints_are_as_they_are_written() {
     };
     let room = EndpointConfig {
         join: texts(&["room/{name}", "all"]),
+        login: Some(LoginConfig {
+            wait: Duration::from_secs(10),
+            route: None,
+            secret: Some(SecretSource::Variable("TOKEN_SECRET".to_owned())),
+            issuer: None,
+            leeway: Duration::ZERO,
+        }),
         ..EndpointConfig::new("/room/{name}/{seat}", DialectName::Event)
     };
     assert_eq!(config.endpoints, [kim, room]);
@@ -360,4 +374,22 @@ fn the_examples_have_no_mistake() {
     let expected =
         ["a-websocketmgr.toml", "b-ginserver.toml", "c-rooms.toml", "d-kim.toml", "e-hub.toml"];
     assert_eq!(names, expected);
+}
+
+#[test]
+fn a_secret_that_is_not_there_is_a_mistake_and_one_that_is_there_is_not_printed() {
+    let file = File::new(
+        "listener = [{address = \"127.0.0.1:0\"}]\n[[endpoint]]\npath = \"/kim\"\ndialect = \"kim\"\n\
+         [endpoint.login]\nsecret_env = \"KIM_SECRET\"\n",
+    );
+    let output = file.run(&["--config", "gateway.toml"], &[]);
+    let told = String::from_utf8(output.stderr).expect("text");
+    assert_eq!(output.status.code(), Some(2), "{told}");
+    assert!(told.contains("endpoint[0].login.secret_env: there is no such variable"), "{told}");
+    for format in ["toml", "json"] {
+        let args = ["config", "--config", "gateway.toml", "--format", format];
+        let output = file.run(&args, &[("KIM_SECRET", "hush")]);
+        let shown = String::from_utf8(output.stdout).expect("text");
+        assert!(shown.contains("KIM_SECRET") && !shown.contains("hush"), "{shown}");
+    }
 }

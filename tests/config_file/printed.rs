@@ -122,6 +122,9 @@ fn with(definition: &Definition, value: &str) -> String {
             let limit = if definition.key == "over_limit" { "rate_per_s = 1\n" } else { "" };
             format!("{endpoint}[[endpoint.route]]\n{key}{handler}{limit}{line}")
         }
+        "[endpoint.login]" => {
+            format!("{endpoint}[endpoint.login]\n{}{line}", needed("secret_file", "s"))
+        }
         "[[room]]" => format!("[[room]]\n{}{line}", needed("pattern", "a")),
         header => format!("{endpoint}{header}\n{line}"),
     }

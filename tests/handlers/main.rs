@@ -11,6 +11,8 @@ mod cross_dialect;
 mod handle;
 mod hooks;
 mod limits;
+mod login;
+mod login_kim;
 mod middleware;
 mod origins;
 mod outbound;

@@ -12,6 +12,7 @@ use super::super::{
     DialectName, EndpointConfig, JsonFields, RouteConfig, format_bytes, format_duration,
     parse_bytes, parse_duration,
 };
+use super::login;
 use super::reader::{Item, Reader, Section, Seen};
 use super::syntax::{check_name, check_pattern, check_token};
 use crate::connection::{Outbound, OverflowPolicy};
@@ -41,6 +42,7 @@ pub(super) fn read(
     read_liveness(reader, section, &mut endpoint);
     read_json(reader, section, &mut endpoint, dialect.is_some());
     read_routes(reader, section, &mut endpoint, known_handlers);
+    endpoint.login = login::read(reader, section, &endpoint, dialect.is_some());
     endpoint
 }
 

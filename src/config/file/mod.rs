@@ -8,6 +8,7 @@
 
 mod endpoints;
 mod limits;
+mod login;
 mod reader;
 mod rooms;
 mod syntax;

@@ -186,11 +186,12 @@ impl<'a> Context<'a> {
         Some(&self.facts()?.params)
     }
 
-    /// Whether it has a permission: by its endpoint's grants, or by `on_connect`.
+    /// Whether it has a permission: by its endpoint's grants, by `on_connect`, or by its
+    /// login.
     #[must_use]
     pub fn may(&self, permission: &str) -> bool {
         let has = |all: &[Box<str>]| all.iter().any(|p| **p == *permission);
-        has(&self.endpoint.grants) || self.facts().is_some_and(|facts| has(&facts.permissions))
+        has(&self.endpoint.grants) || self.facts().is_some_and(|facts| facts.may(permission))
     }
 
     /// The connection's own key–value store, which lives as long as it does. May be kept and used
