@@ -1,14 +1,16 @@
 //! A: messages over the limit are dropped without a word.
 
 use serde_json::{Value, json};
-use tidegate::{Over, Rate};
+use tidegate::{Endpoint, Over, Rate, Route};
 
-use crate::client::{Client, TEXT, frame};
+use crate::client::{CLOSE, Client, TEXT, frame};
 use crate::speakers::Mef;
 use crate::{addr, both, stats_until};
 
 /// The longest message there may be.
 const MAX: usize = 1024;
+/// Messages at once where five may come at once.
+const FLOOD: usize = 30;
 
 /// A request of system A of exactly so many bytes.
 fn request(id: &str, length: usize) -> String {
