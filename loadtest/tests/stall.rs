@@ -49,6 +49,8 @@ fn what_the_server_drops_is_counted() {
             join: None,
             publish: None,
             max_members: None,
+            events: false,
+            clock: None,
             outbound: Outbound::new(OverflowPolicy::DropOldest).budget(256 * 1024),
         }];
     });
