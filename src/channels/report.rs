@@ -6,7 +6,7 @@ use super::home::Surroundings;
 use super::publish::OwnedBody;
 use super::work::{Answer, Done, ReplyTo, Settles, Then};
 use crate::dialect::{Body, ErrorAnswer};
-use crate::routing::Refuse;
+use crate::routing::{Refuse, Work};
 use crate::worker::{Outgoing, PostItem};
 
 /// What the asker may be told.
@@ -113,7 +113,11 @@ fn finish_last(
         (Done::Accept(conn, accept), None) => {
             out.post(conn.loop_index()).push(PostItem::Open { conn, accept });
         }
-        (Done::Accept(conn, _), Some(error)) => {
+        (Done::LogIn(conn, accept), None) => {
+            let work = Box::new(Work::log_in(accept));
+            out.post(conn.loop_index()).push(PostItem::Work { conn, work });
+        }
+        (Done::Accept(conn, _) | Done::LogIn(conn, _), Some(error)) => {
             let status = if error.code == 409 { 409 } else { 503 };
             let refuse = Box::new(Refuse::new(status, &format!("{}\n", error.message)));
             out.post(conn.loop_index()).push(PostItem::Refuse { conn, refuse });

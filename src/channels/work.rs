@@ -148,6 +148,8 @@ pub enum Done {
     Reply(ReplyTo, Answer),
     /// The upgrade is answered.
     Accept(ConnId, Box<Accept>),
+    /// It is in its rooms, and is to log in before the upgrade is answered.
+    LogIn(ConnId, Box<Accept>),
 }
 
 impl Countdown {

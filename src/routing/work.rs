@@ -10,6 +10,7 @@ use std::sync::atomic::AtomicBool;
 
 use crossbeam_channel::Sender;
 
+use super::admission::Accept;
 use super::context::{Action, AskCallback, AskError, Context};
 use super::gateway::Permit;
 use crate::session::{ConnectionInfo, Identity, SlotInfo};
@@ -33,6 +34,8 @@ pub(crate) enum What {
     Signal(Box<str>),
     /// A room's home did not take the connection in, at this attempt.
     Refused { room: Box<str>, attempt: u32 },
+    /// It is in its first rooms, and logs in now, which is the last of what it waits for.
+    LogIn(Box<Accept>),
     /// The home of its user took it in as this one.
     LoggedIn(Arc<Identity>),
     /// The home of its user did not take it in as this one.
@@ -89,6 +92,11 @@ impl Work {
         Self::new(What::Refused { room: room.into(), attempt }, None)
     }
 
+    /// The connection is in its first rooms, and logs in now.
+    pub(crate) fn log_in(accept: Box<Accept>) -> Self {
+        Self::new(What::LogIn(accept), None)
+    }
+
     /// The home of its user took the connection in.
     pub(crate) fn logged_in(identity: &Arc<Identity>) -> Self {
         Self::new(What::LoggedIn(Arc::clone(identity)), None)
@@ -103,7 +111,11 @@ impl Work {
     pub(crate) fn is_addressed(&self) -> bool {
         !matches!(
             self.what,
-            What::Refused { .. } | What::LoggedIn(_) | What::LoginRefused(_) | What::Describe(_)
+            What::Refused { .. }
+                | What::LogIn(_)
+                | What::LoggedIn(_)
+                | What::LoginRefused(_)
+                | What::Describe(_)
         )
     }
 
@@ -140,6 +152,7 @@ impl fmt::Debug for Work {
             What::Finish(_) => "Finish",
             What::Signal(_) => "Signal",
             What::Refused { .. } => "Refused",
+            What::LogIn(_) => "LogIn",
             What::LoggedIn(_) => "LoggedIn",
             What::LoginRefused(_) => "LoginRefused",
             What::Describe(_) => "Describe",

@@ -71,18 +71,18 @@ impl Shard {
         };
         let identity = self.remember_who(conn, &mut accept);
         let accept = Box::new(accept);
-        let pieces = rooms.len() + usize::from(identity.is_some());
-        if pieces == 0 {
-            self.parts.out.post(conn.loop_index()).push(PostItem::Open { conn, accept });
-            return;
-        }
-        let countdown = Countdown::new(pieces, Done::Accept(conn, accept));
+        let done = match (rooms.is_empty(), identity.is_some()) {
+            (true, true) => return self.log_in_then_accept(run, accept),
+            (true, false) => {
+                self.parts.out.post(conn.loop_index()).push(PostItem::Open { conn, accept });
+                return;
+            }
+            // Who is not let into a room has displaced nobody.
+            (false, true) => Done::LogIn(conn, accept),
+            (false, false) => Done::Accept(conn, accept),
+        };
+        let countdown = Countdown::new(rooms.len(), done);
         let then = || Then::Last(Arc::clone(&countdown));
-        if let Some(identity) = identity {
-            let login = Login { conn, identity };
-            let (peer, policy) = (run.peer, endpoint.session);
-            self.send_home(RoomWork::Login { login, peer, policy, then: then() });
-        }
         for room in rooms {
             // It may be in rooms already: whoever decided on it knew its id.
             let Some(attempt) = self.state.sessions.join(conn, &room) else {
@@ -93,6 +93,17 @@ impl Shard {
             let who = self.state.sessions.get(&conn).and_then(|session| session.login().cloned());
             self.send_home(RoomWork::Join { room, conn, who, attempt, then: then() });
         }
+    }
+
+    /// Lets a connection that is somebody open once the home of its user has taken it in.
+    pub(super) fn log_in_then_accept(&mut self, run: &Run, accept: Box<Accept>) {
+        let conn = run.conn;
+        let facts = self.state.sessions.get(&conn).and_then(|session| session.facts.as_ref());
+        let Some(identity) = facts.and_then(|facts| facts.identity.clone()) else { return };
+        let then = Then::Last(Countdown::new(1, Done::Accept(conn, accept)));
+        let policy = self.snapshot.endpoint(run.endpoint).session;
+        let login = Login { conn, identity };
+        self.send_home(RoomWork::Login { login, peer: run.peer, policy, then });
     }
 
     pub(super) fn send_home(&mut self, work: RoomWork) {

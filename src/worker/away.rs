@@ -51,6 +51,7 @@ impl Shard {
                     self.send_home(work);
                 }
             }
+            What::LogIn(accept) => self.log_in_then_accept(run, accept),
             What::LoggedIn(identity) => {
                 if let Some(session) = self.state.sessions.get_mut(&run.conn) {
                     session.logged_in(identity);

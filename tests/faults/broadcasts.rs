@@ -1,6 +1,8 @@
-//! C: a write error to one member ends a broadcast to the rest.
+//! C: a write error to one member ends a broadcast to the rest; the reaper of empty rooms stops at the
+//! first busy one.
 
 use std::sync::{Mutex, mpsc};
+use std::time::Duration;
 
 use serde_json::json;
 use tidegate::{Endpoint, SelfDelivery};
@@ -12,6 +14,8 @@ use crate::{addr, both, got, only, stats_until};
 const MEMBERS: usize = 20;
 /// How often members vanish in the very moment of a broadcast.
 const ROUNDS: usize = 30;
+/// Of each kind, in turn: busy ones, some that are left, and some that are come back to.
+const ROOMS: usize = 40;
 
 fn rooms() -> Endpoint {
     Endpoint::room("/room/{name}", "room/{name}").expect("the room is the path's")
@@ -70,5 +74,38 @@ fn members_that_vanish_meanwhile_end_no_broadcast() {
             }
         }
         stats_until(&running, "their ends", |s| s["totals"]["open"] == 3);
+    });
+}
+
+#[test]
+fn the_reaper_does_not_stop_at_busy_rooms() {
+    both(|setup| {
+        let running = setup.start(only(rooms()), |config| {
+            config.tuning.room_linger = Duration::from_millis(300);
+        });
+        let open = |kind, n| Client::open(addr(&running), &format!("/room/{kind}-{n}"));
+        let mut staying = Vec::new();
+        let mut leaving = Vec::new();
+        for n in 0..ROOMS {
+            staying.push(open("busy", n));
+            leaving.extend([open("left", n), open("back", n)]);
+        }
+        drop(leaving);
+        // Come back to before they are reaped, or made anew: a busy room in either case.
+        staying.extend((0..ROOMS).map(|n| open("back", n)));
+        let stats = stats_until(&running, "empty rooms reaped", |s| {
+            let totals = &s["worker_totals"];
+            totals["rooms_empty"] == 0 && totals["rooms"] == 2 * ROOMS
+        });
+        assert!(stats["worker_totals"]["rooms_reaped"].as_u64() >= Some(ROOMS as u64));
+        assert_eq!(stats["worker_totals"]["memberships"], 2 * ROOMS);
+        for (n, member) in staying.iter_mut().enumerate() {
+            member.text(&json!({"name": "publish", "message": n.to_string()}).to_string());
+            assert_eq!(member.json(), heard(&n.to_string()));
+        }
+        drop(staying);
+        stats_until(&running, "all rooms reaped", |s| {
+            s["worker_totals"]["rooms_empty"] == 0 && s["worker_totals"]["rooms"] == 0
+        });
     });
 }

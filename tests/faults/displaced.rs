@@ -225,3 +225,28 @@ fn a_login_that_was_refused_takes_nothing_from_the_next() {
         }
     });
 }
+
+#[test]
+fn who_is_not_let_in_displaces_nobody() {
+    both(|setup| {
+        let endpoint = identified(Endpoint::new("/kim", Kim.dialect()))
+            .session(SessionPolicy::Displace)
+            .route("echo", |ctx, message| ctx.reply(message.body))
+            .join("tea")
+            .unwrap();
+        let policy = tidegate::channels::RoomPolicy {
+            max_members: Some(1),
+            ..tidegate::channels::RoomPolicy::default()
+        };
+        let builder = crate::only(endpoint).room_policy("tea", policy);
+        let running = setup.start(builder, |_| {});
+        let ann = Client::open(addr(&running), "/kim?user=ann");
+        let mut again = Client::dial(addr(&running));
+        again.send(&request("/kim?user=ann"));
+        // Its own place in the room is not free yet.
+        assert_eq!(again.head().status, 503);
+        let mut ann = Speaker::over(ann, Kim);
+        ann.request("echo", 2, &json!("here"));
+        assert_eq!(ann.hear(), Heard::Answer { id: 2, body: json!("here") });
+    });
+}

@@ -26,7 +26,7 @@ fn telling(tell: mpsc::Sender<Duration>) -> Options {
             // Only the first try counts, and the test may have ended.
             let _ = since.map(|since: Instant| tell.send(since.elapsed()));
         });
-    options.reconnect = Some(Reconnect { base: BOUND, cap: BOUND, jitter: true, seed: None });
+    options.reconnect = Some(Reconnect { base: BOUND, cap: BOUND, ..Reconnect::default() });
     options
 }
 
