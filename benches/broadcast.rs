@@ -8,7 +8,7 @@ use tidegate::{
     Body, Endpoint, OverflowPolicy,
     app::Snapshot,
     channels::Publish,
-    connection::{NO_KEY, Outbox, Room},
+    connection::{Outbox, Room},
     telemetry::memory::MemoryGauge,
 };
 
@@ -66,8 +66,7 @@ fn expand(c: &mut Criterion) {
 fn expand_once(publish: &Publish, outboxes: &mut [Outbox], room: Room) {
     let frame = publish.frame(&json_endpoint()).expect("JSON can say it");
     for outbox in outboxes {
-        outbox.push_shared(&frame, NO_KEY, room);
-        outbox.enforce(room).expect("it fits");
+        outbox.push_shared(&frame, room).and_then(|()| outbox.enforce(room)).expect("it fits");
         let written = outbox.only_slice().map_or(0, |bytes| black_box(bytes).len());
         outbox.wrote(written);
     }

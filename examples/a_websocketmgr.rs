@@ -71,6 +71,9 @@ fn endpoint() -> Endpoint {
     // Each hook and handler that needs the clients has a handle of its own.
     let [enter, left, list, send, query] = std::array::from_fn(|_| Arc::clone(&clients));
     Endpoint::new("/", Dialect::Mef)
+        // One more is told so as the original does.
+        .max_connections(1024)
+        .full_status(400)
         .on_connect(move |request, admission| enter.enter(request, admission))
         .on_closed(move |ended| left.left(ended))
         .route_json("get:clients", move |_, ()| Ok(list.names()))

@@ -10,18 +10,15 @@
 //! `tests/transcripts/c.txt` is a conversation with it, byte by byte.
 #![expect(clippy::print_stdout, reason = "an example talks to its user")]
 
-use std::collections::{BTreeSet, HashMap};
 use std::error::Error;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use clap::Parser;
 use nix::sys::signal::{SigSet, Signal};
+use tidegate::channels::{Clock, RoomPolicy};
 use tidegate::{
-    Body, ConnId, Content, Context, Dialect, Endpoint, Gateway, Gone, Message, Running,
-    SelfDelivery, StartError,
+    Content, Context, Dialect, Endpoint, Gateway, Message, Running, SelfDelivery, StartError,
 };
 
 /// System C's server.
@@ -50,26 +47,16 @@ fn main() -> Result<(), Box<dyn Error>> {
 }
 
 pub(crate) fn start(args: &Args) -> Result<Running, StartError> {
-    let occupied = Arc::new(Occupied::default());
-    let running = Gateway::builder()
+    let interval = Duration::from_millis(args.time_interval_ms);
+    let policy =
+        RoomPolicy { events: true, clock: Some(Clock::time(interval)), ..RoomPolicy::default() };
+    Gateway::builder()
         .without_default_endpoints()
         .endpoint(commands())
-        .endpoint(rooms(&occupied))
+        .endpoint(rooms())
+        .room_policy("*", policy)
         .listen(args.listen)
-        .start()?;
-    let gateway = running.gateway().clone();
-    let interval = Duration::from_millis(args.time_interval_ms);
-    // Sending from a thread of one's own waits while the gateway is busy, and fails once it has
-    // stopped: then nobody is left to be told.
-    thread::spawn(move || {
-        loop {
-            thread::sleep(interval);
-            if occupied.tell_time(&gateway).is_err() {
-                return;
-            }
-        }
-    });
-    Ok(running)
+        .start()
 }
 
 /// The first step of the tutorial: commands in plain text. What no route is for is answered
@@ -80,18 +67,16 @@ fn commands() -> Endpoint {
         .route("close", |ctx, _| ctx.close(1000, "bye"))
 }
 
-/// Rooms by URL. Who connects is in the room before the upgrade is answered; a room is made by its
-/// first member and goes with its last. What no route is for is answered by an error event.
+/// Rooms by URL. Who connects is in the room before the upgrade is answered, and the others are told
+/// by the event `joined`, as they are of its end by `left`. A room is made by its first member and
+/// goes 10 s after its last. What no route is for is answered by an error event.
 ///
 /// `Endpoint::room("/room/{name}", "room/{name}")` has these routes built in; here they are spelt
 /// out.
-fn rooms(occupied: &Arc<Occupied>) -> Endpoint {
-    let (opened, closed) = (Arc::clone(occupied), Arc::clone(occupied));
+fn rooms() -> Endpoint {
     Endpoint::new("/room/{name}", Dialect::Event)
         .join("{name}")
         .expect("the path has this parameter")
-        .on_established(move |ctx| opened.enter(ctx))
-        .on_closed(move |ended| drop(closed.lock().remove(&ended.conn)))
         .route("publish", |ctx, message| say(ctx, message, SelfDelivery::Include))
         .route("publish_no_self", |ctx, message| say(ctx, message, SelfDelivery::Exclude))
         .route("message", |ctx, message| ctx.reply(message.body))
@@ -127,31 +112,5 @@ fn close(ctx: &mut Context<'_>, message: &Message<'_>) {
     let told = ctx.publish(&room, Content::named("close", message.body), SelfDelivery::Include);
     if let Err(error) = told.and_then(|()| ctx.close_room(&room, 1000, "the room is closed")) {
         ctx.reply_error(error.code, &error.message);
-    }
-}
-
-/// In which room each connection is.
-#[derive(Default)]
-struct Occupied(Mutex<HashMap<ConnId, String>>);
-
-impl Occupied {
-    fn lock(&self) -> MutexGuard<'_, HashMap<ConnId, String>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn enter(&self, ctx: &Context<'_>) {
-        self.lock().insert(ctx.conn(), room_of(ctx));
-    }
-
-    /// Tells every room the time, in milliseconds since 1970.
-    fn tell_time(&self, gateway: &Gateway) -> Result<(), Gone> {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let now_ms = now.as_millis().to_string();
-        // Not under the lock: publishing may wait for a shard, and that for the lock.
-        let rooms: BTreeSet<_> = self.lock().values().cloned().collect();
-        for room in rooms {
-            gateway.publish(&room, Content::named("time", Body::Json(&now_ms)))?;
-        }
-        Ok(())
     }
 }

@@ -83,6 +83,8 @@ gateway_address=
 start_gateway() {
   local bin=$1 log=$2 waited
   shift 2
+  # A log of an earlier start would name that one's port.
+  : >"$log"
   "$bin" --listen 127.0.0.1:0 "$@" </dev/null >/dev/null 2>"$log" &
   gateway=$!
   for ((waited = 0; waited < 100; waited++)); do

@@ -105,6 +105,7 @@ step_loadtest() {
     "$loadtest" scale --url "$url" --connections 3000 --rate 3000 --hold 1s --threads 2 --room-members 1000
     stop_gateway || die "the gateway left with status $?; its log: target/loadtest-gateway.log"
   done
+  TIDEGATE_BIN=$tidegate LOADTEST_BIN=$loadtest scripts/storm_sessions.sh --connections 2000 --times 2
   "$loadtest" compare "$root/target/echo-0.json" "$root/target/echo-2.json"
 }
 

@@ -48,6 +48,7 @@ pub mod peer;
 pub mod preflight;
 pub mod protocol;
 pub mod public_id;
+pub mod quota;
 pub mod reactor;
 pub mod routing;
 pub mod session;
@@ -57,7 +58,7 @@ pub mod worker;
 
 pub use app::{GatewayBuilder, Running, StartError, Stopped};
 pub use config::{Config, FdTable, TcpListen};
-pub use connection::OverflowPolicy;
+pub use connection::{Outbound, OverflowPolicy};
 pub use dialect::{
     Ask, AskId, Body, Content, CustomDialect, Dialect, ErrorAnswer, JsonDialect, Key, Kind,
     Message, Meta, NotUnderstood, Push,
@@ -65,8 +66,10 @@ pub use dialect::{
 pub use id::ConnId;
 pub use protocol::MessageKind;
 pub use public_id::PublicId;
+pub use quota::{Over, Rate};
 pub use routing::{
     Accept, Admission, AskError, ConnectRequest, Context, Ended, Endpoint, Flow, Gateway, Gone,
-    Liveness, Origins, Params, Refuse, Responder, Route, RunOn, SelfDelivery, Store, Verdict,
+    IdentityPart, IdentitySource, Liveness, LoginRule, Origins, Params, Refuse, Responder, Route,
+    RunOn, SelfDelivery, Store, Verdict,
 };
-pub use session::{ConnectionInfo, Identity, SessionPolicy};
+pub use session::{Claims, ConnectionInfo, Identity, SessionPolicy, Tokens};

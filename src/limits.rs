@@ -21,8 +21,22 @@ pub const TICK_MS: u64 = 50;
 pub const MEMBERS_LISTED_MAX: usize = 100;
 /// Longest part of an identity, bytes. Its length is kept in one byte.
 pub const IDENTITY_PART_MAX: usize = 255;
+/// Longest token of a login, bytes.
+pub const TOKEN_BYTES_MAX: usize = 8 * 1024;
+/// Most permissions that one token may give.
+pub const TOKEN_PERMISSIONS_MAX: usize = 64;
 /// Longest name of a room, bytes.
 pub const ROOM_NAME_MAX: usize = 255;
+/// The share of the memory ceiling that rooms without members may take, all homes together: a
+/// sixteenth.
+pub const ROOMS_EMPTY_SHARE: u64 = 16;
+/// Bounds of the interval of a room's clock: a tick to a day.
+pub const ROOM_CLOCK: RangeInclusive<Duration> =
+    Duration::from_millis(TICK_MS)..=Duration::from_secs(24 * 3600);
+/// Most rooms that one list holds.
+pub const ROOMS_LISTED_MAX: usize = 1000;
+/// Most members of a room that are told at once, to threads of this process.
+pub const ROOM_MEMBERS_TOLD_MAX: usize = 1 << 20;
 /// Most rooms one connection may be in.
 pub const ROOMS_PER_CONNECTION_MAX: usize = 1024;
 /// Most questions of the gateway that may be open on one connection.
@@ -60,6 +74,15 @@ pub const MESSAGE_BYTES: RangeInclusive<usize> = 1..=1 << 30;
 pub const FRAGMENTS: RangeInclusive<u32> = 1..=1 << 24;
 /// Bounds of what one connection may be owed, bytes.
 pub const OUTBOUND_BYTES: RangeInclusive<usize> = 4096..=1 << 34;
+/// Bounds of what one connection may be owed of one room's publishes, bytes. The newest always fits.
+pub const BUDGET_BYTES: RangeInclusive<usize> = 1..=*OUTBOUND_BYTES.end();
+/// Bounds of the bytes that all clients together may send in a second.
+pub const BANDWIDTH_BYTES_PER_S: RangeInclusive<u64> = 1 << 10..=1 << 40;
+/// Bounds of the messages that one connection may send in a second, and of those that a route takes.
+pub const MESSAGES_PER_S: RangeInclusive<u64> = 1..=1_000_000;
+/// Bounds of the bytes that one connection may send in a second. Reads are not shorter than 256
+/// bytes, and each has to be paid for in reasonable time.
+pub const BYTES_PER_S: RangeInclusive<u64> = 64..=1 << 40;
 /// Bounds of what all buffers together may take, bytes.
 pub const MEMORY_BYTES: RangeInclusive<u64> = 64 * 1024..=1 << 50;
 /// Bounds of every timeout and interval. Deadlines are rounded up to whole ticks.

@@ -43,6 +43,7 @@ impl Setting {
         let timeouts = Timeouts {
             handshake: 200,
             idle: some(rng, &[0, 150, 600]),
+            login: None,
             message: some(rng, &[0, 100, 400]),
             ping: some(rng, &[0, 60, 100]),
             pong: rng.pick(&[40, 100, 300]),

@@ -258,6 +258,7 @@ fn start(plan: Plan) -> Running {
         tuning.room_lane_capacity = 1;
         tuning.message_lane_capacity = 1;
         tuning.batch_messages = rng.pick(&[1, 3, 1024]);
+        tuning.room_linger = Duration::from_millis(rng.pick(&[0, 100]));
         tuning.reads_per_turn = rng.pick(&[1, 4]);
         tuning.flushes_per_turn = rng.pick(&[1, 1024]);
     });

@@ -6,6 +6,7 @@ mod rooms;
 use std::{
     io::{self, Write as _},
     net::IpAddr,
+    sync::Arc,
     time::Duration,
 };
 
@@ -14,7 +15,8 @@ use crate::{
         Cli, Command, Common, CompareArgs, ConnectArgs, EchoArgs,
         dialect::{LoginArgs, Spoken},
     },
-    connect::Connect,
+    clock::nanos,
+    connect::{Connect, Joining},
     dialect::Dialect,
     echo::{Echo, Pace},
     fdtable::raise_limit,
@@ -24,6 +26,7 @@ use crate::{
     preflight::{self, Facts, Needs},
     question::Questions,
     report::{Report, compare::Comparison, connect::Verified, echo::Echoed, outputs::Outputs},
+    rooms::Gate,
     run::run,
     sampler::process::Processes,
     shared::Setup,
@@ -55,11 +58,17 @@ pub(crate) fn execute(cli: &Cli) -> Result<bool, String> {
 
 fn connect(args: &ConnectArgs) -> Result<bool, String> {
     let pace = Times { connect_rate: args.rate, duration: args.hold };
+    let to_join = rooms::to_join(args)?;
     let lanes = one_lane(&args.common, args.dialect, &args.login)?;
     let (setup, outputs) = prepare(&args.common, lanes, &pace, MIN_READ_BUFFER)?;
-    let report = Report::new(Box::new(Verified::default()), &setup, args.common.seed);
     let seed = args.common.seed;
-    carry_out(report, setup, outputs, move |_| Connect::new(seed))
+    let work = Verified::new(to_join.as_ref().map(|(_, places)| *places));
+    let report = Report::new(Box::new(work), &setup, seed);
+    let (after, hold) = (nanos(args.join_after), nanos(args.hold));
+    let joined = Gate::new(setup.plan.threads);
+    let plan = to_join.map(|(words, places)| Joining { words, places, after, hold, joined });
+    let plan = plan.map(Arc::new);
+    carry_out(report, setup, outputs, move |_| Connect::new(seed, plan.clone()))
 }
 
 fn echo(args: &EchoArgs) -> Result<bool, String> {

@@ -1,7 +1,14 @@
-//! `connect`: opens, holds, and at the end verifies each connection by a ping.
+//! `connect`: opens, lets them join rooms if so wanted, holds, and at the end verifies each
+//! connection by a ping.
+
+mod rooms;
+
+use std::sync::Arc;
 
 use tungstenite::{Bytes, Message};
 
+use self::rooms::{Joined, Joins};
+pub(crate) use self::rooms::{Joining, Places};
 use crate::{
     clock::Nanos,
     link::{Driver, Link, Settled},
@@ -22,40 +29,45 @@ pub(crate) struct Connect {
     seed: u64,
     pinged: usize,
     awaited: u64,
+    joins: Option<Joins>,
 }
 
-/// When the ping was sent that is not answered yet.
+/// One connection.
 #[derive(Debug, Default)]
-pub(crate) struct Pinged(Option<Nanos>);
+pub(crate) struct Client {
+    /// When the ping was sent that is not answered yet.
+    pinged: Option<Nanos>,
+    joined: Joined,
+}
 
 impl Connect {
     /// Pings carry a payload made from `seed` and the connection.
-    pub(crate) fn new(seed: u64) -> Self {
-        Self { seed, pinged: 0, awaited: 0 }
+    pub(crate) fn new(seed: u64, plan: Option<Arc<Joining>>) -> Self {
+        Self { seed, pinged: 0, awaited: 0, joins: plan.map(Joins::new) }
     }
 
     fn payload(&self, index: u32) -> [u8; 8] {
         token(self.seed, index, 0).to_le_bytes()
     }
 
-    fn ping(&mut self, link: &mut Link<'_, Pinged>) -> Result<(), Trouble> {
+    fn ping(&mut self, link: &mut Link<'_, Client>) -> Result<(), Trouble> {
         self.awaited += 1;
-        link.client.0 = Some(link.now());
+        link.client.pinged = Some(link.now());
         link.await_for(Waiting::Pong);
         let payload = self.payload(link.index);
         link.send(Message::Ping(Bytes::copy_from_slice(&payload)))
     }
 
-    fn pong(&mut self, link: &mut Link<'_, Pinged>, payload: &[u8]) -> Result<(), Trouble> {
+    fn pong(&mut self, link: &mut Link<'_, Client>, payload: &[u8]) -> Result<(), Trouble> {
         // A pong that nobody asked for is allowed (RFC 6455, section 5.5.3).
-        let Some(sent) = link.client.0 else { return Ok(()) };
+        let Some(sent) = link.client.pinged else { return Ok(()) };
         if payload.is_empty() {
             return Ok(());
         }
         if payload != self.payload(link.index) {
             return Err(Trouble::WrongPong);
         }
-        link.client.0 = None;
+        link.client.pinged = None;
         link.rest();
         self.awaited -= 1;
         link.tally.verified += 1;
@@ -65,15 +77,31 @@ impl Connect {
 }
 
 impl Driver for Connect {
-    type Client = Pinged;
+    type Client = Client;
 
-    fn begin(&mut self, _: &mut Table<Pinged>, _: Nanos, _: Nanos) {}
-
-    fn turn(&mut self, _: &mut Table<Pinged>, _: Nanos) -> Option<Nanos> {
-        None
+    fn begin(&mut self, _: &mut Table<Client>, from: Nanos, _: Nanos) {
+        if let Some(joins) = &mut self.joins {
+            joins.begin(from);
+        }
     }
 
-    fn settle(&mut self, table: &mut Table<Pinged>) -> Settled {
+    fn turn(&mut self, table: &mut Table<Client>, now: Nanos) -> Option<Nanos> {
+        self.join(table, now)
+    }
+
+    fn goes_on(&self) -> bool {
+        self.joins.as_ref().is_some_and(|joins| !joins.over)
+    }
+
+    fn done(&self) -> bool {
+        self.joins.as_ref().is_some_and(|joins| joins.over)
+    }
+
+    fn work_from(&self) -> Option<Nanos> {
+        self.joins.as_ref()?.joined_at()
+    }
+
+    fn settle(&mut self, table: &mut Table<Client>) -> Settled {
         let to = (self.pinged + BATCH).min(table.keys_end());
         while self.pinged < to && self.awaited < AWAITED {
             table.with(self, self.pinged, Self::ping);
@@ -89,14 +117,17 @@ impl Driver for Connect {
         }
     }
 
-    fn message(&mut self, link: &mut Link<'_, Pinged>, message: Message) -> Result<(), Trouble> {
+    fn message(&mut self, link: &mut Link<'_, Client>, message: Message) -> Result<(), Trouble> {
         match message {
             Message::Pong(payload) => self.pong(link, &payload),
-            _ => Ok(()),
+            other => self.hear(link, &other),
         }
     }
 
-    fn lost(&mut self, client: &Pinged, _: &mut Tally) {
-        self.awaited -= u64::from(client.0.is_some());
+    fn lost(&mut self, client: &Client, _: &mut Tally) {
+        self.awaited -= u64::from(client.pinged.is_some());
+        if let Some(joins) = self.joins.as_mut().filter(|_| client.joined.waits()) {
+            joins.lost();
+        }
     }
 }

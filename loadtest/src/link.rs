@@ -54,6 +54,12 @@ pub(crate) trait Driver {
         false
     }
 
+    /// Whether the peer has ended a connection of this number, open or not, in favour of another one of
+    /// the same, as it should. It counts like one that was foreseen.
+    fn displaced(&self, _index: u32, _: &Trouble) -> bool {
+        false
+    }
+
     /// An open connection is gone that should not be.
     fn lost(&mut self, client: &Self::Client, tally: &mut Tally);
 

@@ -40,13 +40,13 @@ mod slow_handshake;
 mod socket;
 mod stall;
 mod storm;
-mod storm_counts;
 mod table;
 mod tally;
 mod target;
 mod transport;
 mod trouble;
 mod watch;
+mod witness;
 
 use std::process::ExitCode;
 

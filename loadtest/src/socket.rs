@@ -12,6 +12,10 @@ use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use crate::clock::{Clock, Nanos};
 
+/// Segments of sockets with a small receive buffer, bytes: those of an Ethernet. By those of a
+/// loopback, 65,483, the other end gives itself a send buffer of 2.6 MB, which hides who does not read.
+const ETHERNET_MSS: u32 = 1448;
+
 /// Begins a connection to `target`, from `source` and with a receive buffer of so many bytes if given.
 ///
 /// With `IP_BIND_ADDRESS_NO_PORT` the kernel chooses the port at connect, per destination, so that
@@ -24,8 +28,11 @@ pub(crate) fn open(
     let kind = Type::STREAM.nonblocking().cloexec();
     let socket = Socket::new_raw(Domain::for_address(target), kind, Some(Protocol::TCP))?;
     socket.set_tcp_nodelay(true)?;
-    // Before the connect, which settles how large a window may be offered.
-    receive_buffer.map_or(Ok(()), |bytes| socket.set_recv_buffer_size(bytes))?;
+    if let Some(bytes) = receive_buffer {
+        // Before the connect, which settles how large a window may be offered.
+        socket.set_recv_buffer_size(bytes)?;
+        socket.set_tcp_mss(ETHERNET_MSS)?;
+    }
     if let Some(source) = source {
         setsockopt(&socket, IpBindAddressNoPort, &true)?;
         socket.bind(&SocketAddr::new(source, 0).into())?;

@@ -12,6 +12,12 @@ pub(crate) struct Counts {
     pub(crate) drained: u64,
     /// Messages that had piled up.
     pub(crate) piled_up: u64,
+    /// Of those that read all that had piled up, those for whom the server had dropped publishes.
+    pub(crate) trimmed: u64,
+    /// The publishes that it had dropped for these.
+    pub(crate) dropped: u64,
+    /// Deliveries to members that caught up which were not whole, came again or out of order.
+    pub(crate) wrong: u64,
 }
 
 impl Counts {
@@ -21,5 +27,8 @@ impl Counts {
         self.closed += other.closed;
         self.drained += other.drained;
         self.piled_up += other.piled_up;
+        self.trimmed += other.trimmed;
+        self.dropped += other.dropped;
+        self.wrong += other.wrong;
     }
 }

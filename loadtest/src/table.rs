@@ -14,6 +14,7 @@ mod drip;
 
 use std::{
     io::{ErrorKind, Write as _},
+    net::Shutdown,
     sync::Arc,
 };
 
@@ -278,6 +279,14 @@ impl<C: Default> Table<C> {
         }
     }
 
+    /// Ends the sending side of an open connection's stream, and reads on.
+    pub(crate) fn end_sending(&self, key: usize) {
+        if let Some(conn) = self.conns.get(key).filter(|conn| conn.phase == Phase::Open) {
+            // Where it cannot be, the stream has ended, which an event says.
+            let _ = conn.socket.shutdown(Shutdown::Write);
+        }
+    }
+
     /// Drops a connection at once, however far it is.
     pub(crate) fn abort(&mut self, key: usize, how: Abort, driver: &mut impl Driver<Client = C>) {
         let Some(conn) = self.remove(key) else { return };
@@ -368,15 +377,20 @@ impl<C: Default> Table<C> {
     /// Ends a connection and counts why.
     fn end(&mut self, key: usize, trouble: Trouble, driver: &mut impl Driver<Client = C>) {
         let Some(conn) = self.remove(key) else { return };
-        let foreseen = conn.phase == Phase::Open && driver.foreseen(&conn.client, &trouble);
+        let displaced = match conn.phase {
+            Phase::Opening | Phase::Open => driver.displaced(conn.index, &trouble),
+            _ => false,
+        };
+        let foreseen =
+            displaced || conn.phase == Phase::Open && driver.foreseen(&conn.client, &trouble);
         if conn.phase == Phase::Open && !foreseen {
             driver.lost(&conn.client, &mut self.tally);
         }
         let now = self.clock.now();
         driver.ended(&conn.ended(Some(&trouble), now), &mut self.tally);
         let kinds = match conn.phase {
+            Phase::Opening | Phase::Open if foreseen => &mut self.tally.foreseen,
             Phase::Opening => &mut self.tally.refused,
-            Phase::Open if foreseen => &mut self.tally.foreseen,
             Phase::Open => &mut self.tally.lost,
             Phase::Closing => &mut self.tally.unclosed,
             Phase::Dripping => return,

@@ -5,7 +5,7 @@ use hdrhistogram::Histogram;
 use crate::{
     broadcast, churn,
     clock::Nanos,
-    scale, slow_handshake, stall, storm_counts,
+    scale, slow_handshake, stall, storm,
     trouble::{Kinds, merge},
 };
 
@@ -32,6 +32,8 @@ pub(crate) struct Tally {
     pub(crate) open: u64,
     /// Pings answered with the right payload.
     pub(crate) verified: u64,
+    /// Joins answered, of `connect`.
+    pub(crate) joined: u64,
     /// Closes sent and not yet answered.
     pub(crate) closing: u64,
     /// Closes answered.
@@ -85,7 +87,7 @@ pub(crate) struct Tally {
     /// Of `churn`.
     pub(crate) churn: churn::Counts,
     /// Of `storm`.
-    pub(crate) storm: storm_counts::Counts,
+    pub(crate) storm: storm::counts::Counts,
     /// Of `slow-handshake`.
     pub(crate) slow_handshake: slow_handshake::Counts,
 }
@@ -98,6 +100,7 @@ impl Tally {
         self.ramped += other.ramped;
         self.open += other.open;
         self.verified += other.verified;
+        self.joined += other.joined;
         self.closed += other.closed;
         self.left_open += other.left_open;
         self.aborted += other.aborted;

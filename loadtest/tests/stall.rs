@@ -2,6 +2,9 @@
 
 mod room_server;
 
+use tidegate::config::RoomConfig;
+use tidegate::{Outbound, OverflowPolicy};
+
 use room_server::{Mood, WORDS, gateway, loadtest, refused, serve};
 
 #[test]
@@ -18,6 +21,8 @@ fn members_that_stall_are_left_out_and_read_again_at_the_end() {
     // The seed chooses who stalls, and so how many read in each of the rooms.
     assert_eq!(stall["deliveries"]["right"], 1800, "{text}");
     assert_eq!(stall["piled_up"], 200, "{text}");
+    let dropped = ["trimmed", "dropped", "wrong"].map(|what| stall[what].as_u64());
+    assert_eq!(dropped, [Some(0); 3], "{text}");
     assert_eq!(stall["delivery_us"]["count"], 1800);
 }
 
@@ -34,6 +39,31 @@ fn members_that_the_server_closes_are_no_error() {
     assert_eq!(json["stall"]["open_at_end"], 0);
     assert_eq!(json["close"]["clean"], 8);
     assert_eq!(json["stall"]["deliveries"]["right"], 8 * 400, "{text}");
+}
+
+#[test]
+fn what_the_server_drops_is_counted() {
+    let address = gateway(|config| {
+        config.rooms = vec![RoomConfig {
+            pattern: "*".to_owned(),
+            join: None,
+            publish: None,
+            max_members: None,
+            events: false,
+            clock: None,
+            outbound: Outbound::new(OverflowPolicy::DropOldest).budget(256 * 1024),
+        }];
+    });
+    // More than all the buffers of the kernel between the two take.
+    let arguments =
+        "stall -c 10 --stalled 2 --rate 200 --size 32KiB --duration 2s --receive-buffer 4KiB";
+    let (code, text, json) = loadtest(arguments, &[], address);
+    assert_eq!(code, 0, "{text}");
+    let stall = &json["stall"];
+    assert_eq!((&stall["open_at_end"], &stall["trimmed"]), (&2.into(), &2.into()), "{text}");
+    let [piled_up, dropped] = ["piled_up", "dropped"].map(|what| stall[what].as_u64().unwrap());
+    assert!(dropped > 0 && piled_up + dropped == 2 * 400, "{text}");
+    assert_eq!((&stall["wrong"], &stall["deliveries"]["right"]), (&0.into(), &3200.into()));
 }
 
 #[test]

@@ -1,9 +1,17 @@
 //! Endpoints as a configuration declares them → endpoints to serve.
 
-use crate::channels::{RoomPolicies, RoomPolicy};
-use crate::config::{Config, DialectName, EndpointConfig, JsonFields, Problem, RouteConfig};
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt as _;
+use std::{env, fs};
+
+use crate::channels::{Clock, RoomPolicies, RoomPolicy};
+use crate::config::{
+    Config, DialectName, EndpointConfig, JsonFields, LoginConfig, Problem, RouteConfig,
+    SecretSource,
+};
 use crate::dialect::{Dialect, FieldName, JsonDialect, Selector};
-use crate::routing::{Endpoint, Origins, Route, handler};
+use crate::routing::{Endpoint, LoginRule, Origins, Route, handler};
+use crate::session::Tokens;
 
 /// The endpoints of a configuration; none where it leaves that to the defaults.
 ///
@@ -30,10 +38,16 @@ pub(super) fn add_rooms(config: &Config, policies: &mut RoomPolicies) {
             join: boxed(&room.join),
             publish: boxed(&room.publish),
             max_members: room.max_members,
+            events: room.events,
+            clock: room.clock.map(Clock::time),
+            outbound: room.outbound,
         };
         policies.set(&room.pattern, policy);
     }
 }
+
+/// As many as the hash has (RFC 7518, 3.2).
+const SECRET_BYTES_ADVISED: usize = 32;
 
 /// What is wrong: field, value and why.
 type Wrong = (&'static str, String, String);
@@ -51,6 +65,9 @@ fn make(config: &EndpointConfig) -> Result<Endpoint, Wrong> {
     }
     if config.builtin {
         endpoint = endpoint.builtin();
+    }
+    if let Some(login) = &config.login {
+        endpoint = endpoint.login(login_rule(&config.path, login)?);
     }
     for room in &config.join {
         endpoint = endpoint.join(room).map_err(|e| wrong("join", room)(&e))?;
@@ -70,9 +87,57 @@ fn make(config: &EndpointConfig) -> Result<Endpoint, Wrong> {
     endpoint = endpoint.session(config.session);
     endpoint.max_message_bytes = config.max_message_bytes;
     endpoint.outbound_limit_bytes = config.outbound_limit_bytes;
+    endpoint.limits = config.limits;
+    endpoint.max_connections = config.max_connections;
+    endpoint.full_status = config.full_status;
     endpoint.liveness = config.liveness;
     let origins = Origins::new(config.origins.clone());
     Ok(endpoint.overflow(config.overflow).origins(origins))
+}
+
+fn login_rule(path: &str, config: &LoginConfig) -> Result<LoginRule, Wrong> {
+    let mut rule = LoginRule::by_handler();
+    if let Some(source) = &config.secret {
+        let secret = read_secret(source)?;
+        if secret.len() < SECRET_BYTES_ADVISED {
+            log::warn!(
+                "{path}: tokens are signed under a secret of {} bytes; they can be guessed with \
+                 less work than one of {SECRET_BYTES_ADVISED} (RFC 7518, 3.2)",
+                secret.len()
+            );
+        }
+        let mut tokens = Tokens::new(&secret).leeway(config.leeway);
+        if let Some(issuer) = &config.issuer {
+            tokens = tokens.issuer(issuer);
+        }
+        rule = LoginRule::by_token(tokens);
+    }
+    if let Some(key) = &config.route {
+        rule = rule.route(key);
+    }
+    Ok(rule.wait(config.wait))
+}
+
+/// The secret, without the line's end that editors put behind it.
+fn read_secret(source: &SecretSource) -> Result<Vec<u8>, Wrong> {
+    let (field, value, read) = match source {
+        SecretSource::File(path) => {
+            let read = fs::read(path).map_err(|e| format!("cannot be read: {e}"));
+            ("login.secret_file", path.display().to_string(), read)
+        }
+        SecretSource::Variable(name) => {
+            let value = env::var_os(name).ok_or_else(|| "there is no such variable".to_owned());
+            ("login.secret_env", name.clone(), value.map(OsString::into_vec))
+        }
+    };
+    let mut secret = read.map_err(|what| (field, value.clone(), what))?;
+    for end in [b'\n', b'\r'] {
+        secret.pop_if(|last| *last == end);
+    }
+    match secret.is_empty() {
+        true => Err((field, value, "there is no secret in it".to_owned())),
+        false => Ok(secret),
+    }
 }
 
 fn make_route(config: &RouteConfig) -> Result<Route, Wrong> {
@@ -90,7 +155,10 @@ fn make_route(config: &RouteConfig) -> Result<Route, Wrong> {
     if let Some(run_on) = config.run {
         route = route.run_on(run_on);
     }
-    Ok(route)
+    if let Some(rate) = config.rate {
+        route = route.rate(rate, config.over_limit);
+    }
+    Ok(route.outbound(config.outbound))
 }
 
 fn dialect(name: DialectName, json: &JsonFields) -> Result<Dialect, Wrong> {

@@ -166,7 +166,7 @@ fn make_shards(
                 index,
                 out: Outgoing::new(index, me, lanes, spare_posts, inline.then_some(index)),
                 rooms,
-                gateway: Gateway { shared: Arc::clone(shared) },
+                gateway: Gateway::new(Arc::clone(shared)),
                 counters: Arc::default(),
                 stages: StageRecorder::new(),
                 recycle: recycle.to_vec(),

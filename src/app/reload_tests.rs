@@ -100,6 +100,36 @@ fn endpoints_appear_and_old_ids_stay_good() {
 }
 
 #[test]
+fn connections_of_a_path_are_counted_across_configurations() {
+    for workers in [0, 2] {
+        let running = start(workers);
+        let addr = running.addresses()[0];
+        let limited = |max| Endpoint::echo("/few").max_connections(max);
+        replace(&running, |_| {}, Some(limited(2)));
+        let before = [(); 2].map(|()| Client::open(addr, "/few"));
+        let status = |path| {
+            let mut client = Client::dial(addr);
+            client.send(&request(path));
+            let status = client.head().status;
+            (client, status)
+        };
+        assert_eq!(status("/few").1, 503);
+        replace(&running, |_| {}, Some(limited(3)));
+        let (_third, let_in) = status("/few");
+        assert_eq!((let_in, status("/few").1), (101, 503));
+        drop(before);
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while running.stats()["totals"]["open"] != 1 {
+            assert!(Instant::now() < deadline, "they never left");
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        let held = [(); 2].map(|()| Client::open(addr, "/few"));
+        assert_eq!(status("/few").1, 503);
+        drop(held);
+    }
+}
+
+#[test]
 fn homes_answer_for_endpoints_that_are_new_to_them() {
     for workers in [0, 4] {
         let running = start(workers);

@@ -1,5 +1,6 @@
 //! What all threads of a gateway see.
 
+use std::collections::HashMap;
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::atomic::{
     AtomicBool, AtomicU64, AtomicUsize,
@@ -12,6 +13,7 @@ use super::snapshot::Snapshot;
 use crate::connection::Tick;
 use crate::limits::{TICK_MS, WORK_ON_ITS_WAY_MAX};
 use crate::public_id::PublicIds;
+use crate::quota::{Moment, SharedLevel};
 use crate::routing::Permits;
 use crate::telemetry::memory::MemoryGauge;
 use crate::worker::{Alarm, BlockingPool, Lanes};
@@ -60,6 +62,10 @@ pub struct Shared {
     pub loads: Vec<Load>,
     /// Connections held by all loops together.
     pub total: Load,
+    /// What is used of the bandwidth that nobody is sure of.
+    pub bandwidth: SharedLevel,
+    /// Connections of endpoints that have a maximum, by path.
+    places: Mutex<HashMap<Box<str>, Arc<Load>>>,
     lanes: Lanes,
     alarms: Vec<Arc<Alarm>>,
     snapshot: Mutex<Arc<Snapshot>>,
@@ -106,6 +112,8 @@ impl Shared {
             started_at: parts.started_at,
             loads: (0..loops).map(|_| Load::default()).collect(),
             total: Load::default(),
+            bandwidth: SharedLevel::default(),
+            places: Mutex::default(),
             lanes: parts.lanes,
             alarms: parts.alarms,
             snapshot_version: AtomicU64::new(parts.snapshot.version),
@@ -153,6 +161,21 @@ impl Shared {
     pub fn tick_at(&self, now: Instant) -> Tick {
         let since = now.saturating_duration_since(self.started_at);
         (since.as_millis() as u64 / TICK_MS) as Tick + 1
+    }
+
+    /// An instant, as buckets have it.
+    #[inline]
+    #[must_use]
+    pub fn moment_at(&self, now: Instant) -> Moment {
+        Moment::since_start(now.saturating_duration_since(self.started_at))
+    }
+
+    /// The connections of an endpoint with a maximum, by its path: those of one that takes its place
+    /// in a later configuration are counted with them.
+    #[must_use]
+    pub fn places_at(&self, path: &str) -> Arc<Load> {
+        let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(places.entry(path.into()).or_default())
     }
 
     /// How long it is from now until a tick has begun, and a little more.
@@ -277,14 +300,14 @@ impl Shared {
         self.workers_stop.load(SeqCst)
     }
 
-    /// Wakes all loops that sleep.
-    pub fn ring_loops(&self) {
+    fn ring_loops(&self) {
         for alarm in &self.alarms[..self.loads.len()] {
             alarm.ring();
         }
     }
 
-    fn ring_all(&self) {
+    /// Wakes all loops and workers that sleep.
+    pub fn ring_all(&self) {
         for alarm in &self.alarms {
             alarm.ring();
         }

@@ -43,6 +43,7 @@ impl Snapshot {
         let timeouts = Timeouts {
             handshake: ticks(config.handshake_timeout).get(),
             idle: config.idle_timeout.map(ticks),
+            login: None,
             message: config.message_timeout.map(ticks),
             ping: config.ping_interval.map(ticks),
             pong: ticks(config.pong_timeout).get(),
@@ -183,6 +184,7 @@ impl Snapshot {
             ping: or_never(ping_interval, self.timeouts.ping),
             pong: pong_timeout.map_or(self.timeouts.pong, |own| ticks(own).get()),
             idle: or_never(idle_timeout, self.timeouts.idle),
+            login: endpoint.login.as_ref().map(|rule| ticks(rule.wait)),
             ..self.timeouts
         }
     }

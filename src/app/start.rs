@@ -145,7 +145,7 @@ pub(super) fn start(snapshot: Snapshot, capacity: &Capacity) -> Result<Running, 
     undo.disarm();
     drop(reserved);
     Ok(Running::new(RunningParts {
-        gateway: Gateway { shared: Arc::clone(&plan.shared) },
+        gateway: Gateway::new(Arc::clone(&plan.shared)),
         addresses: Addresses::of(&listeners),
         config,
         registry: plan.registry,

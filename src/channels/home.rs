@@ -1,12 +1,14 @@
 //! The rooms and users whose home a shard is.
 
-use std::collections::HashSet;
-use std::collections::hash_map::{Entry, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::RoomId;
+use super::cost::{LOOP_BYTES, MEMBERSHIP_BYTES, room_bytes};
+use super::members::Members;
 use super::publish::Publish;
 use super::report::{Report, finish};
+use super::timers::Timers;
 use super::work::RoomWork;
 use crate::app::Snapshot;
 use crate::dialect::ErrorAnswer;
@@ -14,7 +16,7 @@ use crate::id::ConnId;
 use crate::limits::MEMBERS_LISTED_MAX;
 use crate::public_id::PublicIds;
 use crate::routing::Work;
-use crate::session::Users;
+use crate::session::{Identity, Users};
 use crate::telemetry::counters::WorkerCounters;
 use crate::telemetry::memory::{Component, LocalMemory};
 use crate::worker::{Outgoing, PostItem};
@@ -23,19 +25,24 @@ use crate::worker::{Outgoing, PostItem};
 #[derive(Debug)]
 pub struct Home {
     shard: usize,
-    rooms: HashMap<Box<str>, Room>,
+    pub(super) rooms: HashMap<Box<str>, Room>,
     next_serial: u64,
+    pub(super) timers: Timers,
     pub(super) users: Users,
 }
 
 #[derive(Debug)]
-struct Room {
-    id: RoomId,
-    members: HashSet<ConnId>,
-    /// How many members each loop has; loops without are not listed.
-    per_loop: Vec<(u32, u32)>,
+pub(super) struct Room {
+    pub(super) id: RoomId,
+    pub(super) members: Members,
+    /// The loops that have members.
+    pub(super) loops: Vec<u16>,
     /// Publishes so far.
-    serial: u64,
+    pub(super) serial: u64,
+    /// When it is reaped (empty) or its clock strikes (with members), ms since the start; 0: never.
+    pub(super) due_ms: u64,
+    /// All who were in it are on their way out, and need not be told of each other.
+    pub(super) closing: bool,
 }
 
 /// What room work needs from around it.
@@ -49,30 +56,26 @@ pub struct Surroundings<'a> {
     pub counters: &'a WorkerCounters,
     /// The ceiling's count.
     pub memory: &'a mut LocalMemory,
-}
-
-/// What one membership takes: an entry at the home, one on the loop and one in the session, each
-/// in a hash table that is half full.
-const MEMBERSHIP_BYTES: usize = 96;
-
-/// What one room takes beside its members: its record, and its name at the home and in a session.
-fn room_bytes(name: &str) -> usize {
-    size_of::<Room>() + 256 + 3 * name.len()
+    /// Of the turn, in milliseconds since the start.
+    pub now_ms: u64,
+    /// The gateway is going away: nobody has to be told of others' ends.
+    pub is_draining: bool,
 }
 
 impl Home {
-    /// A home without rooms.
+    /// A home without rooms, one of so many.
     #[must_use]
-    pub fn new(shard: usize) -> Self {
-        Self { shard, rooms: HashMap::new(), next_serial: 1, users: Users::default() }
+    pub fn new(shard: usize, homes: usize) -> Self {
+        let (rooms, users) = (HashMap::new(), Users::default());
+        Self { shard, rooms, next_serial: 1, timers: Timers::of_one_of(homes), users }
     }
 
     /// Does one piece of work; posts go to `out`.
     pub fn apply(&mut self, work: RoomWork, around: &mut Surroundings<'_>, out: &mut Outgoing) {
         around.counters.room_work.add(1);
         let (then, report) = match work {
-            RoomWork::Join { room, conn, attempt, then } => {
-                let joined = self.join(&room, conn, out, around);
+            RoomWork::Join { room, conn, who, attempt, then } => {
+                let joined = self.join(&room, conn, who.as_deref(), out, around);
                 if joined.is_err() {
                     let work = Box::new(Work::refusal(&room, attempt));
                     out.post(conn.loop_index()).push(PostItem::Work { conn, work });
@@ -80,8 +83,8 @@ impl Home {
                 let told = |members| Report::Membership { room, members };
                 (then, joined.map_or_else(Report::Refused, told))
             }
-            RoomWork::Leave { room, conn, then } => {
-                let members = self.leave(&room, conn, out, around);
+            RoomWork::Leave { room, conn, who, then } => {
+                let members = self.leave(&room, conn, who.as_deref(), out, around);
                 (then, Report::Membership { room, members })
             }
             RoomWork::Publish { room, publish, except, then } => {
@@ -93,6 +96,8 @@ impl Home {
                 (then, Report::Membership { room, members })
             }
             RoomWork::Members { room, then } => (then, self.members(room, around.ids)),
+            RoomWork::Tell { room, limit, to, then } => (then, self.tell(&room, limit, &to)),
+            RoomWork::List { listing, then, .. } => (then, self.list(&listing, around, out)),
             RoomWork::Login { login, peer, policy, then } => {
                 (then, self.login(login, peer, policy, around, out))
             }
@@ -106,6 +111,7 @@ impl Home {
         &mut self,
         name: &str,
         conn: ConnId,
+        who: Option<&Identity>,
         out: &mut Outgoing,
         around: &mut Surroundings<'_>,
     ) -> Result<usize, ErrorAnswer<'static>> {
@@ -118,14 +124,22 @@ impl Home {
             let id = RoomId::new(self.shard, self.next_serial);
             self.next_serial += 1;
             self.rooms.insert(name.into(), Room::new(id));
-            around.counters.rooms.add(1);
             around.memory.add(Component::Rooms, room_bytes(name));
         }
         let room = self.rooms.get_mut(name).expect("just put there");
-        if room.add(conn) {
+        if let Some(is_new_loop) = room.add(conn) {
+            let more = if is_new_loop { LOOP_BYTES } else { 0 };
             around.counters.memberships.add(1);
-            around.memory.add(Component::Rooms, MEMBERSHIP_BYTES);
+            around.memory.add(Component::Rooms, MEMBERSHIP_BYTES + more);
             out.post(conn.loop_index()).push(PostItem::Subscribe { room: room.id, conn });
+            room.closing = false;
+            let members = room.members.len();
+            let clock = policy.and_then(|policy| policy.clock.as_ref());
+            if members == 1 || clock.is_some() {
+                self.occupied(name, clock, around);
+            }
+            self.tell_joined(name, (conn, who), policy, around, out);
+            return Ok(members);
         }
         Ok(room.members.len())
     }
@@ -133,33 +147,33 @@ impl Home {
     /// Whether `conn` is a member or can become one where there may be `limit`.
     fn has_place(&self, name: &str, conn: ConnId, limit: usize) -> bool {
         let members = self.rooms.get(name).map(|room| &room.members);
-        members.map_or(limit > 0, |m| m.len() < limit || m.contains(&conn))
+        members.map_or(limit > 0, |m| m.len() < limit || m.contains(conn))
     }
 
     fn leave(
         &mut self,
         name: &str,
         conn: ConnId,
+        who: Option<&Identity>,
         out: &mut Outgoing,
         around: &mut Surroundings<'_>,
     ) -> usize {
-        let Entry::Occupied(mut entry) = self.rooms.entry(name.into()) else { return 0 };
-        let room = entry.get_mut();
-        if room.remove(conn) {
-            around.counters.memberships.sub(1);
-            around.memory.sub(Component::Rooms, MEMBERSHIP_BYTES);
-            out.post(conn.loop_index()).push(PostItem::Unsubscribe { room: room.id, conn });
-        }
+        let Some(room) = self.rooms.get_mut(name) else { return 0 };
+        let Some(is_last_of_loop) = room.remove(conn) else { return room.members.len() };
+        let more = if is_last_of_loop { LOOP_BYTES } else { 0 };
+        around.counters.memberships.sub(1);
+        around.memory.sub(Component::Rooms, MEMBERSHIP_BYTES + more);
+        out.post(conn.loop_index()).push(PostItem::Unsubscribe { room: room.id, conn });
         let left = room.members.len();
         if left == 0 {
-            entry.remove();
-            around.counters.rooms.sub(1);
-            around.memory.sub(Component::Rooms, room_bytes(name));
+            self.emptied(name, around);
+        } else {
+            self.tell_left(name, (conn, who), around, out);
         }
         left
     }
 
-    fn publish(
+    pub(super) fn publish(
         &mut self,
         name: &str,
         publish: &Arc<Publish>,
@@ -168,24 +182,25 @@ impl Home {
     ) -> (u64, usize) {
         let Some(room) = self.rooms.get_mut(name) else { return (0, 0) };
         room.serial += 1;
-        for (loop_index, _) in &room.per_loop {
+        for loop_index in &room.loops {
             let publish = Arc::clone(publish);
-            out.post(*loop_index as usize).push(PostItem::Publish {
+            out.post((*loop_index).into()).push(PostItem::Publish {
                 room: room.id,
                 publish,
                 except,
             });
         }
-        let spared = except.is_some_and(|conn| room.members.contains(&conn));
+        let spared = except.is_some_and(|conn| room.members.contains(conn));
         (room.serial, room.members.len() - usize::from(spared))
     }
 
     /// Closes all members' connections. They leave by their ends, as anybody does.
-    fn close(&self, name: &str, code: u16, reason: &str, out: &mut Outgoing) -> usize {
-        let Some(room) = self.rooms.get(name) else { return 0 };
-        for (loop_index, _) in &room.per_loop {
+    fn close(&mut self, name: &str, code: u16, reason: &str, out: &mut Outgoing) -> usize {
+        let Some(room) = self.rooms.get_mut(name) else { return 0 };
+        room.closing = true;
+        for loop_index in &room.loops {
             let reason = reason.into();
-            out.post(*loop_index as usize).push(PostItem::CloseRoom {
+            out.post((*loop_index).into()).push(PostItem::CloseRoom {
                 room: room.id,
                 code,
                 reason,
@@ -198,39 +213,39 @@ impl Home {
         let found = self.rooms.get(&room);
         let members = found.map_or(0, |r| r.members.len());
         let some = found.into_iter().flat_map(|r| r.members.iter()).take(MEMBERS_LISTED_MAX);
-        let ids = some.map(|conn| ids.encode(*conn).as_str().to_owned()).collect();
+        let ids = some.map(|conn| ids.encode(conn).as_str().to_owned()).collect();
         Report::Members { room, members, ids }
     }
 }
 
 impl Room {
     fn new(id: RoomId) -> Self {
-        Self { id, members: HashSet::new(), per_loop: Vec::new(), serial: 0 }
+        let (members, loops) = (Members::new(), Vec::new());
+        Self { id, members, loops, serial: 0, due_ms: 0, closing: false }
     }
 
-    fn add(&mut self, conn: ConnId) -> bool {
+    /// Takes `conn` in; says whether it is its loop's first member. `None` if it is a member already.
+    fn add(&mut self, conn: ConnId) -> Option<bool> {
         if !self.members.insert(conn) {
-            return false;
+            return None;
         }
-        let at = conn.loop_index() as u32;
-        match self.per_loop.iter_mut().find(|(index, _)| *index == at) {
-            Some((_, count)) => *count += 1,
-            None => self.per_loop.push((at, 1)),
+        let at = conn.loop_index() as u16;
+        let is_new = !self.loops.contains(&at);
+        if is_new {
+            self.loops.push(at);
         }
-        true
+        Some(is_new)
     }
 
-    fn remove(&mut self, conn: ConnId) -> bool {
-        if !self.members.remove(&conn) {
-            return false;
+    /// Lets go of `conn`; says whether it was its loop's last member. `None` if it is no member.
+    fn remove(&mut self, conn: ConnId) -> Option<bool> {
+        if !self.members.remove(conn) {
+            return None;
         }
-        let at = conn.loop_index() as u32;
-        let index = self.per_loop.iter().position(|(index, _)| *index == at);
-        let index = index.expect("a member's loop is counted");
-        self.per_loop[index].1 -= 1;
-        if self.per_loop[index].1 == 0 {
-            self.per_loop.swap_remove(index);
+        let is_last = !self.members.has_any_of_loop(conn.loop_index());
+        if is_last {
+            self.loops.retain(|at| usize::from(*at) != conn.loop_index());
         }
-        true
+        Some(is_last)
     }
 }

@@ -29,7 +29,7 @@ impl Home {
         let (conn, identity) = (login.conn, Arc::clone(&login.identity));
         let before = self.users.logins();
         let Ok(displaced) = self.users.login(login, policy) else {
-            tell(conn, Work::login_refused(), out);
+            tell(conn, Work::login_refused(&identity), out);
             return Report::Refused(ErrorAnswer::new(409, "this identity is connected already"));
         };
         self.count_logins(before, around);

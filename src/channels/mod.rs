@@ -6,25 +6,37 @@
 //! - the home knows the members and how many of them each loop has; loops without are not posted to;
 //! - a publish begun after a join was answered reaches that member; one begun after a leave was
 //!   answered does not: the answer rides behind the change of membership in the same mailbox;
-//! - room work posts to mailboxes only, never to other room or message lanes.
+//! - room work posts to mailboxes only, never to other room or message lanes;
+//! - a room that has become empty keeps its id and its numbering for as long as it lingers; what it
+//!   takes is counted until it is reaped, and no room, however busy, holds up another's end.
 
+mod clock;
+mod cost;
+mod events;
 mod home;
+mod list;
 mod logins;
+mod member_codec;
+mod members;
 mod policy;
 mod publish;
 mod report;
+mod timers;
 mod work;
 
+pub use clock::{Clock, OwnedContent, RoomView};
 pub use home::{Home, Surroundings};
+pub use list::{ListTo, Listing, RoomInfo, RoomList, RoomMembers};
+pub use members::{Iter, Members};
 pub use policy::{RoomPolicies, RoomPolicy};
 pub use publish::{OwnedBody, Publish};
 pub use work::{Answer, Countdown, Done, ReplyTo, RoomBatch, RoomWork, Settles, Then, UserWork};
 
-/// A room for as long as it has members: home shard 16 bits | serial 48.
+/// A room from its first join until it is reaped: home shard 16 bits | serial 48.
 ///
 /// Loops know rooms by this alone. It is never used again, so a late post about a room that was
 /// reaped finds nobody.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RoomId(u64);
 
 impl RoomId {

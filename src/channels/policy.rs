@@ -1,7 +1,11 @@
-//! What takes a permission in which rooms, and how many fit.
+//! What takes a permission in which rooms, how many fit, what they are told, and what becomes of
+//! publishes to the slow.
 
 use std::fmt;
+use std::time::Duration;
 
+use super::clock::{Clock, OwnedContent, RoomView};
+use crate::connection::Outbound;
 use crate::dialect::Key;
 use crate::routing::RouteTable;
 
@@ -14,6 +18,26 @@ pub struct RoomPolicy {
     pub publish: Option<Box<str>>,
     /// Most members; `None`: no bound.
     pub max_members: Option<usize>,
+    /// Whether members are told of others who come and go, by the pushes `joined` and `left`.
+    pub events: bool,
+    /// What rooms with members are told again and again.
+    pub clock: Option<Clock>,
+    /// What becomes of its publishes that a member has no room for.
+    pub outbound: Outbound,
+}
+
+impl RoomPolicy {
+    /// With a push of one's own making each `interval`, of at least one tick (50 ms), to rooms that
+    /// have members. `content` runs at the room's home and must not block; `None` leaves one out.
+    #[must_use]
+    pub fn every(
+        mut self,
+        interval: Duration,
+        content: impl Fn(&RoomView<'_>) -> Option<OwnedContent> + Send + Sync + 'static,
+    ) -> Self {
+        self.clock = Some(Clock::new(interval, content));
+        self
+    }
 }
 
 /// Policies by pattern: a name, or `news/*` for all that begin with `news/`, or `*`. The longest
@@ -32,6 +56,13 @@ impl RoomPolicies {
     #[must_use]
     pub fn find(&self, room: &str) -> Option<&RoomPolicy> {
         if self.0.is_empty() { None } else { self.0.find(&Key::from(room)) }
+    }
+
+    /// What becomes of publishes to a room that a member has no room for, as far as its policy says.
+    #[inline]
+    #[must_use]
+    pub fn outbound(&self, room: &str) -> Outbound {
+        self.find(room).map_or_else(Outbound::default, |policy| policy.outbound)
     }
 }
 

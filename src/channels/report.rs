@@ -6,7 +6,7 @@ use super::home::Surroundings;
 use super::publish::OwnedBody;
 use super::work::{Answer, Done, ReplyTo, Settles, Then};
 use crate::dialect::{Body, ErrorAnswer};
-use crate::routing::Refuse;
+use crate::routing::{Refuse, Work};
 use crate::worker::{Outgoing, PostItem};
 
 /// What the asker may be told.
@@ -29,6 +29,8 @@ pub(super) enum Report {
     User {
         connections: usize,
     },
+    /// Who asked is told by another way.
+    Told,
     Refused(ErrorAnswer<'static>),
 }
 
@@ -45,6 +47,7 @@ impl Report {
     fn into_answer(self) -> Answer {
         let room = match &self {
             Self::Refused(error) => return Err(error.clone()),
+            Self::Told => return Ok(Body::Json("null").into()),
             Self::User { connections } => {
                 return Ok(Body::Json(&format!("{{\"connections\":{connections}}}")).into());
             }
@@ -54,7 +57,7 @@ impl Report {
         };
         let mut text = format!("{{\"room\":{}", serde_json::Value::from(&**room));
         let _ = match &self {
-            Self::Refused(_) | Self::User { .. } => Ok(()),
+            Self::Refused(_) | Self::Told | Self::User { .. } => Ok(()),
             Self::Membership { members, .. } => write!(text, ",\"members\":{members}}}"),
             Self::Published { serial, members, .. } => {
                 write!(text, ",\"serial\":{serial},\"receivers\":{members}}}")
@@ -110,7 +113,11 @@ fn finish_last(
         (Done::Accept(conn, accept), None) => {
             out.post(conn.loop_index()).push(PostItem::Open { conn, accept });
         }
-        (Done::Accept(conn, _), Some(error)) => {
+        (Done::LogIn(conn, accept), None) => {
+            let work = Box::new(Work::log_in(accept));
+            out.post(conn.loop_index()).push(PostItem::Work { conn, work });
+        }
+        (Done::Accept(conn, _) | Done::LogIn(conn, _), Some(error)) => {
             let status = if error.code == 409 { 409 } else { 503 };
             let refuse = Box::new(Refuse::new(status, &format!("{}\n", error.message)));
             out.post(conn.loop_index()).push(PostItem::Refuse { conn, refuse });
@@ -118,7 +125,12 @@ fn finish_last(
     }
 }
 
-fn put_answer(to: &ReplyTo, answer: &Answer, around: &Surroundings<'_>, out: &mut Outgoing) {
+pub(super) fn put_answer(
+    to: &ReplyTo,
+    answer: &Answer,
+    around: &Surroundings<'_>,
+    out: &mut Outgoing,
+) {
     if to.correlation.is_none() {
         return;
     }

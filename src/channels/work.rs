@@ -5,27 +5,33 @@ use std::sync::{Arc, Mutex, OnceLock};
 
 use crossbeam_channel::Sender;
 
+use super::list::{Listing, RoomMembers};
 use super::publish::{OwnedBody, Publish};
+use crate::app::Shared;
 use crate::dialect::ErrorAnswer;
 use crate::id::ConnId;
 use crate::peer::Peer;
 use crate::routing::{Accept, EndpointId};
-use crate::session::{Login, SessionPolicy};
+use crate::session::{Identity, Login, SessionPolicy};
 
 /// Something to do to a room or a user, at its home.
 #[expect(missing_docs, reason = "the fields say what they are by their names")]
 #[derive(Debug)]
 pub enum RoomWork {
     /// `conn` becomes a member; refused, its shard is told at which attempt.
-    Join { room: Box<str>, conn: ConnId, attempt: u32, then: Then },
+    Join { room: Box<str>, conn: ConnId, who: Option<Arc<Identity>>, attempt: u32, then: Then },
     /// `conn` is a member no more.
-    Leave { room: Box<str>, conn: ConnId, then: Then },
+    Leave { room: Box<str>, conn: ConnId, who: Option<Arc<Identity>>, then: Then },
     /// All members get it, but for `except`.
     Publish { room: Box<str>, publish: Arc<Publish>, except: Option<ConnId>, then: Then },
     /// All members' connections are closed.
     Close { room: Box<str>, code: u16, reason: Box<str>, then: Then },
     /// Who is in it.
     Members { room: Box<str>, then: Then },
+    /// So many of those who are in it are told to who asks.
+    Tell { room: Box<str>, limit: usize, to: Sender<RoomMembers>, then: Then },
+    /// What rooms there are at one home, as a part of a list of all.
+    List { home: usize, listing: Arc<Listing>, then: Then },
     /// A connection becomes its identity's, by this policy; its shard is told what came of it.
     Login { login: Login, peer: Peer, policy: SessionPolicy, then: Then },
     /// A connection is its identity's no more.
@@ -47,7 +53,7 @@ pub enum UserWork {
 }
 
 impl RoomWork {
-    /// The room's or the user's name, which says where its home is.
+    /// The room's or the user's name, which says where its home is; empty for work that names its home.
     #[must_use]
     pub fn name(&self) -> &str {
         match self {
@@ -55,9 +61,20 @@ impl RoomWork {
             | Self::Leave { room, .. }
             | Self::Publish { room, .. }
             | Self::Close { room, .. }
-            | Self::Members { room, .. } => room,
+            | Self::Members { room, .. }
+            | Self::Tell { room, .. } => room,
+            Self::List { .. } => "",
             Self::Login { login, .. } | Self::Logout { login, .. } => login.user(),
             Self::User { user, .. } => user,
+        }
+    }
+
+    /// The shard that it is for.
+    #[must_use]
+    pub fn home(&self, shared: &Shared) -> usize {
+        match self {
+            Self::List { home, .. } => *home,
+            _ => shared.home_of(self.name()),
         }
     }
 
@@ -69,6 +86,8 @@ impl RoomWork {
             | Self::Publish { then, .. }
             | Self::Close { then, .. }
             | Self::Members { then, .. }
+            | Self::Tell { then, .. }
+            | Self::List { then, .. }
             | Self::Login { then, .. }
             | Self::Logout { then, .. }
             | Self::User { then, .. } => *then = new,
@@ -129,6 +148,8 @@ pub enum Done {
     Reply(ReplyTo, Answer),
     /// The upgrade is answered.
     Accept(ConnId, Box<Accept>),
+    /// It is in its rooms, and is to log in before the upgrade is answered.
+    LogIn(ConnId, Box<Accept>),
 }
 
 impl Countdown {

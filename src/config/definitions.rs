@@ -1,7 +1,7 @@
 //! Every setting that has a flag: what it is called, what it takes, and what it means. The command
 //! line, the file, `tidegate config` and `docs/CONFIGURATION.md` are all made of this table.
 
-use super::definitions_file::FILE_ONLY;
+use super::definitions_file::{FILE_ONLY, OVER};
 
 /// One setting.
 #[derive(Clone, Copy, Debug)]
@@ -72,6 +72,8 @@ pub enum Table {
     Endpoint,
     /// `[endpoint.json]`
     Json,
+    /// `[endpoint.login]`
+    Login,
     /// `[[endpoint.route]]`
     Route,
     /// `[[room]]`
@@ -79,7 +81,7 @@ pub enum Table {
 }
 
 /// The tables of a file, in the order in which they are written.
-pub(crate) const TABLES: [Table; 10] = [
+pub(crate) const TABLES: [Table; 11] = [
     Table::Capacity,
     Table::Limits,
     Table::Timeouts,
@@ -88,6 +90,7 @@ pub(crate) const TABLES: [Table; 10] = [
     Table::Listener,
     Table::Endpoint,
     Table::Json,
+    Table::Login,
     Table::Route,
     Table::Room,
 ];
@@ -192,6 +195,7 @@ impl Table {
             Self::Listener => "listener",
             Self::Endpoint => "endpoint",
             Self::Json => "json",
+            Self::Login => "login",
             Self::Route => "route",
             Self::Room => "room",
         }
@@ -210,6 +214,7 @@ impl Table {
             Self::Listener => "[[listener]]",
             Self::Endpoint => "[[endpoint]]",
             Self::Json => "[endpoint.json]",
+            Self::Login => "[endpoint.login]",
             Self::Route => "[[endpoint.route]]",
             Self::Room => "[[room]]",
         }
@@ -224,7 +229,7 @@ impl Table {
     /// The table that it stands in; `None` is the file itself.
     #[must_use]
     pub fn parent(self) -> Option<Self> {
-        matches!(self, Self::Json | Self::Route).then_some(Self::Endpoint)
+        matches!(self, Self::Json | Self::Login | Self::Route).then_some(Self::Endpoint)
     }
 
     /// What flags of it stand under in `--help`.
@@ -423,6 +428,29 @@ pub(crate) static FLAGS: &[Definition] = &[
         ("4KiB to 16GiB", "4MiB"),
         "What one connection may be owed before it is closed as too slow",
     ),
+    Definition::new(
+        Limits,
+        Size,
+        "bandwidth_bytes_per_s",
+        ("1KiB to 1TiB, 0 or off: no limit", "off"),
+        "Bytes that all clients together may send in a second",
+    ),
+    Definition::new(
+        Limits,
+        Count,
+        "bandwidth_reserve_percent",
+        ("0 to 100", "50"),
+        "Share of them that is split evenly among the connections",
+    )
+    .detail("Each connection is sure of its part. Beyond it, the rest is for whoever comes first."),
+    Definition::new(
+        Limits,
+        Word,
+        "bandwidth_over_limit",
+        (OVER, "delay"),
+        "What happens to a connection beyond its part once the rest is used up",
+    )
+    .detail("As `over_limit` of endpoints has it."),
     Definition::new(
         Limits,
         Switch,

@@ -2,11 +2,18 @@
 
 use super::definitions::{Definition, Kind, REQUIRED, Table};
 
-use Kind::{Address, Count, Size, Switch, Text, Texts, Time, Word};
-use Table::{Endpoint, Json, Listener, Room, Route};
+use Kind::{Address, Count, File, Size, Switch, Text, Texts, Time, Word};
+use Table::{Endpoint, Json, Listener, Login, Room, Route};
 
 /// A member's name in a JSON message.
 const NAME: &str = "a member's name";
+
+const POLICIES: &str = "close, drop-oldest or keep-latest";
+const BUDGET: &str = "1B to 16GiB";
+const OVER_BUDGET: &str = "Over it, the policy is followed: the connection is closed, or the oldest \
+     are dropped down to three quarters of it. One publish alone always fits.";
+pub(super) const OVER: &str = "delay, reject or close";
+const OVER_SUMMARY: &str = "What happens over that";
 
 const fn name(key: &'static str, default: &'static str, summary: &'static str) -> Definition {
     Definition::new(Json, Text, key, (NAME, default), summary)
@@ -94,12 +101,13 @@ pub(super) static FILE_ONLY: &[Definition] = &[
         Endpoint,
         Word,
         "overflow",
-        ("close, drop-oldest or keep-latest", "close"),
+        (POLICIES, "close"),
         "What happens when a connection is owed more than its outbound limit",
     )
     .detail(
         "`close`: it is closed as too slow. `drop-oldest`: its oldest publishes are dropped. \
-         `keep-latest`: of each room's publishes only the latest is kept. Answers are never dropped.",
+         `keep-latest`: of each room's publishes with one key only the latest is kept. Answers are \
+         never dropped. Rooms and routes may have policies of their own.",
     ),
     Definition::new(
         Endpoint,
@@ -115,6 +123,55 @@ pub(super) static FILE_ONLY: &[Definition] = &[
         ("4KiB to 16GiB, at most that of [limits]", "that of [limits]"),
         "What one connection may be owed",
     ),
+    Definition::new(
+        Endpoint,
+        Count,
+        "messages_per_s",
+        ("1 to 1000000", "no limit"),
+        "Messages that one connection may send in a second",
+    ),
+    Definition::new(
+        Endpoint,
+        Count,
+        "messages_burst",
+        ("1 or more, at most 60s of messages_per_s", "messages_per_s"),
+        "Messages that it may send at once",
+    ),
+    Definition::new(
+        Endpoint,
+        Size,
+        "bytes_per_s",
+        ("64B to 1TiB", "no limit"),
+        "Bytes that one connection may send in a second",
+    )
+    .detail("All that comes in behind the request counts: payloads, frame headers, pings."),
+    Definition::new(
+        Endpoint,
+        Size,
+        "bytes_burst",
+        ("1B or more, at most 60s of bytes_per_s", "bytes_per_s"),
+        "Bytes that it may send at once",
+    ),
+    Definition::new(Endpoint, Word, "over_limit", (OVER, "delay where there is a limit"), OVER_SUMMARY).detail(
+        "`delay`: what has come is handled, and nothing more is read until the rate has caught up. \
+         `reject`: the message is answered with error 429 instead of being handled. `close`: the \
+         connection is closed with 1008, behind the answers to what came before.",
+    ),
+    Definition::new(
+        Endpoint,
+        Count,
+        "max_connections",
+        ("1 to 17179869184", "that of [capacity]"),
+        "Connections that it has at once, in all its dialects together",
+    ),
+    Definition::new(
+        Endpoint,
+        Count,
+        "full_status",
+        ("400 to 599", "503 where there is a maximum"),
+        "HTTP status that a connection over it is answered with",
+    )
+    .detail("Over plain TCP, the answer is a Close with 1013."),
     Definition::new(
         Endpoint,
         Time,
@@ -217,6 +274,58 @@ pub(super) static FILE_ONLY: &[Definition] = &[
     name("push_from", "from", "Who published"),
     name("push_data", "data", "The body of a push"),
     Definition::new(
+        Login,
+        Time,
+        "wait",
+        ("1ms to 365d", "10s"),
+        "How long a login may take, from when the connection is open",
+    )
+    .detail("Who is not logged in by then is closed with 1008. It stands still while workers are full."),
+    Definition::new(
+        Login,
+        Text,
+        "route",
+        ("a name or, for hub, a number", "the dialect's own"),
+        "Key of the message that logs in",
+    )
+    .detail(
+        "Of their own, kim has `login.signin`, hub `7`, mef `login:user`, and others `login`. What logs \
+         out is `login.signout`, `8`, `logout:user` and `logout`.",
+    ),
+    Definition::new(
+        Login,
+        File,
+        "secret_file",
+        ("a file", "none"),
+        "What tokens are signed under (HS256)",
+    )
+    .detail(
+        "It is read once, at the start; a line's end behind the secret is none of it. 32 bytes or more, \
+         and random (RFC 7518, 3.2). Where the file has a route with the login's key, this may be left out.",
+    ),
+    Definition::new(
+        Login,
+        Text,
+        "secret_env",
+        ("a variable of the environment", "none"),
+        "The variable that has it, in place of secret_file",
+    ),
+    Definition::new(
+        Login,
+        Text,
+        "issuer",
+        ("the claim iss", "any or none"),
+        "Whom tokens have to be from",
+    ),
+    Definition::new(
+        Login,
+        Time,
+        "leeway",
+        ("at most 365d", "0s"),
+        "How far clocks may be apart",
+    )
+    .detail("Tokens are good for so much longer than they say (`exp`), and from so much earlier (`nbf`)."),
+    Definition::new(
         Route,
         Text,
         "key",
@@ -253,6 +362,40 @@ pub(super) static FILE_ONLY: &[Definition] = &[
          in their order.",
     ),
     Definition::new(
+        Route,
+        Word,
+        "overflow",
+        (POLICIES, "that of the room"),
+        "What happens to what its handler publishes or pushes, where somebody is too slow for it",
+    )
+    .detail("As an endpoint's; where neither the route nor the room has any, it is the endpoint's."),
+    Definition::new(
+        Route,
+        Size,
+        "outbound_budget",
+        (BUDGET, "that of the room"),
+        "What one connection may be owed of that, room by room, and of all pushes together",
+    )
+    .detail(OVER_BUDGET),
+    Definition::new(
+        Route,
+        Count,
+        "rate_per_s",
+        ("1 to 1000000", "no limit"),
+        "Messages that it takes in a second, of all connections together",
+    ),
+    Definition::new(
+        Route,
+        Count,
+        "burst",
+        ("1 or more, at most 60s of rate_per_s", "rate_per_s"),
+        "Messages that it takes at once",
+    ),
+    Definition::new(Route, Word, "over_limit", (OVER, "delay where there is a limit"), OVER_SUMMARY).detail(
+        "`delay`: the message is handled, and nothing more is read from its connection until the \
+         rate has caught up; once that takes more than 10 s, further messages are refused. `reject` and `close`: as for endpoints.",
+    ),
+    Definition::new(
         Room,
         Text,
         "pattern",
@@ -281,4 +424,39 @@ pub(super) static FILE_ONLY: &[Definition] = &[
         ("1 to 17179869184", "no limit"),
         "Connections that may be in it at once",
     ),
+    Definition::new(
+        Room,
+        Switch,
+        "events",
+        ("true or false", "false"),
+        "Whether members are told of others who come and go",
+    )
+    .detail(
+        "By the pushes `joined` and `left`, with `{\"id\":…,\"identity\":…,\"members\":…}`. When all of a \
+         room come at once, each is told of each behind it.",
+    ),
+    Definition::new(
+        Room,
+        Time,
+        "clock",
+        ("50ms to 1d", "never"),
+        "How often members are told the time",
+    )
+    .detail("By the push `time`, with the time in UTC as RFC 3339 has it."),
+    Definition::new(
+        Room,
+        Word,
+        "overflow",
+        (POLICIES, "that of the endpoint"),
+        "What happens to its publishes, where a member is too slow for them",
+    )
+    .detail("As an endpoint's. The policy of a route goes before it."),
+    Definition::new(
+        Room,
+        Size,
+        "outbound_budget",
+        (BUDGET, "none"),
+        "What one connection may be owed of the publishes of one such room",
+    )
+    .detail(OVER_BUDGET),
 ];

@@ -121,6 +121,11 @@ fn about(table: Table) -> &'static str {
         Table::Json => {
             "Names of members in messages of the dialect `json`, of the endpoint above it."
         }
+        Table::Login => {
+            "What connections of the endpoint above it have to do first: log in by a token, a JWT. Until \
+             then only that message is routed, and heartbeats are answered. Secrets themselves stand in \
+             no file of this kind, and are never printed."
+        }
         Table::Route => {
             "What answers messages of some keys, of the endpoint above it. No two may have one key."
         }

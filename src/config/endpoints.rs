@@ -1,9 +1,11 @@
 //! Endpoints, routes and rooms as a file declares them. What they do is told in `routing`.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::connection::OverflowPolicy;
+use crate::connection::{Outbound, OverflowPolicy};
+use crate::quota::{ConnectionLimits, Over, Rate};
 use crate::routing::{IdentitySource, Liveness, OriginRule, RunOn};
 use crate::session::SessionPolicy;
 
@@ -26,6 +28,12 @@ pub struct EndpointConfig {
     pub max_message_bytes: Option<usize>,
     /// Bytes owed to one connection; `None` is the gateway's, which it never exceeds.
     pub outbound_limit_bytes: Option<usize>,
+    /// What each connection may send.
+    pub limits: ConnectionLimits,
+    /// Connections that it has at once; `None` is as many as the gateway has.
+    pub max_connections: Option<usize>,
+    /// HTTP status for those over it, 400 to 599.
+    pub full_status: u16,
     /// How its connections are found dead, where not as the gateway's are.
     pub liveness: Liveness,
     /// Rooms joined at connect; `{name}` stands for the parameter of the path.
@@ -34,6 +42,8 @@ pub struct EndpointConfig {
     pub identity: IdentitySource,
     /// What happens when an identity connects that is connected already.
     pub session: SessionPolicy,
+    /// What its connections have to do before they may do more.
+    pub login: Option<LoginConfig>,
     /// Permissions that every connection has.
     pub grants: Vec<String>,
     /// Whether the built-in routes of the dialect are there.
@@ -42,6 +52,30 @@ pub struct EndpointConfig {
     pub json: JsonFields,
     /// Its routes, no two with one key.
     pub routes: Vec<RouteConfig>,
+}
+
+/// How connections of an endpoint log in: `[endpoint.login]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LoginConfig {
+    /// How long a login may take, 1 ms to 365 days.
+    pub wait: Duration,
+    /// The key of the message that logs in; `None` is the dialect's own.
+    pub route: Option<String>,
+    /// Where the secret of tokens is; `None` where a route of the endpoint's own logs in.
+    pub secret: Option<SecretSource>,
+    /// Whom tokens have to be from.
+    pub issuer: Option<String>,
+    /// How far clocks may be apart, up to 365 days.
+    pub leeway: Duration,
+}
+
+/// Where a secret is. The secret itself is in no configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SecretSource {
+    /// In a file.
+    File(PathBuf),
+    /// In a variable of the environment.
+    Variable(String),
 }
 
 /// What answers messages of one key: `[[endpoint.route]]`.
@@ -57,6 +91,12 @@ pub struct RouteConfig {
     pub timeout: Option<Duration>,
     /// Where the handler runs; `None` is as the handler asks.
     pub run: Option<RunOn>,
+    /// What becomes of what its handler publishes and pushes, where somebody is too slow for it.
+    pub outbound: Outbound,
+    /// How many messages it takes of all connections together.
+    pub rate: Option<Rate>,
+    /// What happens over that.
+    pub over_limit: Over,
 }
 
 /// Rules of the rooms of a pattern: `[[room]]`.
@@ -70,6 +110,12 @@ pub struct RoomConfig {
     pub publish: Option<String>,
     /// Connections that may be in it at once; `None` is without a limit.
     pub max_members: Option<usize>,
+    /// Whether members are told of others who come and go.
+    pub events: bool,
+    /// How often members are told the time; `None`: never.
+    pub clock: Option<Duration>,
+    /// What becomes of its publishes, where a member is too slow for them.
+    pub outbound: Outbound,
 }
 
 /// Names of members of JSON messages, `None` where the dialect's own is meant: `[endpoint.json]`.
@@ -131,10 +177,14 @@ impl EndpointConfig {
             overflow: OverflowPolicy::Close,
             max_message_bytes: None,
             outbound_limit_bytes: None,
+            limits: ConnectionLimits::default(),
+            max_connections: None,
+            full_status: 503,
             liveness: Liveness::default(),
             join: Vec::new(),
             identity: IdentitySource::default(),
             session: SessionPolicy::Allow,
+            login: None,
             grants: Vec::new(),
             builtin: true,
             json: JsonFields::default(),
@@ -210,6 +260,11 @@ impl Words for DialectName {
 impl Words for RunOn {
     const ALL: &'static [(&'static str, Self)] =
         &[("inline", Self::Inline), ("pooled", Self::Pooled), ("blocking", Self::Blocking)];
+}
+
+impl Words for Over {
+    const ALL: &'static [(&'static str, Self)] =
+        &[("delay", Self::Delay), ("reject", Self::Reject), ("close", Self::Close)];
 }
 
 impl Words for OverflowPolicy {

@@ -36,11 +36,14 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::quota::{BandwidthLimit, Over};
 pub use banner::start_banner;
 pub use capacity::{Capacity, loops_needed};
 pub use definitions::{Definition, Kind, REQUIRED, Table, definitions};
 pub use document::document;
-pub use endpoints::{DialectName, EndpointConfig, JsonFields, RoomConfig, RouteConfig};
+pub use endpoints::{
+    DialectName, EndpointConfig, JsonFields, LoginConfig, RoomConfig, RouteConfig, SecretSource,
+};
 pub use flags::{CheckArgs, Cli, Command, ConfigArgs, ConfigFormat, DevCertArgs, OutputFormat};
 pub use given::Sources;
 pub use machine::{Machine, descriptor_limits, raise_descriptor_limit};
@@ -125,6 +128,13 @@ pub struct Config {
     pub outbound_limit_bytes: usize,
     /// Bytes of all buffers together before the slowest connections are shed.
     pub memory_limit_bytes: u64,
+    /// Bytes per second that all clients together may send; `None` is without a limit.
+    pub bandwidth_bytes_per_s: Option<u64>,
+    /// Per cent of them that are split evenly among the connections, each of which is sure of its
+    /// part.
+    pub bandwidth_reserve_percent: u8,
+    /// What happens to a connection beyond its part once the rest is used up.
+    pub bandwidth_over_limit: Over,
     /// `TCP_NODELAY` on client sockets.
     pub tcp_nodelay: bool,
     /// Where SIGUSR1 and exit write the statistics, as one JSON object.
@@ -139,6 +149,16 @@ pub struct Config {
     pub rooms: Vec<RoomConfig>,
     /// Capacities and budgets that have no flag.
     pub tuning: Tuning,
+}
+
+impl Config {
+    /// The limit on what all clients together send, if there is one.
+    #[must_use]
+    pub fn bandwidth(&self) -> Option<BandwidthLimit> {
+        let (reserve_percent, over) = (self.bandwidth_reserve_percent, self.bandwidth_over_limit);
+        let limit = |bytes_per_s| BandwidthLimit { bytes_per_s, reserve_percent, over };
+        self.bandwidth_bytes_per_s.map(limit)
+    }
 }
 
 /// Capacities of lanes and budgets of a loop turn. The defaults suit every load measured so far;
@@ -173,6 +193,8 @@ pub struct Tuning {
     pub tls_handshakes_per_turn: usize,
     /// Connections flushed per loop and turn.
     pub flushes_per_turn: usize,
+    /// How long a room without members keeps its place; zero: not at all.
+    pub room_linger: Duration,
 }
 
 impl Default for Tuning {
@@ -191,6 +213,7 @@ impl Default for Tuning {
             handshakes_per_turn: 128,
             tls_handshakes_per_turn: 4,
             flushes_per_turn: 1024,
+            room_linger: Duration::from_secs(10),
         }
     }
 }
@@ -225,6 +248,9 @@ impl Default for Config {
             drain_timeout: Duration::from_secs(20),
             outbound_limit_bytes: 4 * 1024 * 1024,
             memory_limit_bytes: 1024 * 1024 * 1024,
+            bandwidth_bytes_per_s: None,
+            bandwidth_reserve_percent: 50,
+            bandwidth_over_limit: Over::Delay,
             tcp_nodelay: true,
             stats_out: None,
             histogram_out: None,

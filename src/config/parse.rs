@@ -4,8 +4,12 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::definitions_file::OVER;
+use super::endpoints::Words as _;
 use super::paths::check_plain_path;
-use super::{FdTable, OutputFormat, TcpListen, parse_count, parse_duration};
+use super::suggest::nearest;
+use super::{FdTable, OutputFormat, TcpListen, parse_bytes, parse_count, parse_duration};
+use crate::quota::Over;
 
 /// Whom connections of a `--tcp-listen` without a path are for.
 const TCP_ENDPOINT: &str = "/kim";
@@ -25,6 +29,25 @@ pub(in crate::config) fn parse_optional_duration(text: &str) -> Result<Option<Du
     }
     let time = parse_duration(text).map_err(|expected| format!("{expected}; 0 or off is never"))?;
     Ok((!time.is_zero()).then_some(time))
+}
+
+pub(super) fn parse_optional_bytes(text: &str) -> Result<Option<u64>, String> {
+    if text.eq_ignore_ascii_case("off") {
+        return Ok(None);
+    }
+    let bytes =
+        parse_bytes(text).map_err(|expected| format!("{expected}; 0 or off is no limit"))?;
+    Ok((bytes > 0).then_some(bytes))
+}
+
+pub(super) fn parse_over(text: &str) -> Result<Over, String> {
+    let words = || Over::ALL.iter();
+    let found = words().find(|(word, _)| word.eq_ignore_ascii_case(text));
+    found.map(|(_, over)| *over).ok_or_else(|| {
+        let meant = nearest(text, words().map(|(word, _)| *word));
+        let meant = meant.map_or(String::new(), |word| format!(": did you mean `{word}`?"));
+        format!("{OVER}{meant}")
+    })
 }
 
 pub(super) fn parse_bool(text: &str) -> Result<bool, String> {

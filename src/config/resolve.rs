@@ -12,7 +12,8 @@ use super::file::File;
 use super::given::{Given, GivenValue, Source, Sources};
 use super::parse::{
     fitting_count, parse_address, parse_bool, parse_client_auth, parse_fd_table, parse_file,
-    parse_log_format, parse_optional_duration, parse_some_count, parse_tcp_listen,
+    parse_log_format, parse_optional_bytes, parse_optional_duration, parse_over, parse_some_count,
+    parse_tcp_listen,
 };
 use super::validate::is_capacity_flag;
 use super::{
@@ -149,6 +150,11 @@ impl<'a> Draft<'a> {
         self.read_bytes("--outbound-limit", &mut config.outbound_limit_bytes);
         self.read("--max-fragments", &mut config.max_fragments, fitting_count);
         self.read("--backlog", &mut config.backlog, fitting_count);
+        let bandwidth = &mut config.bandwidth_bytes_per_s;
+        self.read("--bandwidth-bytes-per-s", bandwidth, parse_optional_bytes);
+        let percent = &mut config.bandwidth_reserve_percent;
+        self.read("--bandwidth-reserve-percent", percent, fitting_count);
+        self.read("--bandwidth-over-limit", &mut config.bandwidth_over_limit, parse_over);
         self.read("--tcp-nodelay", &mut config.tcp_nodelay, parse_bool);
         self.config = config;
     }

@@ -9,9 +9,10 @@ use log::LevelFilter;
 use super::definitions::{Definition, TABLES, Table, definitions_of};
 use super::endpoints::Words;
 use super::{
-    DialectName, EndpointConfig, FdTable, OutputFormat, Resolved, RoomConfig, RouteConfig, Sources,
-    TcpListen, format_bytes, format_duration,
+    DialectName, EndpointConfig, FdTable, LoginConfig, OutputFormat, Resolved, RoomConfig,
+    RouteConfig, SecretSource, Sources, TcpListen, format_bytes, format_duration,
 };
+use crate::quota::Rate;
 
 /// One table.
 #[derive(Debug)]
@@ -85,6 +86,11 @@ fn setting(key: &str, resolved: &Resolved) -> Value {
         "max_frame" => size(config.max_frame_bytes),
         "max_fragments" => Value::Number(config.max_fragments.into()),
         "outbound_limit" => size(config.outbound_limit_bytes),
+        "bandwidth_bytes_per_s" => {
+            text(config.bandwidth_bytes_per_s.map_or_else(|| "off".to_owned(), format_bytes))
+        }
+        "bandwidth_reserve_percent" => Value::Number(config.bandwidth_reserve_percent.into()),
+        "bandwidth_over_limit" => text(config.bandwidth_over_limit.word()),
         "tcp_nodelay" => Value::Switch(config.tcp_nodelay),
         "handshake_timeout" => time(config.handshake_timeout),
         "idle_timeout" => time_or_never(config.idle_timeout),
@@ -162,6 +168,7 @@ fn listener_table(
 
 fn endpoint_table(index: usize, endpoint: &EndpointConfig, sources: &Sources) -> Shown {
     let path = format!("endpoint[{index}]");
+    let limits = &endpoint.limits;
     let dialects = |names: &[DialectName]| names.iter().map(ToString::to_string).collect();
     let mut shown = table_of(Table::Endpoint, |key| {
         let value = match key {
@@ -172,6 +179,15 @@ fn endpoint_table(index: usize, endpoint: &EndpointConfig, sources: &Sources) ->
             "origins" => Value::Texts(endpoint.origins.iter().map(ToString::to_string).collect()),
             "overflow" => text(endpoint.overflow.word()),
             "max_message" => endpoint.max_message_bytes.map_or(Value::Unset, size),
+            "messages_per_s" => optional_number(limits.messages.map(Rate::get)),
+            "messages_burst" => optional_number(limits.messages.map(Rate::at_once)),
+            "bytes_per_s" => limits.bytes.map_or(Value::Unset, |r| text(format_bytes(r.get()))),
+            "bytes_burst" => limits.bytes.map_or(Value::Unset, |r| text(format_bytes(r.at_once()))),
+            "over_limit" if limits.messages.or(limits.bytes).is_none() => Value::Unset,
+            "over_limit" => text(limits.over.word()),
+            "max_connections" => endpoint.max_connections.map_or(Value::Unset, number),
+            "full_status" if endpoint.max_connections.is_none() => Value::Unset,
+            "full_status" => Value::Number(endpoint.full_status.into()),
             "ping_interval" => endpoint.liveness.ping_interval.map_or(Value::Unset, time_or_never),
             "pong_timeout" => endpoint.liveness.pong_timeout.map_or(Value::Unset, time),
             "idle_timeout" => endpoint.liveness.idle_timeout.map_or(Value::Unset, time_or_never),
@@ -196,12 +212,31 @@ fn endpoint_table(index: usize, endpoint: &EndpointConfig, sources: &Sources) ->
             (optional(name), sources.of(&format!("{path}.json.{key}")))
         }));
     }
+    if let Some(login) = &endpoint.login {
+        shown.tables.push(login_table(&format!("{path}.login"), login, sources));
+    }
     let routes = endpoint.routes.iter().enumerate();
     shown.tables.extend(routes.map(|(n, route)| {
         let path = format!("{path}.route[{n}]");
         route_table(&path, route, sources)
     }));
     shown
+}
+
+fn login_table(path: &str, login: &LoginConfig, sources: &Sources) -> Shown {
+    table_of(Table::Login, |key| {
+        let value = match (key, &login.secret) {
+            ("wait", _) => time(login.wait),
+            ("route", _) => optional(login.route.as_deref()),
+            ("secret_file", Some(SecretSource::File(file))) => text(file.display()),
+            ("secret_env", Some(SecretSource::Variable(name))) => text(name),
+            ("secret_file" | "secret_env", _) => Value::Unset,
+            ("issuer", _) => optional(login.issuer.as_deref()),
+            ("leeway", _) => time(login.leeway),
+            _ => unreachable!("a key of a login that nobody shows: {key}"),
+        };
+        (value, sources.of(&format!("{path}.{key}")))
+    })
 }
 
 fn route_table(path: &str, route: &RouteConfig, sources: &Sources) -> Shown {
@@ -212,6 +247,11 @@ fn route_table(path: &str, route: &RouteConfig, sources: &Sources) -> Shown {
             "permission" => optional(route.permission.as_deref()),
             "timeout" => route.timeout.map_or(Value::Unset, time),
             "run" => optional(route.run.map(Words::word)),
+            "overflow" => optional(route.outbound.policy.map(Words::word)),
+            "outbound_budget" => route.outbound.budget_bytes.map_or(Value::Unset, size),
+            "rate_per_s" => optional_number(route.rate.map(Rate::get)),
+            "burst" => optional_number(route.rate.map(Rate::at_once)),
+            "over_limit" => optional(route.rate.map(|_| route.over_limit.word())),
             _ => unreachable!("a key of a route that nobody shows: {key}"),
         };
         (value, sources.of(&format!("{path}.{key}")))
@@ -225,6 +265,10 @@ fn room_table(index: usize, room: &RoomConfig, sources: &Sources) -> Shown {
             "join" => optional(room.join.as_deref()),
             "publish" => optional(room.publish.as_deref()),
             "max_members" => room.max_members.map_or(Value::Unset, number),
+            "events" => Value::Switch(room.events),
+            "clock" => room.clock.map_or(Value::Unset, time),
+            "overflow" => optional(room.outbound.policy.map(Words::word)),
+            "outbound_budget" => room.outbound.budget_bytes.map_or(Value::Unset, size),
             _ => unreachable!("a key of a room that nobody shows: {key}"),
         };
         (value, sources.of(&format!("room[{index}].{key}")))
@@ -253,6 +297,10 @@ fn files<'a>(files: impl Iterator<Item = &'a PathBuf>) -> Value {
 
 fn number(number: usize) -> Value {
     Value::Number(number as u64)
+}
+
+fn optional_number(number: Option<u64>) -> Value {
+    number.map_or(Value::Unset, Value::Number)
 }
 
 fn size(bytes: usize) -> Value {

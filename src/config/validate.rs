@@ -136,6 +136,14 @@ impl Config {
         found.bytes("--max-message", self.max_message_bytes, &limits::MESSAGE_BYTES);
         found.bytes("--max-frame", self.max_frame_bytes, &limits::MESSAGE_BYTES);
         found.bytes("--outbound-limit", self.outbound_limit_bytes, &limits::OUTBOUND_BYTES);
+        found.count("--bandwidth-reserve-percent", self.bandwidth_reserve_percent, &(0..=100));
+        if let Some(bytes) = self.bandwidth_bytes_per_s
+            && !limits::BANDWIDTH_BYTES_PER_S.contains(&bytes)
+        {
+            let (least, most) = limits::BANDWIDTH_BYTES_PER_S.into_inner();
+            let range = format!("{} to {}", format_bytes(least), format_bytes(most));
+            found.range("--bandwidth-bytes-per-s", format_bytes(bytes), &range);
+        }
         let (least, most) = limits::MEMORY_BYTES.into_inner();
         if !limits::MEMORY_BYTES.contains(&self.memory_limit_bytes) {
             let value = format_bytes(self.memory_limit_bytes);

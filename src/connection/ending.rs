@@ -111,9 +111,11 @@ impl Connection {
             (Ended::Eof, _) => (Some(1002), "the stream ended without a Close frame"),
             (Ended::No, Some(CloseCause::Shutdown)) => (Some(1001), "the gateway is going away"),
             (Ended::No, Some(CloseCause::IdleTimeout)) => (Some(1001), "idle for too long"),
+            (Ended::No, Some(CloseCause::LoginTimeout)) => (Some(1008), "no login in time"),
             (Ended::No, Some(CloseCause::MessageTimeout)) => {
                 (Some(1008), "a message took too long")
             }
+            (Ended::No, Some(CloseCause::RateLimit)) => (Some(1008), "more than the limit allows"),
             (Ended::No, Some(CloseCause::MemoryLimit)) => (Some(1013), "out of memory for this"),
             (Ended::No, _) => (Some(1000), ""),
         };

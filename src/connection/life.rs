@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use super::outbox::{Outbox, OutboxPool, Room, SharedFrame, SharedKey};
+use super::outbound::SharedFrame;
+use super::outbox::{Dropped, Outbox, Room};
+use super::outbox_pool::OutboxPool;
 use super::timers::{Due, Stamps, Tick, Timeouts};
 use crate::limits::CONTROL_PAYLOAD_MAX;
 use crate::protocol::{
@@ -73,6 +75,12 @@ pub enum Received {
 
 /// Takes the messages of a connection.
 pub trait Sink {
+    /// A message of so many bytes is about to be handed over. `false`: it is not to be, and the
+    /// connection is to be closed in order, for it is over a limit.
+    #[inline]
+    fn admits(&mut self, _bytes: usize) -> bool {
+        true
+    }
     /// A message that lay whole in the read buffer; text is valid UTF-8.
     fn message(&mut self, kind: MessageKind, payload: &[u8]);
     /// A message assembled from pieces. Returns the buffer if it was copied out of it.
@@ -266,7 +274,9 @@ impl Connection {
         let received = loop {
             // Matched where it stands: moving an event about costs more than decoding one.
             match env.decoder.next(&mut state, env.spare, &mut input) {
-                Ok(Some(Event::Message { kind, payload })) => self.message(kind, payload, sink),
+                Ok(Some(Event::Message { kind, payload })) => {
+                    self.message(kind, payload, env, sink);
+                }
                 Ok(Some(Event::Assembled { kind, payload })) => {
                     self.assembled(kind, payload, env, sink);
                 }
@@ -315,9 +325,18 @@ impl Connection {
     }
 
     #[inline]
-    fn message(&mut self, kind: MessageKind, payload: &[u8], sink: &mut impl Sink) {
+    fn message(
+        &mut self,
+        kind: MessageKind,
+        payload: &[u8],
+        env: &mut Env<'_>,
+        sink: &mut impl Sink,
+    ) {
         if self.phase != Phase::Open {
             return sink.discarded();
+        }
+        if !sink.admits(payload.len()) {
+            return self.close_in_order(CloseCause::RateLimit, env);
         }
         self.in_flight += 1;
         self.stamps.message = 0;
@@ -334,6 +353,10 @@ impl Connection {
         if self.phase != Phase::Open {
             env.spare.recycle(payload);
             return sink.discarded();
+        }
+        if !sink.admits(payload.len()) {
+            env.spare.recycle(payload);
+            return self.close_in_order(CloseCause::RateLimit, env);
         }
         self.in_flight += 1;
         self.stamps.message = 0;
@@ -376,25 +399,20 @@ impl Connection {
 
     /// Queues a shared frame. `false`: too late, or too early.
     #[inline]
-    pub fn deliver_shared(
-        &mut self,
-        frame: &Arc<SharedFrame>,
-        key: SharedKey,
-        env: &mut Env<'_>,
-    ) -> bool {
+    pub fn deliver_shared(&mut self, frame: &Arc<SharedFrame>, env: &mut Env<'_>) -> bool {
         if !matches!(self.phase, Phase::Open | Phase::Draining) {
             return false;
         }
         let room = env.room;
         let outbox = self.outbox(env);
-        outbox.push_shared(frame, key, room);
-        if outbox.enforce(room).is_err() {
+        if outbox.push_shared(frame, room).and_then(|()| outbox.enforce(room)).is_err() {
             self.overflowed(env);
         }
         true
     }
 
-    /// The connection is paused (not read from, because its worker is full) or is so no more.
+    /// The connection is paused (not read from, because its worker is full or it is over a limit) or
+    /// is so no more.
     /// Deadlines that wait for the peer stand still meanwhile and begin anew at resume.
     pub fn set_paused(&mut self, paused: bool, now: Tick) {
         if self.paused && !paused {
@@ -403,7 +421,8 @@ impl Connection {
             if self.stamps.message != 0 {
                 self.stamps.message = now;
             }
-            if self.phase == Phase::Handshake {
+            let logs_in = self.phase == Phase::Open && !self.stamps.logged_in;
+            if self.phase == Phase::Handshake || logs_in {
                 self.stamps.phase = now;
             }
         }
@@ -424,6 +443,11 @@ impl Connection {
         self.paused
     }
 
+    /// It is logged in, where that is timed.
+    pub fn set_logged_in(&mut self) {
+        self.stamps.logged_in = true;
+    }
+
     /// What is due at `now`.
     #[must_use]
     pub fn due(&self, timeouts: &Timeouts, seed: u64, now: Tick) -> Due {
@@ -434,6 +458,7 @@ impl Connection {
     pub fn act_on(&mut self, due: Due, env: &mut Env<'_>) {
         match due {
             Due::Nothing(_) | Due::Handshake => {}
+            Due::Login => self.close_in_order(CloseCause::LoginTimeout, env),
             Due::Idle => self.close_in_order(CloseCause::IdleTimeout, env),
             Due::Message => self.close_in_order(CloseCause::MessageTimeout, env),
             Due::Ping => {
@@ -489,9 +514,9 @@ impl Connection {
         self.outbox.as_ref()?.only_slice()
     }
 
-    /// Publishes dropped since last asked, if any: (`drop-oldest`, `keep-latest`).
+    /// What became of publishes since this was last asked, if anything has.
     #[inline]
-    pub fn take_dropped(&mut self) -> Option<(u32, u32)> {
+    pub fn take_dropped(&mut self) -> Option<Dropped> {
         self.outbox.as_mut()?.take_dropped()
     }
 

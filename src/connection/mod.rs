@@ -11,11 +11,15 @@
 
 mod ending;
 mod life;
+mod outbound;
 mod outbox;
+mod outbox_pool;
 mod timers;
 
 pub use life::{Connection, Ended, Env, Inbound, Phase, Received, Sink};
-pub use outbox::{
-    NO_KEY, Outbox, OutboxPool, Overflow, OverflowPolicy, Room, SharedFrame, SharedKey,
+pub use outbound::{
+    NO_BUDGET, NO_KEY, Outbound, OverflowPolicy, PublishTerms, SharedFrame, SharedKey,
 };
+pub use outbox::{Dropped, Outbox, Overflow, Room};
+pub use outbox_pool::OutboxPool;
 pub use timers::{Due, Tick, Timeouts, jittered};

@@ -1,14 +1,19 @@
-//! The outbox against a model of it: whole messages in a queue.
+//! The outbox against a model of it.
 
-use std::collections::VecDeque;
+#[path = "outbox_model.rs"]
+mod model;
+
 use std::sync::Arc;
 
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::test_runner::TestCaseError;
 
+use self::model::{Model, ModelEntry};
+use super::super::outbound::{Outbound, PublishTerms};
 use super::*;
 use crate::protocol::{Framing, OpCode};
+use crate::telemetry::memory::{Component, MemoryGauge};
 
 const LIMIT_BYTES: usize = 6000;
 
@@ -22,7 +27,7 @@ enum Op {
     },
     Shared {
         len: usize,
-        key: SharedKey,
+        terms: PublishTerms,
     },
     /// So many thousandths of what is owed.
     Wrote {
@@ -38,12 +43,21 @@ fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
         6 => len.clone().prop_map(|len| Op::Own { len }),
         1 => len.clone().prop_map(|len| Op::Response { len }),
-        8 => (len, 0..4u64).prop_map(|(len, key)| Op::Shared { len, key }),
+        8 => (len, terms()).prop_map(|(len, terms)| Op::Shared { len, terms }),
         6 => (0usize..=1000).prop_map(|share| Op::Wrote { share }),
         6 => Just(Op::Enforce),
         1 => Just(Op::KeepBegun),
         2 => Just(Op::Compact),
     ]
+}
+
+/// Publishes of three rooms, some with rules of their own, not always the same in one room.
+fn terms() -> impl Strategy<Value = PublishTerms> {
+    let policy = prop_oneof![2 => Just(None), 3 => policy().prop_map(Some)];
+    let budget_bytes = prop_oneof![2 => Just(None), 3 => (0usize..3000).prop_map(Some)];
+    (0..3u64, 0..4u64, policy, budget_bytes).prop_map(|(account, key, policy, budget_bytes)| {
+        PublishTerms { account, key, outbound: Outbound { policy, budget_bytes } }
+    })
 }
 
 fn policy() -> impl Strategy<Value = OverflowPolicy> {
@@ -58,124 +72,14 @@ fn framing() -> impl Strategy<Value = Framing> {
     prop_oneof![Just(Framing::WebSocket), Just(Framing::Tcp)]
 }
 
-/// Messages that are one entry of the outbox.
-#[derive(Debug)]
-struct ModelEntry {
-    messages: Vec<Vec<u8>>,
-    key: Option<SharedKey>,
-    framed: bool,
+/// A key under the endpoint's policy.
+fn keyed(key: SharedKey) -> PublishTerms {
+    PublishTerms { key, ..PublishTerms::default() }
 }
 
-impl ModelEntry {
-    fn len(&self) -> usize {
-        self.messages.iter().map(Vec::len).sum()
-    }
-}
-
-#[derive(Debug, Default)]
-struct Model {
-    entries: VecDeque<ModelEntry>,
-    /// Of the front entry.
-    written: usize,
-    /// (oldest, replaced)
-    dropped: (u32, u32),
-}
-
-impl Model {
-    fn push_own(&mut self, message: Vec<u8>, framed: bool) {
-        if message.is_empty() {
-            return;
-        }
-        match self.entries.back_mut() {
-            Some(back)
-                if framed
-                    && back.framed
-                    && back.key.is_none()
-                    && back.len() + message.len() <= COALESCE_BYTES =>
-            {
-                back.messages.push(message);
-            }
-            _ => {
-                self.entries.push_back(ModelEntry { messages: vec![message], key: None, framed });
-            }
-        }
-    }
-
-    fn push_shared(&mut self, message: Vec<u8>, key: SharedKey, policy: OverflowPolicy) {
-        if policy == OverflowPolicy::Close && message.len() <= COPY_BYTES {
-            return self.push_own(message, true);
-        }
-        if policy == OverflowPolicy::KeepLatest && key != NO_KEY {
-            let before = self.entries.len();
-            let mut index = 0;
-            let written = self.written;
-            self.entries.retain(|entry| {
-                index += 1;
-                entry.key != Some(key) || index == 1 && written > 0
-            });
-            self.dropped.1 += (before - self.entries.len()) as u32;
-        }
-        let entry = ModelEntry { messages: vec![message], key: Some(key), framed: true };
-        self.entries.push_back(entry);
-    }
-
-    fn enforce(&mut self, policy: OverflowPolicy) -> Result<(), Overflow> {
-        if policy != OverflowPolicy::Close {
-            while self.owed() > LIMIT_BYTES {
-                let from = usize::from(self.written > 0);
-                let oldest = (from..self.entries.len()).find(|i| self.entries[*i].key.is_some());
-                let Some(oldest) = oldest else { break };
-                self.entries.remove(oldest);
-                self.dropped.0 += 1;
-            }
-        }
-        if self.owed() > LIMIT_BYTES { Err(Overflow) } else { Ok(()) }
-    }
-
-    fn keep_begun(&mut self) {
-        self.entries.truncate(1);
-        let mut end = 0;
-        if let Some(front) = self.entries.front_mut() {
-            if !front.framed {
-                return;
-            }
-            let whole = front.messages.iter().take_while(|message| {
-                let begun = end < self.written;
-                end += if begun { message.len() } else { 0 };
-                begun
-            });
-            let whole = whole.count();
-            front.messages.truncate(whole);
-        }
-        if end <= self.written {
-            self.entries.clear();
-            self.written = 0;
-        }
-    }
-
-    fn wrote(&mut self, n: usize) {
-        self.written += n;
-        while let Some(front) = self.entries.front()
-            && self.written >= front.len()
-        {
-            self.written -= front.len();
-            self.entries.pop_front();
-        }
-    }
-
-    fn owed(&self) -> usize {
-        self.bytes().len() + self.entries.len() * ENTRY_OVERHEAD
-    }
-
-    fn bytes(&self) -> Vec<u8> {
-        let all: Vec<u8> = self.entries.iter().flat_map(|e| e.messages.concat()).collect();
-        all[self.written..].to_vec()
-    }
-
-    /// Whole own messages among what is owed: what no policy may drop.
-    fn own_messages(&self) -> usize {
-        self.entries.iter().filter(|e| e.key.is_none()).map(|e| e.messages.len()).sum()
-    }
+/// Of room 1, under a policy and a budget.
+fn under(policy: OverflowPolicy, budget: usize) -> PublishTerms {
+    PublishTerms { account: 1, key: NO_KEY, outbound: Outbound::new(policy).budget(budget) }
 }
 
 /// An outbox and its model, fed the same.
@@ -203,7 +107,10 @@ impl Pair {
         frame
     }
 
-    fn apply(&mut self, op: &Op) -> Result<(), TestCaseError> {
+    /// Does it to both. Answers whether a bound holds.
+    fn apply(&mut self, op: &Op) -> Result<Result<(), Overflow>, TestCaseError> {
+        let lasting = self.model.lasting();
+        let mut held = Ok(());
         match *op {
             Op::Own { len } => {
                 let frame = self.frame(len);
@@ -214,25 +121,26 @@ impl Pair {
                 self.outbox.push_own(&vec![b'H'; len], false);
                 self.model.push_own(vec![b'H'; len], false);
             }
-            Op::Shared { len, key } => {
+            Op::Shared { len, terms } => {
                 let frame = self.frame(len);
-                let shared = Arc::new(SharedFrame::new(frame.as_slice().into(), &self.memory));
-                self.outbox.push_shared(&shared, key, self.room);
-                self.model.push_shared(frame, key, self.room.policy);
+                let bytes = frame.as_slice().into();
+                let shared = Arc::new(SharedFrame::new(bytes, terms, &self.memory));
+                held = self.outbox.push_shared(&shared, self.room);
+                prop_assert_eq!(held, self.model.push_shared(frame, terms, self.room.policy));
+                prop_assert!(self.model.lasting() >= lasting);
             }
             Op::Wrote { share } => {
-                let n = self.model.bytes().len() * share / 1000;
+                let n = self.model.unwritten() * share / 1000;
                 if n > 0 {
                     self.outbox.wrote(n);
                     self.model.wrote(n);
                 }
             }
             Op::Enforce => {
-                let own = self.model.own_messages();
-                let (got, want) =
-                    (self.outbox.enforce(self.room), self.model.enforce(self.room.policy));
-                prop_assert_eq!(got, want);
-                prop_assert_eq!(self.model.own_messages(), own);
+                held = self.outbox.enforce(self.room);
+                prop_assert_eq!(held, self.model.enforce());
+                prop_assert_eq!(held.is_ok(), self.outbox.owed_bytes() <= LIMIT_BYTES);
+                prop_assert_eq!(self.model.lasting(), lasting);
             }
             Op::KeepBegun => {
                 self.outbox.keep_begun_frame_only(self.framing);
@@ -244,7 +152,7 @@ impl Pair {
                 prop_assert!(self.outbox.own.len() <= COALESCE_BYTES.max(2 * owed) + owed);
             }
         }
-        self.check()
+        self.check().map(|()| held)
     }
 
     fn check(&mut self) -> Result<(), TestCaseError> {
@@ -255,10 +163,33 @@ impl Pair {
             self.outbox.take_dropped().unwrap_or_default(),
             std::mem::take(&mut self.model.dropped)
         );
-        let shared = self.model.entries.iter().filter(|e| e.key.is_some());
+        for account in 0..3 {
+            let found = self.outbox.accounts.0.iter().find(|(of, _)| *of == account);
+            let charged = found.map_or(0, |(_, bytes)| *bytes);
+            prop_assert_eq!(charged, self.model.on_account(account));
+        }
+        let shared = self.model.entries.iter().filter(|e| e.publish.is_some());
         let frames: usize = shared.map(ModelEntry::len).sum();
         prop_assert_eq!(self.memory.component(Component::Frames), frames as u64);
         Ok(())
+    }
+
+    /// Queues a publish of so many bytes and holds the outbox against its limit.
+    fn publish(&mut self, len: usize, terms: PublishTerms) -> Result<(), Overflow> {
+        self.apply(&Op::Shared { len, terms }).unwrap()?;
+        self.apply(&Op::Enforce).unwrap()
+    }
+
+    /// Writes so many bytes.
+    fn write(&mut self, n: usize) {
+        self.outbox.wrote(n);
+        self.model.wrote(n);
+    }
+
+    /// Fillings of the messages that are owed whole, in order.
+    fn serials(&self) -> Vec<u8> {
+        let all = self.model.entries.iter().flat_map(|e| &e.messages);
+        all.map(|message| *message.last().expect("not empty")).collect()
     }
 }
 
@@ -284,11 +215,12 @@ proptest! {
     ) {
         let mut pair = Pair::new(framing, policy);
         for op in &ops {
-            pair.apply(op)?;
+            let _ = pair.apply(op)?;
         }
     }
 
-    /// As a connection uses it: the limit is held against after every push.
+    /// As a connection uses it: the bounds are held against after every push, and over one of them
+    /// nothing but the begun frame is kept.
     #[test]
     fn whole_publishes_are_dropped_and_nothing_else(
         framing in framing(),
@@ -297,25 +229,39 @@ proptest! {
     ) {
         let mut pair = Pair::new(framing, policy);
         for op in &ops {
-            pair.apply(op)?;
-            if !matches!(op, Op::Wrote { .. } | Op::Compact) {
-                pair.apply(&Op::Enforce)?;
-                if pair.outbox.owed_bytes() > LIMIT_BYTES {
-                    pair.apply(&Op::KeepBegun)?;
-                }
+            let mut held = pair.apply(op)?;
+            if held.is_ok() && !matches!(op, Op::Wrote { .. } | Op::Compact) {
+                held = pair.apply(&Op::Enforce)?;
+            }
+            if held.is_err() {
+                let _ = pair.apply(&Op::KeepBegun)?;
+            } else if let Op::Shared { terms, .. } = op
+                && let Some(budget) = terms.outbound.budget_bytes
+            {
+                // What is begun and the newest may be more.
+                let pair = &pair.model;
+                let (begun, entries) = (pair.begun(), pair.entries.len());
+                let between = (begun..entries.saturating_sub(1)).any(|i| {
+                    pair.entries[i].is_of(terms.account)
+                });
+                prop_assert!(pair.on_account(terms.account) <= budget || !between);
             }
         }
     }
 }
 
 #[test]
+fn an_entry_is_as_small_as_can_be() {
+    assert!(size_of::<Entry>() <= 24);
+}
+
+#[test]
 fn keep_latest_keeps_the_latest_of_each_key() {
     let mut pair = Pair::new(Framing::WebSocket, OverflowPolicy::KeepLatest);
     for key in [1, 2, 1, 3, 2, 1] {
-        pair.apply(&Op::Shared { len: 600, key }).unwrap();
+        pair.publish(600, keyed(key)).unwrap();
     }
-    let keys: Vec<_> = pair.model.entries.iter().map(|entry| entry.key).collect();
-    assert_eq!(keys, [Some(3), Some(2), Some(1)]);
+    assert_eq!(pair.serials(), [4, 5, 6]);
     assert_eq!(owed_bytes_of(&pair.outbox).len(), 3 * 604);
 }
 
@@ -323,25 +269,109 @@ fn keep_latest_keeps_the_latest_of_each_key() {
 fn a_begun_publish_is_neither_dropped_nor_replaced() {
     for policy in [OverflowPolicy::DropOldest, OverflowPolicy::KeepLatest] {
         let mut pair = Pair::new(Framing::WebSocket, policy);
-        pair.apply(&Op::Shared { len: 5000, key: 1 }).unwrap();
-        pair.outbox.wrote(1);
-        pair.model.wrote(1);
-        pair.apply(&Op::Shared { len: 5000, key: 1 }).unwrap();
-        pair.apply(&Op::Enforce).unwrap();
+        pair.publish(5000, keyed(1)).unwrap();
+        pair.write(1);
+        pair.publish(5000, keyed(1)).unwrap();
         let begun = owed_bytes_of(&pair.outbox);
         assert_eq!((begun.len(), begun[4]), (5003, 1), "{policy:?}");
     }
 }
 
 #[test]
+fn trimming_goes_down_to_the_low_mark_and_begins_once_while_nothing_is_caught_up() {
+    let mut pair = Pair::new(Framing::WebSocket, OverflowPolicy::DropOldest);
+    let mut trims = 0;
+    for serial in 1..=50_u8 {
+        pair.outbox.push_shared(&shared(&pair.memory, 1000, serial), pair.room).unwrap();
+        let before = pair.outbox.owed_bytes();
+        pair.outbox.enforce(pair.room).unwrap();
+        let dropped = pair.outbox.take_dropped().unwrap_or_default();
+        trims += dropped.trims;
+        if before > LIMIT_BYTES {
+            let left = pair.outbox.owed_bytes();
+            assert!(left <= LIMIT_BYTES * 3 / 4 && left + 1100 > LIMIT_BYTES * 3 / 4, "{left}");
+            assert_eq!(dropped.oldest, 2, "what it is over by, and a quarter");
+        }
+    }
+    assert_eq!(trims, 1);
+    // Having caught up, it falls behind anew.
+    while pair.outbox.owed_bytes() >= LIMIT_BYTES / 2 {
+        pair.outbox.wrote(500);
+    }
+    for serial in 1..=6_u8 {
+        pair.outbox.push_shared(&shared(&pair.memory, 1000, serial), pair.room).unwrap();
+        pair.outbox.enforce(pair.room).unwrap();
+    }
+    assert_eq!(pair.outbox.take_dropped().unwrap_or_default().trims, 1);
+}
+
+fn shared(memory: &Arc<MemoryGauge>, len: usize, fill: u8) -> Arc<SharedFrame> {
+    let bytes = vec![fill; len].into_boxed_slice();
+    Arc::new(SharedFrame::new(bytes, PublishTerms::default(), memory))
+}
+
+#[test]
+fn a_budget_is_of_one_room() {
+    let mut pair = Pair::new(Framing::WebSocket, OverflowPolicy::Close);
+    pair.publish(900, PublishTerms { account: 2, ..under(OverflowPolicy::DropOldest, 1000) })
+        .unwrap();
+    for _ in 0..4 {
+        pair.publish(300, under(OverflowPolicy::DropOldest, 1000)).unwrap();
+    }
+    // The first of the second room is still there, and of the four the last two.
+    assert_eq!(pair.serials(), [1, 4, 5]);
+}
+
+#[test]
+fn one_publish_alone_is_within_any_budget() {
+    for policy in [OverflowPolicy::Close, OverflowPolicy::DropOldest] {
+        let mut pair = Pair::new(Framing::WebSocket, policy);
+        pair.publish(900, under(policy, 10)).unwrap();
+        assert_eq!(pair.serials(), [1], "{policy:?}");
+        pair.write(904);
+        pair.publish(900, under(policy, 10)).unwrap();
+        assert_eq!(pair.serials(), [2], "{policy:?}");
+    }
+    let mut pair = Pair::new(Framing::WebSocket, OverflowPolicy::DropOldest);
+    for _ in 0..3 {
+        pair.publish(900, under(OverflowPolicy::DropOldest, 10)).unwrap();
+    }
+    assert_eq!(pair.serials(), [3], "the newest");
+}
+
+#[test]
+fn over_a_budget_under_close_it_is_closed() {
+    let mut pair = Pair::new(Framing::WebSocket, OverflowPolicy::DropOldest);
+    for _ in 0..3 {
+        pair.publish(300, under(OverflowPolicy::Close, 1000)).unwrap();
+    }
+    // Another room's are no matter.
+    pair.publish(300, keyed(0)).unwrap();
+    assert_eq!(pair.publish(300, under(OverflowPolicy::Close, 1000)), Err(Overflow));
+}
+
+#[test]
+fn what_one_room_may_drop_goes_before_another_is_closed_for() {
+    let mut pair = Pair::new(Framing::WebSocket, OverflowPolicy::Close);
+    let dropping = PublishTerms { outbound: Outbound::new(OverflowPolicy::DropOldest), ..keyed(0) };
+    pair.publish(2000, dropping).unwrap();
+    pair.publish(2000, keyed(0)).unwrap();
+    pair.publish(1900, dropping).unwrap();
+    pair.publish(2000, keyed(0)).unwrap();
+    assert_eq!(pair.serials(), [2, 4], "both that may be, as one alone is not enough");
+    pair.publish(1000, keyed(0)).unwrap();
+    assert_eq!(pair.serials(), [2, 4, 5]);
+    assert_eq!(pair.publish(1000, keyed(0)), Err(Overflow), "none is left that may be");
+}
+
+#[test]
 fn the_answer_to_the_upgrade_is_kept() {
     for written in [0, 1] {
         let mut pair = Pair::new(Framing::WebSocket, OverflowPolicy::Close);
-        pair.apply(&Op::Response { len: 129 }).unwrap();
-        pair.apply(&Op::Own { len: 8 }).unwrap();
-        pair.outbox.wrote(written);
-        pair.model.wrote(written);
-        pair.apply(&Op::KeepBegun).unwrap();
+        pair.apply(&Op::Response { len: 129 }).unwrap().unwrap();
+        pair.apply(&Op::Own { len: 8 }).unwrap().unwrap();
+        pair.write(written);
+        pair.apply(&Op::KeepBegun).unwrap().unwrap();
         assert_eq!(owed_bytes_of(&pair.outbox).len(), 129 - written);
     }
 }
@@ -349,10 +379,9 @@ fn the_answer_to_the_upgrade_is_kept() {
 #[test]
 fn nothing_is_kept_of_an_outbox_between_two_frames() {
     let mut pair = Pair::new(Framing::WebSocket, OverflowPolicy::Close);
-    pair.apply(&Op::Own { len: 8 }).unwrap();
-    pair.apply(&Op::Own { len: 8 }).unwrap();
-    pair.outbox.wrote(10);
-    pair.model.wrote(10);
-    pair.apply(&Op::KeepBegun).unwrap();
+    pair.apply(&Op::Own { len: 8 }).unwrap().unwrap();
+    pair.apply(&Op::Own { len: 8 }).unwrap().unwrap();
+    pair.write(10);
+    pair.apply(&Op::KeepBegun).unwrap().unwrap();
     assert!(pair.outbox.is_empty());
 }

@@ -14,6 +14,8 @@ pub struct Timeouts {
     pub handshake: u32,
     /// Last byte → closed.
     pub idle: Option<NonZeroU32>,
+    /// Open → logged in.
+    pub login: Option<NonZeroU32>,
     /// First byte of a message → its last.
     pub message: Option<NonZeroU32>,
     /// Last byte → ping.
@@ -35,6 +37,8 @@ pub enum Due {
     Handshake,
     /// No byte for too long.
     Idle,
+    /// No login in time.
+    Login,
     /// A begun message did not end.
     Message,
     /// It is time to ask whether the peer is there.
@@ -60,6 +64,8 @@ pub(super) struct Stamps {
     pub(super) message: Tick,
     /// Since when owed bytes have not moved.
     pub(super) write: Tick,
+    /// Whether it has logged in: once is for all.
+    pub(super) logged_in: bool,
 }
 
 /// `ticks` ± 10 %, by `seed`: so that a million clients that came together do not ping together.
@@ -105,6 +111,12 @@ impl Stamps {
             Phase::Open if !paused => {
                 if self.ping != 0 && passed(self.ping, timeouts.pong) {
                     return Due::Pong;
+                }
+                if let Some(ticks) = timeouts.login
+                    && !self.logged_in
+                    && passed(self.phase, ticks.get())
+                {
+                    return Due::Login;
                 }
                 if let Some(ticks) = timeouts.idle
                     && passed(self.read, ticks.get())

@@ -9,8 +9,9 @@
 //!
 //! Only `actioncode`, a string, has to be there: it is the key, and what the answer repeats. The
 //! answer to what is not understood has an empty one. `data` is the body, as raw text, `null` where
-//! it is absent; the other members are read through [`Meta`]. What stands twice of these two is
-//! error 400. A push's `actioncode` is its key, or else `publish`. This dialect has no way to ask.
+//! it is absent; the other members are read through [`Meta`]. A message with `is_broadcast`, or with
+//! anybody in `client_ids`, is meant for others as well, and takes a permission ([`Target`]). What
+//! stands twice of these four is error 400. A push's `actioncode` is its key, or else `publish`. This dialect has no way to ask.
 
 use std::borrow::Cow;
 use std::io::Write as _;
@@ -20,7 +21,7 @@ use serde_json::value::RawValue;
 
 use super::json::text::{put_body, put_string, read, unquote};
 use super::message::{Body, ErrorAnswer, Key, Message, NotUnderstood, Push};
-use super::meta::Meta;
+use super::meta::{Meta, Target};
 use crate::protocol::MessageKind;
 
 #[derive(Deserialize)]
@@ -29,6 +30,27 @@ struct Request<'a> {
     actioncode: Option<&'a RawValue>,
     #[serde(borrow)]
     data: Option<&'a RawValue>,
+    #[serde(borrow)]
+    is_broadcast: Option<&'a RawValue>,
+    #[serde(borrow)]
+    client_ids: Option<&'a RawValue>,
+}
+
+impl Request<'_> {
+    /// Whom else it is meant for. What is neither a boolean nor a list counts as one that says so.
+    fn target(&self) -> Option<Target> {
+        let is_said = |value: Option<&RawValue>, nothing: &[&str]| {
+            value.is_some_and(|value| {
+                let text = value.get();
+                let dense = text.bytes().filter(|byte| !byte.is_ascii_whitespace()).take(6);
+                !nothing.iter().any(|nothing| dense.clone().eq(nothing.bytes()))
+            })
+        };
+        if is_said(self.is_broadcast, &["false", "null"]) {
+            return Some(Target::Everyone);
+        }
+        is_said(self.client_ids, &["[]", "null"]).then_some(Target::Listed)
+    }
 }
 
 pub(super) fn decode<'a>(
@@ -48,7 +70,11 @@ pub(super) fn decode<'a>(
         .ok_or_else(|| refused("expected a string in the field `actioncode`".to_owned()))?;
     let body = Body::Json(request.data.map_or("null", RawValue::get));
     let message = Message::request(Key::Name(key), Cow::Borrowed(action.as_bytes()), body);
-    Ok(Message { meta: Meta::of_json(text), ..message })
+    let meta = match request.target() {
+        None => Meta::of_json(text),
+        Some(target) => Meta::of_targeted(text, target),
+    };
+    Ok(Message { meta, ..message })
 }
 
 pub(super) fn encode_answer(
@@ -129,6 +155,29 @@ mod tests {
     }
 
     #[test]
+    fn whom_a_request_is_meant_for() {
+        for (members, target) in [
+            ("", None),
+            (r#","is_broadcast":false,"client_ids":[]"#, None),
+            (r#","is_broadcast":null,"client_ids":null"#, None),
+            (r#","client_ids":[ ]"#, None),
+            (r#","client_ids":["a"]"#, Some(Target::Listed)),
+            (r#","client_ids":[ "" ]"#, Some(Target::Listed)),
+            (r#","client_ids":"a""#, Some(Target::Listed)),
+            (r#","is_broadcast":true"#, Some(Target::Everyone)),
+            (r#","is_broadcast":true,"client_ids":["a"]"#, Some(Target::Everyone)),
+            (r#","is_broadcast":false,"client_ids":["a"]"#, Some(Target::Listed)),
+            (r#","is_broadcast":"true""#, Some(Target::Everyone)),
+            (r#","is_broadcast":1"#, Some(Target::Everyone)),
+        ] {
+            let request = format!(r#"{{"actioncode":"x"{members}}}"#);
+            let message = text(request.as_bytes()).unwrap();
+            assert_eq!(message.meta.target(), target, "{request}");
+            assert_eq!(message.meta.get("actioncode").as_deref(), Some("x"));
+        }
+    }
+
+    #[test]
     fn answers_of_the_reference() {
         assert_eq!(
             answer(br#""heart_beat""#, Ok(Body::Json(r#"{"n":[1, 2]}"#))),
@@ -167,6 +216,7 @@ mod tests {
             (br#"{"actioncode":"\ud800"}"#, "expected a string"),
             (br#"{"actioncode":"a","actioncode":"b"}"#, "duplicate field `actioncode`"),
             (br#"{"actioncode":"a","data":1,"data":2}"#, "duplicate field `data`"),
+            (br#"{"actioncode":"a","client_ids":[],"client_ids":["b"]}"#, "duplicate field"),
             (br#"{"actioncode":"a"} x"#, "trailing characters"),
             (b"{\"actioncode\":\"\xff\"}", "UTF-8"),
         ] {

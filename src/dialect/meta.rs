@@ -16,8 +16,30 @@ enum Source<'a> {
     None,
     /// Members of a JSON object: the whole message, valid JSON.
     Json(&'a str),
+    /// The same, of a message that is meant for other clients as well.
+    Targeted(&'a str, Target),
     /// A protobuf header of the `kim` dialect, valid.
     Kim(&'a [u8]),
+}
+
+/// Whom else a message is meant for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// Connections that it lists.
+    Listed,
+    /// Every connection.
+    Everyone,
+}
+
+impl Target {
+    /// What it takes to send such a message.
+    #[must_use]
+    pub fn permission(self) -> &'static str {
+        match self {
+            Self::Listed => "push",
+            Self::Everyone => "broadcast",
+        }
+    }
 }
 
 impl<'a> Meta<'a> {
@@ -27,10 +49,25 @@ impl<'a> Meta<'a> {
         Self(Source::Json(object))
     }
 
+    /// Members of `object`, which says whom else it is meant for.
+    pub(super) fn of_targeted(object: &'a str, target: Target) -> Self {
+        Self(Source::Targeted(object, target))
+    }
+
     /// Fields of a valid header.
     #[inline]
     pub(super) fn of_kim(header: &'a [u8]) -> Self {
         Self(Source::Kim(header))
+    }
+
+    /// Whom else the message is meant for, in dialects that have a place for that: `action`.
+    #[inline]
+    #[must_use]
+    pub fn target(&self) -> Option<Target> {
+        match self.0 {
+            Source::Targeted(_, target) => Some(target),
+            _ => None,
+        }
     }
 
     /// The field of that name: in JSON dialects a member of the message by JSON pointer (RFC 6901,
@@ -40,7 +77,9 @@ impl<'a> Meta<'a> {
     pub fn get(&self, name: &str) -> Option<Cow<'a, str>> {
         match self.0 {
             Source::None => None,
-            Source::Json(object) => super::select::member(object, name),
+            Source::Json(object) | Source::Targeted(object, _) => {
+                super::select::member(object, name)
+            }
             Source::Kim(header) => kim::field(header, name),
         }
     }

@@ -15,6 +15,7 @@ mod event;
 mod hub;
 mod json;
 mod kim;
+mod login;
 mod mef;
 mod message;
 mod meta;
@@ -33,10 +34,11 @@ pub use displaced::Displaced;
 pub use json::{
     AnswerFields, AskFields, FieldName, JsonDialect, JsonError, PushFields, RequestFields,
 };
+pub(crate) use login::{LoginRequest, LoginResponse};
 pub use message::{
     Ask, AskId, Body, Content, ErrorAnswer, Key, Kind, Message, NotUnderstood, Push,
 };
-pub use meta::Meta;
+pub use meta::{Meta, Target};
 pub use select::{Selector, SelectorError};
 pub use sniff::{Family, sniff};
 
@@ -69,6 +71,9 @@ impl fmt::Debug for Dialect {
 }
 
 impl Dialect {
+    /// System D's status of a packet whose command may not come now.
+    pub(crate) const KIM_INVALID_COMMAND: u16 = 103;
+
     /// What it is called in configuration.
     #[must_use]
     pub fn name(&self) -> &'static str {

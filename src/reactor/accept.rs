@@ -17,6 +17,7 @@ use crate::app::Shared;
 use crate::config::{Config, FdTable};
 use crate::connection::{Connection, Tick};
 use crate::limits::TICK_MS;
+use crate::quota::{Limit, Over};
 use crate::routing::EndpointId;
 use crate::telemetry::counters::{CloseCause, RefusalCause};
 use crate::worker::{Post, PostItem};
@@ -420,32 +421,39 @@ impl EventLoop {
             // Out of kernel memory or of epoll watches.
             return self.give_up(index, RefusalCause::Full);
         }
-        if door.tls
-            && (marks.has(Marks::SURPLUS)
-                || self.shared.is_draining()
-                || !self.begin_tls(index, door))
-        {
-            // Not worth a handshake to be told in.
-            return self.give_up(index, RefusalCause::Full);
-        }
-        if marks.has(Marks::SURPLUS) || self.shared.is_draining() {
-            let cause =
-                if self.shared.is_draining() { RefusalCause::Shutdown } else { RefusalCause::Full };
-            return match door.tcp {
-                Some(_) => self.refuse_by_close(index, cause),
-                None => self.refuse(index, cause),
+        let refusal = match (self.shared.is_draining(), marks.has(Marks::SURPLUS)) {
+            (true, _) => Some(RefusalCause::Shutdown),
+            (false, true) => Some(RefusalCause::Full),
+            (false, false) => None,
+        };
+        if let Some(cause) = refusal {
+            if cause == RefusalCause::Full {
+                self.count_hit(Limit::Connections, Over::Reject);
+            }
+            return match door {
+                // Not worth a handshake to be told in.
+                Door { tls: true, .. } => self.give_up(index, cause),
+                Door { tcp: Some(_), .. } => self.refuse_by_close(index, cause),
+                Door { tcp: None, .. } => self.refuse(index, cause),
             };
         }
-        if let Some(endpoint) = door.tcp
-            && !door.tls
-        {
-            self.note_opened(index, endpoint);
+        match door {
+            Door { tls: true, .. } if !self.begin_tls(index, door) => {
+                return self.give_up(index, RefusalCause::Full);
+            }
+            Door { tcp: Some(endpoint), tls: false } => {
+                if !self.take_place(index, endpoint) {
+                    return self.refuse_by_close(index, RefusalCause::EndpointFull);
+                }
+                self.note_opened(index, endpoint);
+            }
+            _ => {}
         }
         self.after_change(index);
     }
 
-    /// Refuses a connection over plain TCP: in a Close, where others get an HTTP answer.
-    fn refuse_by_close(&mut self, index: usize, cause: RefusalCause) {
+    /// Refuses a connection that sends no request: in a Close, where others get an HTTP answer.
+    pub(super) fn refuse_by_close(&mut self, index: usize, cause: RefusalCause) {
         self.counters.refusals.at(cause as usize).add(1);
         let (code, reason) = match cause {
             RefusalCause::Shutdown => (1001, "the gateway is going away"),

@@ -44,6 +44,7 @@ impl EventLoop {
         }
         let flush = slot.conn.owes() || slot.conn.is_to_be_shut();
         let unpause = slot.marks.has(Marks::PAUSED) && !slot.conn.may_pause();
+        let undelay = slot.marks.has(Marks::DELAYED) && slot.conn.phase() != Phase::Open;
         if slot.conn.take_timers_changed() {
             self.rearm(index);
         }
@@ -52,6 +53,9 @@ impl EventLoop {
         }
         if unpause {
             self.resume(index);
+        }
+        if undelay {
+            self.undelay(index);
         }
     }
 
@@ -76,6 +80,8 @@ impl EventLoop {
             Due::Nothing(next) => next,
             _ => now,
         };
+        let is_delayed = slot.marks.has(Marks::DELAYED);
+        let next = if is_delayed { next.min(self.table.levels(index).until) } else { next };
         self.table.arm(index, next);
         self.next_sweep = self.next_sweep.min(next);
     }
@@ -105,6 +111,10 @@ impl EventLoop {
         if slot.marks.has(Marks::BURIED) {
             return;
         }
+        if slot.marks.has(Marks::DELAYED) && self.table.levels(index).until <= now {
+            self.undelay(index);
+        }
+        let Some(slot) = self.table.get_mut(index) else { return };
         match slot.conn.due(self.kit.timeouts(slot.endpoint), seed, now) {
             Due::Nothing(_) => {}
             // Its bytes are here, or its socket takes some again, and only this loop is behind.
@@ -153,6 +163,11 @@ impl EventLoop {
             slot.marks.clear(Marks::PAUSED);
             self.counters.paused.sub(1);
         }
+        if marks.has(Marks::DELAYED) {
+            slot.marks.clear(Marks::DELAYED);
+            self.counters.delayed.sub(1);
+        }
+        self.leave_place(index);
         self.note_memory(before, after);
         if marks.has(Marks::TLS) {
             self.end_tls(index);

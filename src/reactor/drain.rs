@@ -9,6 +9,8 @@ impl EventLoop {
     pub(super) fn begin_drain(&mut self) {
         self.draining = true;
         self.acceptor.close();
+        // What was sent before the gateway was told to stop is ahead of the Close.
+        self.drain_mailbox();
         let indices: Vec<_> = self.table.indices().collect();
         for index in indices {
             self.drain_one(index);

@@ -13,13 +13,14 @@ use super::gate::Gate;
 use super::table::{Marks, Table};
 use super::tls::TlsKit;
 use super::topics::Topics;
-use crate::app::{Shared, Snapshot};
+use crate::app::{Load, Shared, Snapshot};
 use crate::config::Config;
 use crate::connection::{Env, OutboxPool, Room, Tick, Timeouts};
 use crate::id::ConnId;
 use crate::protocol::{Decoder, Spare};
+use crate::quota;
 use crate::routing::{Endpoint, EndpointId, Notices, Twins, adopt_executor};
-use crate::telemetry::counters::{DropCause, LoopCounters};
+use crate::telemetry::counters::LoopCounters;
 use crate::telemetry::memory::LocalMemory;
 use crate::telemetry::stages::{Stage, StageRecorder};
 use crate::worker::{Alarm, Batch, LaneReceiver, LaneSender, Post, Shard};
@@ -94,8 +95,21 @@ pub(super) struct Kit {
     pub(super) snapshot: Arc<Snapshot>,
     /// Of each of the snapshot's endpoints: what every message needs, at hand.
     terms: Vec<Terms>,
+    /// Of each of them: how many connections it may have.
+    places: Vec<Option<Places>>,
+    /// Whether any has limits on what comes in.
+    has_limits: bool,
     pub(super) tick: Tick,
     pub(super) tls: TlsKit,
+    /// When the turn began, if anything has limits.
+    pub(super) moment: quota::Moment,
+}
+
+/// How many connections an endpoint may have, on all loops together, and has.
+#[derive(Debug)]
+pub(super) struct Places {
+    pub(super) max: usize,
+    pub(super) held: Arc<Load>,
 }
 
 /// What the connections of one endpoint are held to.
@@ -108,6 +122,8 @@ struct Terms {
     notices: Notices,
     /// Which other endpoints' dialects its connections may turn out to speak.
     twins: Twins,
+    /// What they may send.
+    limits: Option<quota::Terms>,
 }
 
 /// The terms of each endpoint.
@@ -128,26 +144,75 @@ fn terms(snapshot: &Snapshot) -> Vec<Terms> {
         timeouts: snapshot.timeouts_of(endpoint),
         notices: endpoint.hooks.notices,
         twins: endpoint.twins.by_magic,
+        limits: quota::Terms::new(&endpoint.limits, snapshot.config.bandwidth()),
+    };
+    snapshot.endpoints().iter().map(of).collect()
+}
+
+/// The places of each endpoint.
+fn places(snapshot: &Snapshot, shared: &Shared) -> Vec<Option<Places>> {
+    let of = |endpoint: &Arc<Endpoint>| {
+        let max = endpoint.max_connections?;
+        Some(Places { max, held: shared.places_at(endpoint.path.as_str()) })
     };
     snapshot.endpoints().iter().map(of).collect()
 }
 
 impl Kit {
-    fn new(snapshot: Arc<Snapshot>) -> Self {
+    fn new(snapshot: Arc<Snapshot>, shared: &Shared) -> Self {
         let pool_bytes = pool_bytes(&snapshot.config);
-        Self {
+        let mut kit = Self {
             spare: Spare::new(256, 256, POOLED_BYTES).within(pool_bytes),
             outboxes: OutboxPool::new(OUTBOXES, POOLED_BYTES).within(pool_bytes),
-            terms: terms(&snapshot),
-            snapshot,
+            terms: Vec::new(),
+            places: Vec::new(),
+            has_limits: false,
+            snapshot: Arc::clone(&snapshot),
             tick: 0,
             tls: TlsKit::default(),
-        }
+            moment: quota::Moment::default(),
+        };
+        kit.adopt(snapshot, shared);
+        kit
     }
 
-    fn adopt(&mut self, snapshot: Arc<Snapshot>) {
+    fn adopt(&mut self, snapshot: Arc<Snapshot>, shared: &Shared) {
         self.terms = terms(&snapshot);
+        self.places = places(&snapshot, shared);
+        self.has_limits = self.terms.iter().any(|terms| terms.limits.is_some());
         self.snapshot = snapshot;
+    }
+
+    /// Whether anybody is limited in what comes in.
+    #[inline]
+    pub(super) fn has_limits(&self) -> bool {
+        self.has_limits
+    }
+
+    /// What connections of an endpoint may send, and what one of them has of the bandwidth now.
+    pub(super) fn limits<'a>(
+        &self,
+        endpoint: EndpointId,
+        shared: &'a Shared,
+    ) -> Option<(&quota::Terms, Option<quota::Share<'a>>)> {
+        let terms = self.terms[usize::from(endpoint.0)].limits.as_ref()?;
+        let bandwidth = self.snapshot.config.bandwidth();
+        let share = bandwidth.map(|limit| limit.share(shared.total.get(), &shared.bandwidth));
+        Some((terms, share))
+    }
+
+    /// Most bytes to read at once from a connection of an endpoint.
+    #[inline]
+    pub(super) fn read_max(&self, endpoint: EndpointId, shared: &Shared) -> usize {
+        let Some(terms) = &self.terms[usize::from(endpoint.0)].limits else { return usize::MAX };
+        let bandwidth = self.snapshot.config.bandwidth();
+        let shared = bandwidth.map(|limit| limit.read_max(shared.total.get()));
+        terms.read_max.min(shared.unwrap_or(usize::MAX))
+    }
+
+    /// How many connections an endpoint may have and has; `None` if it may have any number.
+    pub(super) fn places(&self, endpoint: EndpointId) -> Option<&Places> {
+        self.places[usize::from(endpoint.0)].as_ref()
     }
 
     /// Bytes that may be owed to one connection of an endpoint.
@@ -246,7 +311,7 @@ impl EventLoop {
             table,
             topics: Topics::default(),
             gates: (0..shards).map(|_| Gate::new()).collect(),
-            kit: Kit::new(snapshot),
+            kit: Kit::new(snapshot, &shared),
             read_buffer,
             run_queue: VecDeque::new(),
             flush_queue: VecDeque::new(),
@@ -333,13 +398,16 @@ impl EventLoop {
         self.handshakes_left = tuning.handshakes_per_turn;
         self.kit.tls.handshakes_left = tuning.tls_handshakes_per_turn;
         if let Some(newer) = self.shared.newer_snapshot(&self.kit.snapshot) {
-            self.kit.adopt(newer);
+            self.kit.adopt(newer, &self.shared);
             // Never less: heads that were kept under the old limits have to fit.
             let wanted = read_buffer_bytes(&self.kit.snapshot);
             self.read_buffer.resize(wanted.max(self.read_buffer.len()), 0);
             // Times may have become shorter: look at everyone once.
             self.table.rearm_all(self.kit.tick);
             self.next_sweep = self.kit.tick;
+        }
+        if self.kit.has_limits {
+            self.kit.moment = self.shared.moment_at(self.now);
         }
         if self.shared.is_draining() && !self.draining {
             self.begin_drain();
@@ -357,9 +425,8 @@ impl EventLoop {
                 self.stages.record(Stage::ReadToWritten, end - read_at, n);
             }
         }
-        let (oldest, replaced) = self.kit.outboxes.take_dropped();
-        self.count_drop(DropCause::DropOldest, oldest);
-        self.count_drop(DropCause::KeepLatest, replaced);
+        let dropped = self.kit.outboxes.take_dropped();
+        self.count_dropped(dropped);
         self.counters.connections.set(self.table.len() as u64);
         self.hand_over_figures();
         if self.draining && !self.done && self.table.is_empty() && self.gates_are_idle() {
@@ -439,7 +506,7 @@ impl EventLoop {
             slot.marks.clear(Marks::WRITE_BLOCKED);
             slot.queue_flush(index, flush_queue);
         }
-        let reads = slot.conn.wants_read() && !slot.marks.has(Marks::PAUSED);
+        let reads = slot.conn.wants_read() && !slot.marks.is_held_back();
         if reads {
             if slot.marks.has(Marks::READABLE) {
                 slot.queue_run(index, run_queue);

@@ -8,7 +8,7 @@ use socket2::Socket;
 
 use super::event_loop::{EventLoop, Kit};
 use super::table::{Marks, Slot};
-use crate::connection::{Connection, Phase, SharedFrame, SharedKey};
+use crate::connection::{Connection, Phase, SharedFrame};
 use crate::telemetry::counters::{CloseCause, LoopCounters};
 
 /// Slices of one `writev`.
@@ -91,12 +91,7 @@ impl EventLoop {
     /// Writes a frame past the outbox of a connection that owes nothing; only what the socket does
     /// not take is queued. `false`: nothing was written, and the frame goes by the outbox.
     #[inline]
-    pub(super) fn write_through(
-        &mut self,
-        index: usize,
-        frame: &Arc<SharedFrame>,
-        key: SharedKey,
-    ) -> bool {
+    pub(super) fn write_through(&mut self, index: usize, frame: &Arc<SharedFrame>) -> bool {
         let Self { table, counters, .. } = self;
         let Some(slot) = table.get_mut(index) else { return false };
         if slot.conn.owes() || !slot.conn.goes_on() || slot.marks.has_any(Marks::BLOCKED_OR_TLS) {
@@ -108,7 +103,7 @@ impl EventLoop {
         if n < frame.bytes().len() {
             // It is the only one there, so it is this frame of which bytes are written.
             self.change(index, |conn, env| {
-                conn.deliver_shared(frame, key, env);
+                conn.deliver_shared(frame, env);
                 conn.wrote(n, env);
             });
         }

@@ -9,6 +9,7 @@ use crate::connection::Sink;
 use crate::id::ConnId;
 use crate::peer::Peer;
 use crate::protocol::MessageKind;
+use crate::quota::{Limit, Meter};
 use crate::routing::{EndpointId, Notices, Twins};
 use crate::telemetry::counters::{DropCause, LoopCounters};
 use crate::worker::{Alarm, Batch, LaneSender, Refused};
@@ -155,15 +156,25 @@ pub(super) struct BatchSink<'a> {
     pub(super) counters: &'a LoopCounters,
     pub(super) notices: Notices,
     pub(super) twins: Twins,
+    /// Where its endpoint or the gateway has limits.
+    pub(super) meter: Option<Meter<'a>>,
+    /// The next message is over this limit.
+    pub(super) refused: Option<Limit>,
 }
 
 impl Sink for BatchSink<'_> {
+    #[inline]
+    fn admits(&mut self, bytes: usize) -> bool {
+        self.meter.is_none() || self.meter_message(bytes)
+    }
+
     #[inline]
     fn message(&mut self, kind: MessageKind, payload: &[u8]) {
         self.counters.messages_in.add(1);
         self.find_dialect(kind, payload);
         self.begin_run();
         self.batch.push_message(kind, payload);
+        self.mark_refused();
     }
 
     fn assembled(&mut self, kind: MessageKind, payload: Vec<u8>) -> Option<Vec<u8>> {
@@ -172,9 +183,11 @@ impl Sink for BatchSink<'_> {
         self.begin_run();
         if payload.len() <= BIG_MESSAGE_BYTES {
             self.batch.push_message(kind, &payload);
+            self.mark_refused();
             return Some(payload);
         }
         self.batch.push_big(kind, payload);
+        self.mark_refused();
         None
     }
 
@@ -205,6 +218,13 @@ impl BatchSink<'_> {
         if self.twins.is_open() {
             self.endpoint = self.twins.spoken(kind, payload).unwrap_or(self.endpoint);
             self.twins = Twins::default();
+        }
+    }
+
+    #[inline]
+    fn mark_refused(&mut self) {
+        if let Some(limit) = self.refused.take() {
+            self.batch.mark_over(limit);
         }
     }
 

@@ -73,6 +73,11 @@ impl EventLoop {
         match decide(&self.kit.snapshot, &self.read_buffer[..total]) {
             Decision::Incomplete => self.keep_head(index, self.read_buffer[..total].to_vec()),
             Decision::Respond(response, cause) => self.respond(index, &response, cause),
+            Decision::Open(endpoint, ..) | Decision::Ask(endpoint, _)
+                if !self.take_place(index, endpoint) =>
+            {
+                self.refuse_for_place(index, endpoint);
+            }
             Decision::Open(endpoint, response, consumed) => {
                 self.open(index, endpoint, &response);
                 let gate = self.gate_of(index);
@@ -90,7 +95,8 @@ impl EventLoop {
     }
 
     fn readable(&mut self, index: usize) -> bool {
-        self.table.get_mut(index).is_some_and(|slot| slot.marks.has(Marks::READABLE))
+        let marks = self.table.get_mut(index).map(|slot| slot.marks);
+        marks.is_some_and(|marks| marks.has(Marks::READABLE) && !marks.has(Marks::DELAYED))
     }
 
     /// Takes out what has come of the head, and takes it out of the memory's count.
@@ -220,6 +226,7 @@ impl EventLoop {
     /// Answers in HTTP, after which the connection ends.
     pub(super) fn respond(&mut self, index: usize, response: &[u8], cause: Option<RefusalCause>) {
         self.counters.http_responses.add(1);
+        self.leave_place(index);
         if let Some(cause) = cause {
             self.counters.refusals.at(cause as usize).add(1);
         }

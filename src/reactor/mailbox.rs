@@ -6,7 +6,7 @@ use std::time::SystemTime;
 use super::event_loop::EventLoop;
 use super::table::Marks;
 use crate::channels::{Publish, RoomId};
-use crate::connection::{NO_KEY, Phase, SharedFrame};
+use crate::connection::{NO_BUDGET, Phase, SharedFrame};
 use crate::dialect::Displaced;
 use crate::id::ConnId;
 use crate::peer::Peer;
@@ -91,6 +91,7 @@ impl EventLoop {
                     let reason = std::str::from_utf8(bytes_at(arena, start, len)).unwrap_or("");
                     self.close(conn, code, reason);
                 }
+                PostItem::OverRoute { conn, until } => self.over_route(conn, until),
                 PostItem::Displace { conn, peer } => self.displace(conn, peer),
                 PostItem::Accept { conn, accept } => self.accepted(conn, accept),
                 PostItem::Open { conn, accept } => self.ready_to_open(conn, &accept),
@@ -108,12 +109,12 @@ impl EventLoop {
         }
     }
 
-    /// Writes what is owed if `more` bytes would take it over the limit: only what a peer does not
-    /// take counts against it, not what one turn has gathered.
+    /// Writes what is owed if `more` bytes would take it over the limit or a budget: only what a peer
+    /// does not take counts against them, not what one turn has gathered.
     #[inline]
-    fn make_way(&mut self, index: usize, more: usize) {
+    fn make_way(&mut self, index: usize, more: usize, budget: usize) {
         let Some(slot) = self.table.get_mut(index) else { return };
-        let limit = self.kit.outbound_limit(slot.endpoint);
+        let limit = self.kit.outbound_limit(slot.endpoint).min(budget);
         if slot.conn.owes() && slot.conn.owed_bytes() + more + ENTRY_BYTES > limit {
             self.flush(index);
         }
@@ -124,7 +125,7 @@ impl EventLoop {
         let Some((index, _)) = self.table.find(conn) else {
             return self.count_drop(DropCause::StaleConnection, count);
         };
-        self.make_way(index, frames.len());
+        self.make_way(index, frames.len(), NO_BUDGET);
         let delivered = self.change(index, |conn, env| {
             let delivered = !frames.is_empty() && conn.deliver(frames, env);
             conn.settled(settled, env);
@@ -144,7 +145,7 @@ impl EventLoop {
             return self.count_drop(DropCause::StaleConnection, 1);
         };
         let frame = publish.frame(self.kit.snapshot.endpoint(slot.endpoint));
-        self.deliver_shared(index, frame.as_ref(), None);
+        self.deliver_shared(index, frame.as_ref(), false);
     }
 
     fn push_to_all(&mut self, publish: &Publish, except: Option<ConnId>) {
@@ -158,14 +159,14 @@ impl EventLoop {
             let endpoint = slot.endpoint;
             let frame = frames.of(endpoint, || publish.frame(self.kit.snapshot.endpoint(endpoint)));
             let frame = frame.cloned();
-            self.deliver_shared(index, frame.as_ref(), None);
+            self.deliver_shared(index, frame.as_ref(), false);
         }
     }
 
     fn close_room(&mut self, room: RoomId, code: u16, reason: &str) {
         let members = self.topics.take_members(room);
         for conn in &members {
-            self.close(*conn, code, reason);
+            self.close(conn, code, reason);
         }
         self.topics.put_members(room, members);
     }
@@ -178,6 +179,9 @@ impl EventLoop {
             if !is_gone {
                 slot.marks.set(Marks::KNOWN);
                 work.add_slot_info(|| slot.info());
+                if work.is_login() {
+                    slot.conn.set_logged_in();
+                }
             }
             (index, slot.endpoint, slot.peer, is_gone)
         });
@@ -208,8 +212,8 @@ impl EventLoop {
         // in between.
         let members = self.topics.take_members(room);
         let mut frames = Frames::default();
-        for conn in members.iter().filter(|conn| Some(**conn) != except) {
-            let Some((index, slot)) = self.table.find(*conn) else {
+        for conn in members.iter().filter(|conn| Some(*conn) != except) {
+            let Some((index, slot)) = self.table.find(conn) else {
                 self.count_drop(DropCause::StaleConnection, 1);
                 continue;
             };
@@ -219,29 +223,23 @@ impl EventLoop {
                 && *direct > 0
                 // Alone in an outbox it fits, so it can't be dropped with bytes of it written.
                 && frame.bytes().len() + ENTRY_BYTES <= self.kit.outbound_limit(endpoint)
-                && self.write_through(index, frame, room.to_bits())
+                && self.write_through(index, frame)
             {
                 *direct -= 1;
                 self.count_shared(true);
                 continue;
             }
-            self.deliver_shared(index, frame, Some(room));
+            self.deliver_shared(index, frame, true);
         }
         self.topics.put_members(room, members);
     }
 
     /// Queues a shared frame; `None` where the dialect made none of it.
-    fn deliver_shared(
-        &mut self,
-        index: usize,
-        frame: Option<&Arc<SharedFrame>>,
-        room: Option<RoomId>,
-    ) {
+    fn deliver_shared(&mut self, index: usize, frame: Option<&Arc<SharedFrame>>, is_publish: bool) {
         let Some(frame) = frame else { return self.count_drop(DropCause::NotEncoded, 1) };
-        let key = room.map_or(NO_KEY, RoomId::to_bits);
-        self.make_way(index, frame.bytes().len());
-        if self.change(index, |conn, env| conn.deliver_shared(frame, key, env)) == Some(true) {
-            self.count_shared(room.is_some());
+        self.make_way(index, frame.bytes().len(), frame.budget_bytes());
+        if self.change(index, |conn, env| conn.deliver_shared(frame, env)) == Some(true) {
+            self.count_shared(is_publish);
         } else {
             self.count_drop(DropCause::AfterClose, 1);
         }

@@ -1,7 +1,7 @@
 //! The memory ceiling: what connections hold is counted, and the heaviest go first.
 
 use super::event_loop::EventLoop;
-use crate::connection::{Connection, Env};
+use crate::connection::{Connection, Dropped, Env};
 use crate::telemetry::counters::{DropCause, RefusalCause};
 use crate::telemetry::memory::Component;
 
@@ -25,10 +25,10 @@ impl EventLoop {
             self.change(index, |conn, env| conn.shed(env));
             self.memory.settle();
         }
-        // What fills the memory is not on this loop: the others may be asleep over it. Look again
-        // at the next tick, not every turn.
+        // What fills the memory is not on this loop: the others may be asleep over it, and shards over
+        // rooms that nobody is in. Look again at the next tick, not every turn.
         self.last_shed = self.kit.tick;
-        self.shared.ring_loops();
+        self.shared.ring_all();
     }
 
     /// Does something to a connection and follows up on it: what it holds is counted, what it owes
@@ -47,12 +47,18 @@ impl EventLoop {
         let dropped = slot.conn.take_dropped();
         let after = slot.heap_bytes();
         self.note_memory(before, after);
-        if let Some((oldest, replaced)) = dropped {
-            self.count_drop(DropCause::DropOldest, oldest);
-            self.count_drop(DropCause::KeepLatest, replaced);
+        if let Some(dropped) = dropped {
+            self.count_dropped(dropped);
         }
         self.after_change(index);
         Some(result)
+    }
+
+    /// Counts what became of publishes in an outbox.
+    pub(super) fn count_dropped(&self, dropped: Dropped) {
+        self.count_drop(DropCause::DropOldest, dropped.oldest);
+        self.count_drop(DropCause::KeepLatest, dropped.replaced);
+        self.counters.trims.add(u64::from(dropped.trims));
     }
 
     /// Carries a change of one connection's memory into the count.

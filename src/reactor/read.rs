@@ -6,6 +6,7 @@ use super::event_loop::EventLoop;
 use super::gate::BatchSink;
 use super::table::{Marks, Slot};
 use crate::connection::{Phase, Received};
+use crate::quota::{Meter, Tally};
 use crate::routing::Twins;
 use crate::telemetry::counters::{CloseCause, LoopCounters};
 
@@ -36,7 +37,10 @@ impl EventLoop {
             return;
         }
         slot.marks.clear(Marks::QUEUED);
-        if slot.marks.has(Marks::BURIED) || !slot.conn.wants_read() {
+        if slot.marks.has(Marks::BURIED)
+            || slot.marks.has(Marks::DELAYED)
+            || !slot.conn.wants_read()
+        {
             return;
         }
         let gate = self.gate_of(index);
@@ -60,6 +64,7 @@ impl EventLoop {
         if let Some(slot) = self.table.get_mut(index)
             && slot.marks.has(Marks::READABLE)
             && !slot.marks.has(Marks::BURIED)
+            && !slot.marks.has(Marks::DELAYED)
             && slot.conn.wants_read()
         {
             self.queue_run(index);
@@ -68,10 +73,12 @@ impl EventLoop {
 
     /// One read and what follows from it. `None`: there is nothing more to read for now.
     fn read_once(&mut self, index: usize, gate: usize) -> Option<usize> {
-        if self.table.get_mut(index)?.conn.phase() == Phase::Handshake {
+        let slot = self.table.get_mut(index)?;
+        if slot.conn.phase() == Phase::Handshake {
             return self.read_head(index);
         }
-        let n = match self.read_some(index, 0..self.read_buffer.len()) {
+        let most = self.kit.read_max(slot.endpoint, &self.shared).min(self.read_buffer.len());
+        let n = match self.read_some(index, 0..most) {
             Brought::Bytes(n) => n,
             Brought::Drained => return None,
             Brought::Eof => {
@@ -89,7 +96,8 @@ impl EventLoop {
             self.send_batch(gate);
         }
         let slot = self.table.get_mut(index)?;
-        (go_on && slot.marks.has(Marks::READABLE)).then_some(n)
+        let more = slot.marks.has(Marks::READABLE) && !slot.marks.has(Marks::DELAYED);
+        (go_on && more).then_some(n)
     }
 
     /// Hands `read_buffer[from..to]` to the connection; its messages go into the gate's batch.
@@ -100,7 +108,12 @@ impl EventLoop {
         from: usize,
         to: usize,
     ) -> Received {
+        let levels = self.kit.has_limits().then(|| self.table.levels(index));
         let Some((slot, conn)) = self.table.get_with_id(index) else { return Received::Stop };
+        let meter = levels.and_then(|levels| {
+            let (terms, share) = self.kit.limits(slot.endpoint, &self.shared)?;
+            Some(Meter::new(terms, share, levels, self.kit.moment))
+        });
         let before = slot.heap_bytes();
         let batch = self.gates[gate].batch(self.index, self.now, &self.spare_batches);
         let messages = batch.messages();
@@ -116,6 +129,8 @@ impl EventLoop {
             counters: &self.counters,
             notices,
             twins,
+            meter,
+            refused: None,
         };
         let mut env = self.kit.env(slot.endpoint);
         let received = slot.conn.receive(&mut self.read_buffer[from..to], &mut env, &mut sink);
@@ -124,9 +139,13 @@ impl EventLoop {
             slot.marks.set(Marks::SPOKEN);
             slot.endpoint = sink.endpoint;
         }
+        let tally: Option<Tally> = sink.meter.map(|meter| meter.finish(to - from));
         let after = slot.heap_bytes();
         self.note_memory(before, after);
-        received
+        match tally {
+            Some(tally) if self.settle_tally(index, tally) == Received::Stop => Received::Stop,
+            _ => received,
+        }
     }
 
     fn receive_eof(&mut self, index: usize) {
@@ -166,10 +185,12 @@ impl EventLoop {
             return;
         }
         slot.marks.clear(Marks::PAUSED);
-        slot.conn.set_paused(false, self.kit.tick);
         self.counters.paused.sub(1);
-        self.rearm(index);
-        self.queue_run(index);
+        if !slot.marks.has(Marks::DELAYED) {
+            slot.conn.set_paused(false, self.kit.tick);
+            self.rearm(index);
+            self.queue_run(index);
+        }
     }
 }
 

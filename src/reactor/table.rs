@@ -10,6 +10,7 @@ use super::tls::Tls;
 use crate::connection::{Connection, Phase, Tick};
 use crate::id::{ConnId, GENERATION_BITS};
 use crate::peer::Peer;
+use crate::quota::Levels;
 use crate::routing::EndpointId;
 use crate::session::SlotInfo;
 
@@ -35,6 +36,8 @@ pub struct Slot {
 const _: () = {
     assert!(size_of::<Slot>() <= 160 && Table::SLOT_BYTES <= 160);
     assert!(Table::SLOT_BYTES + Table::COLUMN_BYTES <= 176);
+    // With limits, too.
+    assert!(Table::SLOT_BYTES + Table::COLUMN_BYTES + size_of::<Levels>() <= 176);
 };
 
 /// Bits of a slot.
@@ -67,13 +70,19 @@ impl Marks {
     pub const CLOSING_TOLD: Self = Self(1 << 10);
 
     /// Its bytes come and go over TLS.
-    pub const TLS: Self = Self(1 << 12);
+    pub const TLS: Self = Self(1 << 14);
 
     /// A message has come: which of its endpoint's dialects it speaks is settled.
     pub const SPOKEN: Self = Self(1 << 11);
 
-    pub(super) const BLOCKED_OR_TLS: Self = Self(Self::WRITE_BLOCKED.0 | Self::TLS.0);
+    /// Over a limit: not read from before the tick of its levels.
+    pub const DELAYED: Self = Self(1 << 12);
 
+    /// It has one of its endpoint's places.
+    pub const PLACED: Self = Self(1 << 13);
+
+    const PAUSED_OR_DELAYED: Self = Self(Self::PAUSED.0 | Self::DELAYED.0);
+    pub(super) const BLOCKED_OR_TLS: Self = Self(Self::WRITE_BLOCKED.0 | Self::TLS.0);
     const FLUSHING_OR_BLOCKED: Self = Self(Self::FLUSHING.0 | Self::WRITE_BLOCKED.0);
 
     /// Whether all bits of `mark` are set.
@@ -93,6 +102,13 @@ impl Marks {
     #[must_use]
     pub fn is_pending(self) -> bool {
         self.has(Self::QUEUED) || self.has(Self::FLUSHING)
+    }
+
+    /// Whether its socket has to wait to be read from.
+    #[inline]
+    #[must_use]
+    pub fn is_held_back(self) -> bool {
+        self.has_any(Self::PAUSED_OR_DELAYED)
     }
 
     /// Sets bits.
@@ -162,6 +178,8 @@ pub struct Table {
     deadlines: Vec<Tick>,
     /// Of connections over TLS; no longer than need be.
     tls: Vec<Option<Box<Tls>>>,
+    /// What each has used of its limits. Empty where nobody has any.
+    levels: Vec<Levels>,
     _on_one_thread: PhantomData<*const ()>,
 }
 
@@ -180,6 +198,7 @@ impl Table {
             generations: Vec::with_capacity(capacity),
             deadlines: Vec::with_capacity(capacity),
             tls: Vec::new(),
+            levels: Vec::new(),
             _on_one_thread: PhantomData,
         }
     }
@@ -210,6 +229,9 @@ impl Table {
     pub fn free(&mut self, index: usize) -> Slot {
         self.generations[index] = (self.generations[index] + 1) & ((1 << GENERATION_BITS) - 1);
         self.deadlines[index] = Tick::MAX;
+        if let Some(levels) = self.levels.get_mut(index) {
+            *levels = Levels::default();
+        }
         self.slots.remove(index)
     }
 
@@ -265,6 +287,24 @@ impl Table {
         }
         let slot = self.slots.get_mut(index)?;
         (!slot.marks.has(Marks::BURIED)).then_some((index, slot))
+    }
+
+    /// What the connection in a slot has used of its limits.
+    #[inline]
+    #[must_use]
+    pub fn levels(&self, index: usize) -> Levels {
+        self.levels.get(index).copied().unwrap_or_default()
+    }
+
+    /// Notes what the connection in a slot has used of its limits.
+    #[inline]
+    pub fn set_levels(&mut self, index: usize, levels: Levels) {
+        if index >= self.levels.len() {
+            // Address space for all; memory comes with use, as that of the other columns does.
+            self.levels.reserve_exact(self.deadlines.capacity() - self.levels.len());
+            self.levels.resize(self.deadlines.len(), Levels::default());
+        }
+        self.levels[index] = levels;
     }
 
     /// Makes sure that the slot is looked at by `tick`.

@@ -149,8 +149,12 @@ impl EventLoop {
         let (slot, tls) = self.table.with_tls(index)?;
         let endpoint = tls.without_request.filter(|_| tls.session.is_established())?;
         let readable = slot.marks.has(Marks::READABLE);
-        self.note_opened(index, endpoint);
         self.change(index, |conn, env| conn.open_bare(env.now));
+        if !self.take_place(index, endpoint) {
+            self.refuse_by_close(index, RefusalCause::EndpointFull);
+            return None;
+        }
+        self.note_opened(index, endpoint);
         let Brought::Bytes(n) = brought else { return None };
         let gate = self.gate_of(index);
         let go_on = self.receive(index, gate, 0, n) == Received::Continue;

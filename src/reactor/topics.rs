@@ -1,13 +1,9 @@
 //! Which of the loop's connections are in which rooms. The home decides; this only follows.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 
-use crate::channels::RoomId;
+use crate::channels::{Members, RoomId};
 use crate::id::ConnId;
-
-/// The members of one room on this loop. Ordered, so that a publish meets slots and sockets mostly in
-/// the order in which they lie in memory.
-pub(super) type Members = BTreeSet<ConnId>;
 
 /// Members on this loop, by room. Members that ended are found stale at delivery; their home's
 /// `Unsubscribe` removes them.
@@ -25,7 +21,7 @@ impl Topics {
     /// `conn` is no member from here on.
     pub(super) fn unsubscribe(&mut self, room: RoomId, conn: ConnId) {
         if let Some(members) = self.rooms.get_mut(&room) {
-            members.remove(&conn);
+            members.remove(conn);
             if members.is_empty() {
                 self.rooms.remove(&room);
             }

@@ -8,6 +8,7 @@ use serde_json::value::RawValue;
 
 use super::context::{Context, SelfDelivery};
 use super::endpoint::{Endpoint, Liveness};
+use super::login::{LoginRule, login, logout};
 use super::route::{Handler, Route};
 use crate::dialect::{Body, Content, Dialect, ErrorAnswer, JsonDialect, Message};
 
@@ -22,11 +23,14 @@ const NAMED: &[Named] = &[
     ("join", join),
     ("leave", leave),
     ("members", members),
+    ("rooms", rooms),
     ("publish", publish),
     ("discard", discard),
     ("heart_beat", heart_beat),
     ("helloworld", helloworld),
     ("close", close),
+    ("login", login),
+    ("logout", logout),
     ("push", push),
     ("broadcast", broadcast),
     ("room_message", room_message),
@@ -58,7 +62,8 @@ const HUB: &[(&str, &str)] =
 const ACTION: &[(&str, &str)] = &[("heart_beat", "heart_beat")];
 const EVENT: &[(&str, &str)] = &[("helloworld", "helloworld"), ("close", "close")];
 /// What takes the permission of the same name.
-const TARGETING: &[(&str, &str)] = &[("push", "push"), ("broadcast", "broadcast")];
+const TARGETING: &[&str] = &["push", "broadcast"];
+const LISTING: &[&str] = &["rooms"];
 /// Routes of an endpoint whose connections are in the room of their path, as system C has it.
 const ROOM: &[(&str, &str)] = &[
     ("message", "room_message"),
@@ -67,6 +72,9 @@ const ROOM: &[(&str, &str)] = &[
     ("leave", "room_leave"),
     ("close", "room_close"),
 ];
+
+/// Rooms in one answer, where it is not said how many.
+const ROOMS_LISTED: usize = 100;
 
 /// The names of the handlers that come with the gateway.
 pub fn handler_names() -> impl Iterator<Item = &'static str> {
@@ -92,20 +100,30 @@ fn add_for(endpoint: Endpoint, dialect: &Dialect) -> Endpoint {
         Dialect::Json(_) | Dialect::Kim => &[JSON],
         Dialect::Mef => &[MEF],
         Dialect::Hub => &[HUB],
-        Dialect::Action => {
-            let endpoint = add(endpoint, &[JSON, ACTION]);
-            return TARGETING.iter().fold(endpoint, |endpoint, (key, name)| {
-                endpoint.route_with(key, named(name).permission(name))
-            });
-        }
+        Dialect::Action => &[JSON, ACTION],
         Dialect::Event => &[JSON, EVENT],
     };
-    add(endpoint, sets)
+    let guarded: &[&[&str]] = match dialect {
+        Dialect::Action => &[LISTING, TARGETING],
+        Dialect::Json(_) | Dialect::Kim | Dialect::Event => &[LISTING],
+        _ => &[],
+    };
+    guarded.iter().copied().flatten().fold(add(endpoint, sets), |endpoint, name| {
+        endpoint.route_with(name, named(name).permission(name))
+    })
 }
 
 /// Adds the routes of an endpoint whose connections are in the room of their path.
 pub(super) fn add_room_to(endpoint: Endpoint) -> Endpoint {
     add(endpoint, &[EVENT, ROOM])
+}
+
+/// Adds the routes by which a dialect's clients log in and out, unless it has them.
+pub(super) fn add_login(endpoint: Endpoint, rule: &LoginRule, dialect: &Dialect) -> Endpoint {
+    let routes = rule.routes(dialect).into_iter().flatten();
+    routes.fold(endpoint, |endpoint, (key, name)| {
+        if endpoint.has_route(key) { endpoint } else { endpoint.route_with(key, named(name)) }
+    })
 }
 
 /// System D's clients send heartbeats of their own, each 55 s, and are gone after 3 minutes without.
@@ -275,6 +293,39 @@ fn leave(ctx: &mut Context<'_>, message: &Message<'_>) {
 
 fn members(ctx: &mut Context<'_>, message: &Message<'_>) {
     room_work(ctx, message, |ctx, room| ctx.members(room));
+}
+
+#[derive(Deserialize)]
+struct RoomsBody {
+    /// What their names begin with.
+    #[serde(default)]
+    prefix: String,
+    /// The last name of the list before.
+    #[serde(default)]
+    after: String,
+    #[serde(default = "listed")]
+    limit: usize,
+}
+
+fn listed() -> usize {
+    ROOMS_LISTED
+}
+
+/// Which rooms there are.
+fn rooms(ctx: &mut Context<'_>, message: &Message<'_>) {
+    if !ctx.may("rooms") {
+        return ctx.reply_error(403, "to list rooms takes the permission `rooms`");
+    }
+    let expected = "{\"prefix\":…,\"after\":…,\"limit\":…}, or nothing";
+    let none = RoomsBody { prefix: String::new(), after: String::new(), limit: ROOMS_LISTED };
+    let body = match parse::<Option<RoomsBody>>(message.body, expected) {
+        _ if message.body.as_bytes().is_empty() => Ok(none),
+        body => body.map(|body| body.unwrap_or(none)),
+    };
+    match body {
+        Ok(RoomsBody { prefix, after, limit }) => ctx.list_rooms(&prefix, &after, limit),
+        Err(error) => ctx.reply_error(error.code, &error.message),
+    }
 }
 
 fn room_work(

@@ -10,6 +10,7 @@ use super::builtin;
 use super::context::Context;
 use super::hooks::{Ended, Hooks, Notices};
 use super::identity::IdentitySource;
+use super::login::LoginRule;
 use super::origin::Origins;
 use super::path::{PathPattern, PatternError, Template};
 use super::route::{Flow, Route};
@@ -19,6 +20,7 @@ use super::typed::{json_handler, proto_handler};
 use crate::connection::OverflowPolicy;
 use crate::dialect::{Body, Class, CustomDialect, Dialect, ErrorAnswer, JsonDialect, Key, Message};
 use crate::protocol::Framing;
+use crate::quota::{ConnectionLimits, Over, Rate};
 use crate::session::SessionPolicy;
 
 /// Which endpoint of the snapshot's append-only table.
@@ -61,12 +63,20 @@ pub struct Endpoint {
     pub liveness: Liveness,
     /// From which pages browsers may connect.
     pub origins: Origins,
+    /// What each of its connections may send.
+    pub limits: ConnectionLimits,
+    /// Connections that it has at once, in all its dialects and framings together.
+    pub max_connections: Option<usize>,
+    /// HTTP status for those over it, 400 to 599.
+    pub full_status: u16,
     /// Whose frames its members share; given to it by its snapshot.
     pub(crate) class: Option<Class>,
     pub(crate) on_connect: Option<OnConnect>,
     pub(crate) hooks: Hooks,
     /// What happens when an identity connects that is connected already.
     pub session: SessionPolicy,
+    /// What its connections have to do before they may do more.
+    pub(crate) login: Option<Arc<LoginRule>>,
     /// What every connection may do.
     pub(crate) grants: Vec<Box<str>>,
     /// Rooms that every connection is in from the start.
@@ -136,10 +146,14 @@ impl Endpoint {
             outbound_limit_bytes: None,
             liveness: Liveness::default(),
             origins: Origins::default(),
+            limits: ConnectionLimits::default(),
+            max_connections: None,
+            full_status: 503,
             class: None,
             on_connect: None,
             hooks: Hooks::default(),
             session: SessionPolicy::Allow,
+            login: None,
             grants: Vec::new(),
             joins: Vec::new(),
             pulls: HashMap::new(),
@@ -274,6 +288,9 @@ impl Endpoint {
     /// Until that message, what is sent to them is in the endpoint's own dialect.
     #[must_use]
     pub fn also(mut self, dialect: Dialect) -> Self {
+        if let Some(rule) = self.login.clone() {
+            self = builtin::add_login(self, &rule, &dialect);
+        }
         self.also.push(dialect);
         self
     }
@@ -299,10 +316,58 @@ impl Endpoint {
         self
     }
 
+    /// How many messages each of its connections may send.
+    #[must_use]
+    pub fn message_rate(mut self, rate: Rate) -> Self {
+        self.limits.messages = Some(rate);
+        self
+    }
+
+    /// How many bytes each of its connections may send.
+    #[must_use]
+    pub fn byte_rate(mut self, rate: Rate) -> Self {
+        self.limits.bytes = Some(rate);
+        self
+    }
+
+    /// What happens to a connection that sends more.
+    #[must_use]
+    pub fn over_limit(mut self, over: Over) -> Self {
+        self.limits.over = over;
+        self
+    }
+
+    /// How many connections it has at once, in all its dialects and framings together. One more is
+    /// answered 503 with Retry-After; over plain TCP, with a Close with 1013.
+    #[must_use]
+    pub fn max_connections(mut self, max: usize) -> Self {
+        self.max_connections = Some(max);
+        self
+    }
+
+    /// The HTTP status that a connection over the maximum is answered with, in place of 503.
+    #[must_use]
+    pub fn full_status(mut self, status: u16) -> Self {
+        self.full_status = status;
+        self
+    }
+
     /// What happens when an identity connects that is connected already, to whichever endpoint.
     #[must_use]
     pub fn session(mut self, policy: SessionPolicy) -> Self {
         self.session = policy;
+        self
+    }
+
+    /// Demands that connections log in, and adds the routes by which they do in its dialects, unless
+    /// it has routes of these keys by now. In the dialect `raw`, which has no routes, nobody can.
+    #[must_use]
+    pub fn login(mut self, rule: LoginRule) -> Self {
+        let dialects: Vec<_> = [&self.dialect].into_iter().chain(&self.also).cloned().collect();
+        for dialect in dialects {
+            self = builtin::add_login(self, &rule, &dialect);
+        }
+        self.login = Some(Arc::new(rule));
         self
     }
 
@@ -414,6 +479,11 @@ impl Endpoint {
     #[must_use]
     pub fn find(&self, key: &Key<'_>) -> Option<&Route> {
         self.routes.find(key)
+    }
+
+    /// Whether there is a route of just this key.
+    pub(super) fn has_route(&self, key: &str) -> bool {
+        self.routes.keys().any(|known| known == key)
     }
 
     /// Whether it is another endpoint's, in another dialect or framing.

@@ -10,7 +10,10 @@ use crossbeam_channel::{Receiver, bounded};
 use super::context::{AskError, Context};
 use super::work::{AskWork, Describe, What, Work};
 use crate::app::Shared;
-use crate::channels::{OwnedBody, Publish, RoomBatch, RoomWork, Then, UserWork};
+use crate::channels::{
+    ListTo, Listing, OwnedBody, Publish, RoomBatch, RoomList, RoomMembers, RoomWork, Then, UserWork,
+};
+use crate::connection::Outbound;
 use crate::dialect::{Body, Content};
 use crate::id::ConnId;
 use crate::public_id::PublicId;
@@ -24,6 +27,8 @@ use crate::worker::{Post, PostItem};
 #[derive(Clone, Debug)]
 pub struct Gateway {
     pub(crate) shared: Arc<Shared>,
+    /// Of what is published or pushed with this handle.
+    outbound: Outbound,
 }
 
 /// The gateway, or what was addressed, is no more.
@@ -127,6 +132,17 @@ impl Drop for Permit {
 }
 
 impl Gateway {
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        Self { shared, outbound: Outbound::default() }
+    }
+
+    /// A handle that publishes and pushes with this policy and budget. What `outbound` leaves open is
+    /// as this handle, a publish's room and the receivers' endpoints have it.
+    #[must_use]
+    pub fn with_outbound(&self, outbound: Outbound) -> Self {
+        Self { shared: Arc::clone(&self.shared), outbound: outbound.or(self.outbound) }
+    }
+
     /// Sends to one connection, in its own dialect. That it is gone by the time is no error but
     /// counted.
     ///
@@ -145,7 +161,7 @@ impl Gateway {
         conns: &[ConnId],
         content: impl Into<Content<'a>>,
     ) -> Result<(), Gone> {
-        let publish = Publish::new(None, None, content.into(), &self.shared.memory);
+        let publish = self.new_push(content);
         for conn in conns {
             let (conn, publish) = (*conn, Arc::clone(&publish));
             self.post(conn.loop_index(), Post::of(PostItem::Push { conn, publish }))?;
@@ -162,7 +178,7 @@ impl Gateway {
         user: &str,
         content: impl Into<Content<'a>>,
     ) -> Result<(), Gone> {
-        let publish = Publish::new(None, None, content.into(), &self.shared.memory);
+        let publish = self.new_push(content);
         self.user(user, UserWork::Push(publish))
     }
 
@@ -175,7 +191,7 @@ impl Gateway {
     }
 
     /// Asks for a user's logins, the oldest first: they come once, by what is returned. Inside
-    /// handlers it is not to be waited for.
+    /// handlers it is not to be waited for, but in those that may block.
     ///
     /// # Errors
     /// [`Gone`] when the gateway has stopped.
@@ -196,12 +212,59 @@ impl Gateway {
         Ok(from)
     }
 
+    /// Asks for the rooms that have members and whose names begin with `prefix` and come after
+    /// `after`, by name, 1 to [`ROOMS_LISTED_MAX`](crate::limits::ROOMS_LISTED_MAX) of them: they come
+    /// once, by what is returned. Every home looks at all of its rooms for that. Inside handlers it
+    /// is not to be waited for.
+    ///
+    /// # Errors
+    /// [`Gone`] when the gateway has stopped.
+    pub fn rooms(
+        &self,
+        prefix: &str,
+        after: &str,
+        limit: usize,
+    ) -> Result<Receiver<RoomList>, Gone> {
+        let (to, from) = bounded(1);
+        for work in self.list_work(prefix, after, limit, ListTo::Thread(to)) {
+            self.room(work)?;
+        }
+        Ok(from)
+    }
+
+    /// A list's work at each home.
+    pub(crate) fn list_work(
+        &self,
+        prefix: &str,
+        after: &str,
+        limit: usize,
+        to: ListTo,
+    ) -> impl Iterator<Item = RoomWork> + use<> {
+        let homes = self.shared.lanes().rooms.len();
+        let listing = Arc::new(Listing::new(prefix, after, limit, homes, to));
+        (0..homes).map(move |home| {
+            let listing = Arc::clone(&listing);
+            RoomWork::List { home, listing, then: Then::Nothing }
+        })
+    }
+
+    /// Asks who is in a room, at most `limit` of them: they come once, by what is returned. Inside
+    /// handlers it is not to be waited for.
+    ///
+    /// # Errors
+    /// [`Gone`] when the gateway has stopped.
+    pub fn members_of(&self, room: &str, limit: usize) -> Result<Receiver<RoomMembers>, Gone> {
+        let (to, from) = bounded(1);
+        self.room(RoomWork::Tell { room: room.into(), limit, to, then: Then::Nothing })?;
+        Ok(from)
+    }
+
     /// Sends to every open connection, in its own dialect.
     ///
     /// # Errors
     /// [`Gone`] when the gateway has stopped.
     pub fn push_to_all<'a>(&self, content: impl Into<Content<'a>>) -> Result<(), Gone> {
-        let publish = Publish::new(None, None, content.into(), &self.shared.memory);
+        let publish = self.new_push(content);
         self.post_to_all(&publish, None)
     }
 
@@ -210,8 +273,9 @@ impl Gateway {
     /// # Errors
     /// [`Gone`] when the gateway has stopped.
     pub fn publish<'a>(&self, room: &str, content: impl Into<Content<'a>>) -> Result<(), Gone> {
+        let outbound = self.outbound.or(self.shared.snapshot().rooms.outbound(room));
         let memory = &self.shared.memory;
-        let publish = Publish::new(Some(room.into()), None, content.into(), memory);
+        let publish = Publish::under(outbound, Some(room.into()), None, content.into(), memory);
         let work =
             RoomWork::Publish { room: room.into(), publish, except: None, then: Then::Nothing };
         self.room(work)
@@ -289,6 +353,10 @@ impl Gateway {
         self.shared.ids.decode(public_id)
     }
 
+    fn new_push<'a>(&self, content: impl Into<Content<'a>>) -> Arc<Publish> {
+        Publish::under(self.outbound, None, None, content.into(), &self.shared.memory)
+    }
+
     pub(crate) fn post(&self, loop_index: usize, post: Box<Post>) -> Result<(), Gone> {
         if loop_index >= self.shared.loads.len() {
             // An id that this gateway never gave out: as one whose connection has ended.
@@ -340,7 +408,7 @@ impl Gateway {
 
     /// Has work done at its home.
     pub(crate) fn room(&self, work: RoomWork) -> Result<(), Gone> {
-        let home = self.shared.home_of(work.name());
+        let home = work.home(&self.shared);
         match defer(Deferred::Room(home, work)) {
             Some(Deferred::Room(home, work)) => {
                 let batch = Box::new(RoomBatch { work: vec![work] });

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::context::Context;
+use crate::connection::Outbound;
 use crate::dialect::Message;
+use crate::quota::{Over, Rate, SharedLimit};
 
 /// What answers messages of one route.
 pub type Handler = Arc<dyn Fn(&mut Context<'_>, &Message<'_>) + Send + Sync>;
@@ -47,6 +49,8 @@ pub struct Route {
     pub(crate) permission: Option<Box<str>>,
     pub(crate) timeout: Option<Duration>,
     pub(crate) run_on: RunOn,
+    pub(crate) outbound: Outbound,
+    pub(crate) limit: Option<SharedLimit>,
 }
 
 impl Route {
@@ -57,7 +61,14 @@ impl Route {
     }
 
     pub(crate) fn of(handler: Handler) -> Self {
-        Self { handler, permission: None, timeout: None, run_on: RunOn::Inline }
+        Self {
+            handler,
+            permission: None,
+            timeout: None,
+            run_on: RunOn::Inline,
+            outbound: Outbound::default(),
+            limit: None,
+        }
     }
 
     /// Only connections that have this permission get further than error 403.
@@ -75,10 +86,28 @@ impl Route {
         self
     }
 
+    /// How many messages it takes of all connections together, and what happens over that. Under
+    /// [`Over::Delay`] a message is handled all the same, and its connection is not read from until
+    /// the rate has caught up; once that takes more than 10 s, further messages are refused as under
+    /// [`Over::Reject`].
+    #[must_use]
+    pub fn rate(mut self, rate: Rate, over: Over) -> Self {
+        self.limit = Some(SharedLimit::new(rate, over));
+        self
+    }
+
     /// Where the handler runs.
     #[must_use]
     pub fn run_on(mut self, run_on: RunOn) -> Self {
         self.run_on = run_on;
+        self
+    }
+
+    /// What becomes of that which its handler publishes or pushes, and what runs around it, where a
+    /// receiver is too slow for it. Answers are never dropped.
+    #[must_use]
+    pub fn outbound(mut self, outbound: Outbound) -> Self {
+        self.outbound = outbound;
         self
     }
 }
@@ -89,6 +118,7 @@ impl fmt::Debug for Route {
             .field("permission", &self.permission)
             .field("timeout", &self.timeout)
             .field("run_on", &self.run_on)
+            .field("outbound", &self.outbound)
             .finish_non_exhaustive()
     }
 }

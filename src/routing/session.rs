@@ -1,11 +1,10 @@
 //! What a shard knows of a connection beyond its slot: kept only for those that need it.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::path::Params;
+use super::sessions::Rooms;
 use super::store::Store;
-use crate::id::ConnId;
 use crate::session::Identity;
 use crate::worker::Strand;
 
@@ -18,6 +17,16 @@ pub(crate) struct Facts {
     pub(crate) params: Params,
     /// What it may do beyond what its endpoint grants to everyone.
     pub(crate) permissions: Box<[Box<str>]>,
+    /// What it may do besides for as long as it is logged in.
+    pub(crate) by_login: Box<[Box<str>]>,
+}
+
+/// Who a connection is on its way to be.
+#[derive(Debug)]
+pub(crate) struct PendingLogin {
+    pub(crate) identity: Arc<Identity>,
+    /// What it may do then.
+    pub(crate) permissions: Box<[Box<str>]>,
 }
 
 /// What a shard knows of a connection beyond its slot.
@@ -25,19 +34,9 @@ pub(crate) struct Facts {
 pub(crate) struct Session {
     pub(crate) facts: Option<Arc<Facts>>,
     /// Rooms that it is in or on its way into.
-    pub(crate) rooms: Vec<InRoom>,
-    /// Joins so far.
-    attempts: u32,
+    pub(crate) rooms: Rooms,
     /// What few connections have.
     pub(crate) extra: Option<Box<Extra>>,
-}
-
-/// A room that a connection is in or on its way into.
-#[derive(Debug)]
-pub(crate) struct InRoom {
-    pub(crate) name: Box<str>,
-    /// The last of its joins: a refusal of one before says nothing of it.
-    attempt: u32,
 }
 
 /// What few connections have.
@@ -45,7 +44,7 @@ pub(crate) struct InRoom {
 pub(crate) struct Extra {
     pub(crate) store: Option<Arc<Store>>,
     /// Who it will be once the user's home has taken it in.
-    pub(crate) login: Option<Arc<Identity>>,
+    pub(crate) login: Option<PendingLogin>,
     /// Its messages that run on the pool apart, one at a time.
     pub(crate) strand: Option<Strand>,
     /// Its pull channels that are being served.
@@ -60,53 +59,42 @@ pub(crate) struct Pull {
     pub(crate) again: bool,
 }
 
-pub(crate) type Sessions = HashMap<ConnId, Session>;
-
 impl Session {
-    pub(crate) fn is_in(&self, room: &str) -> bool {
-        self.rooms.iter().any(|known| *known.name == *room)
-    }
-
-    /// Notes that it is on its way into a room; says which of its joins this is.
-    pub(crate) fn join(&mut self, room: &str) -> u32 {
-        self.attempts = self.attempts.wrapping_add(1);
-        let attempt = self.attempts;
-        match self.rooms.iter_mut().find(|known| *known.name == *room) {
-            Some(known) => known.attempt = attempt,
-            None => self.rooms.push(InRoom { name: room.into(), attempt }),
-        }
-        attempt
-    }
-
-    pub(crate) fn leave(&mut self, room: &str) {
-        self.rooms.retain(|known| *known.name != *room);
-    }
-
-    /// The room's home did not take it in at this attempt.
-    pub(crate) fn refused(&mut self, room: &str, attempt: u32) {
-        self.rooms.retain(|known| *known.name != *room || known.attempt != attempt);
-    }
-
     /// Who it is, or is on its way to be.
     pub(crate) fn login(&self) -> Option<&Arc<Identity>> {
         let pending = self.extra.as_ref().and_then(|extra| extra.login.as_ref());
+        let pending = pending.map(|pending| &pending.identity);
         pending.or_else(|| self.facts.as_ref()?.identity.as_ref())
     }
 
     /// The user's home took it in, unless it has logged out again meanwhile.
     pub(crate) fn logged_in(&mut self, identity: Arc<Identity>) {
-        let pending = self.extra.as_mut().map(|extra| &mut extra.login);
-        let Some(pending) = pending else { return };
-        if pending.take_if(|pending| Arc::ptr_eq(pending, &identity)).is_some() {
-            Arc::make_mut(self.facts.get_or_insert_default()).identity = Some(identity);
+        let Some(extra) = &mut self.extra else { return };
+        let is_it = |pending: &mut PendingLogin| Arc::ptr_eq(&pending.identity, &identity);
+        let Some(PendingLogin { permissions, .. }) = extra.login.take_if(is_it) else { return };
+        if extra.is_empty() {
+            // There was nothing in it but the login.
+            self.extra = None;
         }
+        let facts = Arc::make_mut(self.facts.get_or_insert_default());
+        (facts.identity, facts.by_login) = (Some(identity), permissions);
+    }
+
+    /// The user's home did not take it in. `false`: it has logged out again meanwhile, and may be on
+    /// its way to be somebody else.
+    pub(crate) fn login_refused(&mut self, identity: &Arc<Identity>) -> bool {
+        let Some(extra) = &mut self.extra else { return false };
+        extra.login.take_if(|pending| Arc::ptr_eq(&pending.identity, identity)).is_some()
     }
 
     /// It is nobody any more; says who it was, or was on its way to be.
     pub(crate) fn log_out(&mut self) -> Option<Arc<Identity>> {
-        let pending = self.extra.as_mut().and_then(|extra| extra.login.take());
-        let facts = self.facts.as_mut().filter(|facts| facts.identity.is_some());
-        pending.or_else(|| Arc::make_mut(facts?).identity.take())
+        if let Some(pending) = self.extra.as_mut().and_then(|extra| extra.login.take()) {
+            return Some(pending.identity);
+        }
+        let facts = Arc::make_mut(self.facts.as_mut().filter(|facts| facts.identity.is_some())?);
+        facts.by_login = Box::default();
+        facts.identity.take()
     }
 
     pub(crate) fn extra(&mut self) -> &mut Extra {
@@ -115,5 +103,24 @@ impl Session {
 
     pub(crate) fn store(&mut self) -> &Arc<Store> {
         self.extra().store.get_or_insert_default()
+    }
+}
+
+impl Extra {
+    fn is_empty(&self) -> bool {
+        let Self { store, login, strand, pulls } = self;
+        store.is_none() && login.is_none() && strand.is_none() && pulls.is_empty()
+    }
+}
+
+impl Facts {
+    /// Whether it has a permission beyond those of its endpoint.
+    pub(crate) fn may(&self, permission: &str) -> bool {
+        self.all_permissions().any(|has| *has == *permission)
+    }
+
+    /// What it may do beyond what its endpoint grants to everyone.
+    pub(crate) fn all_permissions(&self) -> impl Iterator<Item = &str> {
+        self.permissions.iter().chain(&self.by_login).map(|permission| &**permission)
     }
 }

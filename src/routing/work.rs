@@ -10,6 +10,7 @@ use std::sync::atomic::AtomicBool;
 
 use crossbeam_channel::Sender;
 
+use super::admission::Accept;
 use super::context::{Action, AskCallback, AskError, Context};
 use super::gateway::Permit;
 use crate::session::{ConnectionInfo, Identity, SlotInfo};
@@ -33,10 +34,12 @@ pub(crate) enum What {
     Signal(Box<str>),
     /// A room's home did not take the connection in, at this attempt.
     Refused { room: Box<str>, attempt: u32 },
+    /// It is in its first rooms, and logs in now, which is the last of what it waits for.
+    LogIn(Box<Accept>),
     /// The home of its user took it in as this one.
     LoggedIn(Arc<Identity>),
-    /// The home of its user did not.
-    LoginRefused,
+    /// The home of its user did not take it in as this one.
+    LoginRefused(Arc<Identity>),
     /// All that is known of the connection is told to who asks; by then its loop has told its part.
     Describe(Box<Describe>),
     /// The runner of a pull channel has ended.
@@ -89,22 +92,36 @@ impl Work {
         Self::new(What::Refused { room: room.into(), attempt }, None)
     }
 
+    /// The connection is in its first rooms, and logs in now.
+    pub(crate) fn log_in(accept: Box<Accept>) -> Self {
+        Self::new(What::LogIn(accept), None)
+    }
+
     /// The home of its user took the connection in.
     pub(crate) fn logged_in(identity: &Arc<Identity>) -> Self {
         Self::new(What::LoggedIn(Arc::clone(identity)), None)
     }
 
     /// The home of its user did not take the connection in.
-    pub(crate) fn login_refused() -> Self {
-        Self::new(What::LoginRefused, None)
+    pub(crate) fn login_refused(identity: &Arc<Identity>) -> Self {
+        Self::new(What::LoginRefused(Arc::clone(identity)), None)
     }
 
     /// Whether somebody meant the connection by it.
     pub(crate) fn is_addressed(&self) -> bool {
         !matches!(
             self.what,
-            What::Refused { .. } | What::LoggedIn(_) | What::LoginRefused | What::Describe(_)
+            What::Refused { .. }
+                | What::LogIn(_)
+                | What::LoggedIn(_)
+                | What::LoginRefused(_)
+                | What::Describe(_)
         )
+    }
+
+    /// Whether it says that the connection is logged in.
+    pub(crate) fn is_login(&self) -> bool {
+        matches!(self.what, What::LoggedIn(_))
     }
 
     /// Adds what the connection's loop knows, where that is asked for.
@@ -135,8 +152,9 @@ impl fmt::Debug for Work {
             What::Finish(_) => "Finish",
             What::Signal(_) => "Signal",
             What::Refused { .. } => "Refused",
+            What::LogIn(_) => "LogIn",
             What::LoggedIn(_) => "LoggedIn",
-            What::LoginRefused => "LoginRefused",
+            What::LoginRefused(_) => "LoginRefused",
             What::Describe(_) => "Describe",
             What::Pulled { .. } => "Pulled",
         })

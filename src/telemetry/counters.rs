@@ -2,6 +2,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+use crate::quota::{Limit, Over};
+
 /// A count with one writer and any number of readers.
 ///
 /// The writer's `add` is a plain load and store: no locked instruction on the hot path.
@@ -71,7 +73,7 @@ causes! {
         InvalidUtf8 = "invalid_utf8",
         /// A frame or message over its limit (1009).
         TooBig = "too_big",
-        /// Bytes owed to the peer passed `--outbound-limit`.
+        /// Bytes owed to the peer passed its limit or, under `close`, a budget.
         OutboundLimit = "outbound_limit",
         /// No progress on owed bytes within `--write-timeout`.
         WriteTimeout = "write_timeout",
@@ -79,8 +81,12 @@ causes! {
         PongTimeout = "pong_timeout",
         /// No byte within `--idle-timeout`.
         IdleTimeout = "idle_timeout",
+        /// Not logged in within its endpoint's wait (1008).
+        LoginTimeout = "login_timeout",
         /// A begun message not ended within `--message-timeout`.
         MessageTimeout = "message_timeout",
+        /// Over a rate that is limited, where that closes (1008).
+        RateLimit = "rate_limit",
         /// Shed at the memory ceiling.
         MemoryLimit = "memory_limit",
         /// A handler closed it.
@@ -107,6 +113,8 @@ causes! {
         Hook = "hook",
         /// 503: over the maximum, or out of descriptors.
         Full = "full",
+        /// Over the endpoint's maximum: 503, or as it has it.
+        EndpointFull = "endpoint_full",
         /// No complete request within `--handshake-timeout`.
         HandshakeTimeout = "handshake_timeout",
         /// The peer left before the upgrade was done.
@@ -123,9 +131,9 @@ causes! {
         StaleConnection = "stale_connection",
         /// Addressed to a connection that is closing.
         AfterClose = "after_close",
-        /// Dropped by `drop-oldest`.
+        /// A publish dropped as the oldest, for a limit or budget.
         DropOldest = "drop_oldest",
-        /// Replaced by `keep-latest`.
+        /// A publish replaced under `keep-latest`.
         KeepLatest = "keep_latest",
         /// A message behind our Close or behind a violation.
         InboundAfterClose = "inbound_after_close",
@@ -155,6 +163,54 @@ causes! {
         HandshakeTooLong = "handshake_too_long",
         /// Anything else.
         Other = "other",
+    }
+}
+
+causes! {
+    /// What was over a limit, and what came of it: `delay` counts the times that a connection was
+    /// stopped, `reject` messages (or connections), `close` connections.
+    LimitHit {
+        /// A connection's messages: stopped.
+        MessagesDelay = "messages_delay",
+        /// A connection's messages: answered with an error.
+        MessagesReject = "messages_reject",
+        /// A connection's messages: closed.
+        MessagesClose = "messages_close",
+        /// A connection's bytes: stopped.
+        BytesDelay = "bytes_delay",
+        /// A connection's bytes: answered with an error.
+        BytesReject = "bytes_reject",
+        /// A connection's bytes: closed.
+        BytesClose = "bytes_close",
+        /// All connections' bytes: stopped.
+        BandwidthDelay = "bandwidth_delay",
+        /// All connections' bytes: answered with an error.
+        BandwidthReject = "bandwidth_reject",
+        /// All connections' bytes: closed.
+        BandwidthClose = "bandwidth_close",
+        /// A route's messages: stopped.
+        RouteDelay = "route_delay",
+        /// A route's messages: answered with an error.
+        RouteReject = "route_reject",
+        /// A route's messages: closed.
+        RouteClose = "route_close",
+        /// Connections: one more was refused.
+        ConnectionsReject = "connections_reject",
+    }
+}
+
+impl LimitHit {
+    /// What came of being over a limit.
+    #[must_use]
+    pub fn of(limit: Limit, over: Over) -> Self {
+        let all = match limit {
+            Limit::Messages => [Self::MessagesDelay, Self::MessagesReject, Self::MessagesClose],
+            Limit::Bytes => [Self::BytesDelay, Self::BytesReject, Self::BytesClose],
+            Limit::Bandwidth => [Self::BandwidthDelay, Self::BandwidthReject, Self::BandwidthClose],
+            Limit::Route => [Self::RouteDelay, Self::RouteReject, Self::RouteClose],
+            Limit::Connections => [Self::ConnectionsReject; 3],
+        };
+        all[over as usize]
     }
 }
 
@@ -190,6 +246,8 @@ pub struct LoopCounters {
     pub paused: Counter,
     /// Times a connection was paused.
     pub pauses: Counter,
+    /// Connections not read from now because they are over a limit.
+    pub delayed: Counter,
     /// Sockets accepted.
     pub accepted: Counter,
     /// Times accepting was suspended for want of descriptors or room.
@@ -216,6 +274,8 @@ pub struct LoopCounters {
     pub pings_out: Counter,
     /// Publishes expanded to a member of this loop.
     pub deliveries: Counter,
+    /// Times a connection began to be trimmed: to have publishes dropped for a limit or budget.
+    pub trims: Counter,
     /// Open connections that ended, by cause.
     pub closes: PerCause<{ CloseCause::ALL.len() }>,
     /// Connections that never were open, by cause.
@@ -228,6 +288,8 @@ pub struct LoopCounters {
     pub tls_resumed: Counter,
     /// Connections whose TLS failed, by cause.
     pub tls_failures: PerCause<{ TlsFailure::ALL.len() }>,
+    /// Times that something was over a limit, by what came of it.
+    pub limits: PerCause<{ LimitHit::ALL.len() }>,
     /// Bytes in outboxes and their entries now.
     pub outbox_bytes: Counter,
     /// Bytes of partial frames, unfinished messages and request heads now.
@@ -251,13 +313,19 @@ pub struct WorkerCounters {
     pub blocking_refused: Counter,
     /// Messages answered with an error by the router itself.
     pub errors: Counter,
+    /// Times that something was over a route's limit, by what came of it.
+    pub limits: PerCause<{ LimitHit::ALL.len() }>,
     /// Sends refused by a full lane.
     pub refused_sends: Counter,
     /// Times the thread went to sleep.
     pub sleeps: Counter,
     /// Rooms that have members now, of which this shard is the home.
     pub rooms: Counter,
-    /// Memberships of those rooms now.
+    /// Rooms without members now that are not reaped yet.
+    pub rooms_empty: Counter,
+    /// Rooms reaped, having been without members for long enough.
+    pub rooms_reaped: Counter,
+    /// Memberships of rooms now.
     pub memberships: Counter,
     /// Users that are logged in now, of whom this shard is the home.
     pub users: Counter,

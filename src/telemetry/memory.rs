@@ -178,6 +178,21 @@ impl Drop for Charge {
     }
 }
 
+/// What an entry of a hash table takes, bytes: such a table is from seven sixteenths to seven
+/// eighths full, and has a byte beside each entry.
+#[must_use]
+pub const fn in_table(entry_bytes: usize) -> usize {
+    (entry_bytes + 1) * 8 / 5
+}
+
+/// What a piece of memory takes, bytes, as common allocators have it: eight more, in steps of
+/// sixteen.
+#[must_use]
+pub const fn allocated(bytes: usize) -> usize {
+    let taken = (bytes + 8).next_multiple_of(16);
+    if taken < 32 { 32 } else { taken }
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::mpsc;

@@ -11,9 +11,10 @@ use super::stages::Stage;
 #[must_use]
 pub fn summary(snapshot: &Value) -> Vec<String> {
     let mut lines = vec![connections(snapshot), traffic(snapshot), buffers(snapshot)];
-    for map in ["closes", "refusals", "drops"] {
+    for map in ["closes", "refusals", "drops", "limits"] {
         lines.extend(causes(snapshot, map));
     }
+    lines.extend(trims(snapshot));
     lines.extend(Stage::ALL.iter().filter_map(|stage| latency(snapshot, stage.name())));
     lines
 }
@@ -66,6 +67,12 @@ fn causes(snapshot: &Value, map: &str) -> Option<String> {
     (!counts.is_empty()).then(|| format!("{map}: {}", counts.join(", ")))
 }
 
+/// How often connections fell so far behind that publishes were dropped; `None` if none did.
+fn trims(snapshot: &Value) -> Option<String> {
+    let trims = count(&snapshot["totals"], "trims");
+    (trims > 0).then(|| format!("trimmed: {trims} times a connection fell behind"))
+}
+
 fn latency(snapshot: &Value, stage: &str) -> Option<String> {
     let entry = &snapshot["latency"][stage];
     let n = count(entry, "count");
@@ -116,7 +123,7 @@ mod tests {
             "uptime_s": 12.345,
             "totals": {
                 "open": 2, "accepted": 12, "opened": 10, "closed": 8,
-                "messages_in": 5, "bytes_in": 100, "messages_out": 7, "bytes_out": 1536,
+                "messages_in": 5, "bytes_in": 100, "messages_out": 7, "bytes_out": 1536, "trims": 3,
             },
             "buffers": {
                 "total_bytes": 3_145_728, "limit_bytes": 1_073_741_824, "outbox_bytes": 3_145_728,
@@ -140,6 +147,7 @@ mod tests {
                 "buffers: 3.0 MiB of 1.0 GiB (outboxes 3.0 MiB, inbound 0 B, arenas 0 B, frames 0 B)",
                 "closes: peer_eof 7, peer_close 1",
                 "refusals: not_found 2",
+                "trimmed: 3 times a connection fell behind",
                 "latency read_routed: p50 21 µs, p90 999 µs, p99 1.00 ms, p99.9 12.35 ms, \
                  max 1.50 s (5 recorded)",
             ]

@@ -5,11 +5,12 @@
 //! ```json
 //! {"version": "0.1.0", "started_at": "2026-01-31T12:00:00.000Z", "uptime_s": 12.5, "pid": 4711,
 //!  "loops": [{"index": 0, "connections": 3, "open": 2, "turns": 99, "paused": 0,
-//!             "mailbox_depth": 0, "closes": {"peer_close": 1}, "refusals": {}, "drops": {}}],
-//!  "workers": [{"index": 0, "batches": 7, "queue_depth": 0, "room_queue_depth": 0}],
+//!             "mailbox_depth": 0, "closes": {"peer_close": 1}, "refusals": {}, "drops": {},
+//!             "limits": {}}],
+//!  "workers": [{"index": 0, "batches": 7, "queue_depth": 0, "room_queue_depth": 0, "limits": {}}],
 //!  "totals": {"opened": 3, "closed": 1, "messages_in": 5},
 //!  "closes": {"peer_close": 1}, "refusals": {"not_found": 0}, "drops": {"after_close": 0},
-//!  "buffers": {"outbox_bytes": 0, "inbound_bytes": 0, "arena_bytes": 0, "frame_bytes": 0,
+//!  "limits": {"messages_delay": 0}, "buffers": {"outbox_bytes": 0, "inbound_bytes": 0, "arena_bytes": 0, "frame_bytes": 0,
 //!              "total_bytes": 0, "limit_bytes": 1073741824},
 //!  "latency": {"read_routed": {"count": 5, "p50_us": 21, "p90_us": 30, "p99_us": 41,
 //!                              "p999_us": 41, "max_us": 41, "clamped": 0}}}
@@ -17,7 +18,7 @@
 //!
 //! Every counter of [`LoopCounters`] and [`WorkerCounters`] stands in its loop's or worker's object
 //! under its own name, and, added up, in `totals` (loops) and `worker_totals` (workers). Every cause
-//! stands in the three maps, also at zero.
+//! stands in the maps, also at zero; `limits` adds up loops and workers.
 
 use std::fmt;
 use std::fs::{self, OpenOptions};
@@ -30,7 +31,8 @@ use std::time::{Instant, SystemTime};
 use serde_json::{Map, Value, json};
 
 use super::counters::{
-    CloseCause, DropCause, LoopCounters, PerCause, RefusalCause, TlsFailure, WorkerCounters,
+    CloseCause, DropCause, LimitHit, LoopCounters, PerCause, RefusalCause, TlsFailure,
+    WorkerCounters,
 };
 use super::memory::{Component, MemoryGauge};
 use super::stages::{STAGE_MAX_US, Stage, StageHistograms};
@@ -103,6 +105,7 @@ impl Registry {
             "refusals": self.causes(refusals),
             "drops": self.causes(drops),
             "tls_failures": self.causes(tls_failures),
+            "limits": self.limits(),
             "buffers": buffers(&self.memory),
             "latency": latency(stages),
         });
@@ -118,6 +121,12 @@ impl Registry {
 
     fn worker_totals(&self) -> Map<String, Value> {
         totals(self.workers.iter().map(|source| worker_counts(&source.counters)))
+    }
+
+    fn limits(&self) -> Map<String, Value> {
+        let loops = self.loops.iter().map(|source| limits(&source.counters.limits));
+        let workers = self.workers.iter().map(|source| limits(&source.counters.limits));
+        totals(loops.chain(workers))
     }
 
     fn causes(&self, counts: fn(&LoopCounters) -> Vec<Count>) -> Map<String, Value> {
@@ -187,11 +196,11 @@ fn loop_counts(counters: &LoopCounters) -> Vec<Count> {
     counts!(
         counters,
         LoopCounters {
-            connections, open, turns, paused, pauses, accepted, accept_pauses, handed_over, opened,
-            closed, http_responses, messages_in, messages_out, bytes_in, bytes_out, pings_in,
-            pings_out, deliveries, tls_handshakes, tls_resumed, outbox_bytes, inbound_bytes
+            connections, open, turns, paused, pauses, delayed, accepted, accept_pauses, handed_over,
+            opened, closed, http_responses, messages_in, messages_out, bytes_in, bytes_out, pings_in,
+            pings_out, deliveries, trims, tls_handshakes, tls_resumed, outbox_bytes, inbound_bytes
         },
-        but closes, but refusals, but drops, but tls_failures
+        but closes, but refusals, but drops, but limits, but tls_failures
     )
 }
 
@@ -209,10 +218,13 @@ fn worker_counts(counters: &WorkerCounters) -> Vec<Count> {
             refused_sends,
             sleeps,
             rooms,
+            rooms_empty,
+            rooms_reaped,
             memberships,
             users,
             logins
-        }
+        },
+        but limits
     )
 }
 
@@ -230,6 +242,10 @@ fn drops(counters: &LoopCounters) -> Vec<Count> {
 
 fn tls_failures(counters: &LoopCounters) -> Vec<Count> {
     per_cause(TlsFailure::ALL, TlsFailure::name, &counters.tls_failures)
+}
+
+fn limits(counts: &PerCause<{ LimitHit::ALL.len() }>) -> Vec<Count> {
+    per_cause(LimitHit::ALL, LimitHit::name, counts)
 }
 
 fn per_cause<C: Copy, const N: usize>(
@@ -267,6 +283,7 @@ fn loop_entry((index, source): (usize, &LoopSource)) -> Value {
     entry.insert("refusals".to_owned(), object(refusals(counters)).into());
     entry.insert("drops".to_owned(), object(drops(counters)).into());
     entry.insert("tls_failures".to_owned(), object(tls_failures(counters)).into());
+    entry.insert("limits".to_owned(), object(limits(&counters.limits)).into());
     entry.into()
 }
 
@@ -275,6 +292,7 @@ fn worker_entry((index, source): (usize, &WorkerSource)) -> Value {
     entry.insert("index".to_owned(), index.into());
     entry.insert("queue_depth".to_owned(), (source.queue_depth)().into());
     entry.insert("room_queue_depth".to_owned(), (source.room_queue_depth)().into());
+    entry.insert("limits".to_owned(), object(limits(&source.counters.limits)).into());
     entry.into()
 }
 

@@ -21,11 +21,13 @@ fn registry() -> Registry {
             counters.messages_in.add(100);
             counters.closes.at(CloseCause::PongTimeout as usize).add(3);
             counters.drops.at(DropCause::StaleConnection as usize).add(i);
+            counters.limits.at(LimitHit::RouteReject as usize).add(i);
             LoopSource { counters, mailbox_depth: depth(5) }
         })
         .collect();
     let counters = Arc::new(WorkerCounters::default());
     counters.batches.add(77);
+    counters.limits.at(LimitHit::RouteReject as usize).add(4);
     let worker = WorkerSource { counters, queue_depth: depth(6), room_queue_depth: depth(7) };
     Registry::new(loops, vec![worker], MemoryGauge::new(1 << 20))
 }
@@ -56,6 +58,9 @@ fn counts_stand_at_their_loop_and_worker_and_in_the_totals() {
         ("/closes/peer_close", 0),
         ("/refusals/not_found", 0),
         ("/drops/stale_connection", 1),
+        ("/workers/0/limits/route_reject", 4),
+        ("/limits/route_reject", 5),
+        ("/limits/messages_delay", 0),
         ("/pid", process::id()),
     ] {
         assert_eq!(snapshot.pointer(at), Some(&Value::from(n)), "{at}");
@@ -72,6 +77,7 @@ fn every_cause_has_its_place() {
         ("closes", CloseCause::ALL.iter().map(|c| c.name()).collect::<Vec<_>>()),
         ("refusals", RefusalCause::ALL.iter().map(|c| c.name()).collect()),
         ("drops", DropCause::ALL.iter().map(|c| c.name()).collect()),
+        ("limits", LimitHit::ALL.iter().map(|c| c.name()).collect()),
     ] {
         for at in [format!("/{map}"), format!("/loops/0/{map}")] {
             let found = names(&snapshot, &at);

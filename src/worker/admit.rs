@@ -11,8 +11,8 @@ use crate::id::ConnId;
 use crate::limits::{REQUEST_HEADERS_MAX, ROOMS_PER_CONNECTION_MAX};
 use crate::protocol::handshake::{HeadLimits, parse_request};
 use crate::routing::{
-    Accept, Admission, AskError, ConnectRequest, Ended, Endpoint, Facts, InRoom, Params, Pending,
-    Refuse, Session, is_room_name,
+    Accept, Admission, AskError, ConnectRequest, Ended, Endpoint, Facts, Params, Pending, Refuse,
+    Session, is_room_name,
 };
 use crate::session::{Identity, Login};
 use crate::telemetry::counters::CloseCause;
@@ -71,27 +71,43 @@ impl Shard {
         };
         let identity = self.remember_who(conn, &mut accept);
         let accept = Box::new(accept);
-        let pieces = rooms.len() + usize::from(identity.is_some());
-        if pieces == 0 {
-            self.parts.out.post(conn.loop_index()).push(PostItem::Open { conn, accept });
-            return;
-        }
-        let countdown = Countdown::new(pieces, Done::Accept(conn, accept));
+        let done = match (rooms.is_empty(), identity.is_some()) {
+            (true, true) => return self.log_in_then_accept(run, accept),
+            (true, false) => {
+                self.parts.out.post(conn.loop_index()).push(PostItem::Open { conn, accept });
+                return;
+            }
+            // Who is not let into a room has displaced nobody.
+            (false, true) => Done::LogIn(conn, accept),
+            (false, false) => Done::Accept(conn, accept),
+        };
+        let countdown = Countdown::new(rooms.len(), done);
         let then = || Then::Last(Arc::clone(&countdown));
-        if let Some(identity) = identity {
-            let login = Login { conn, identity };
-            let (peer, policy) = (run.peer, endpoint.session);
-            self.send_home(RoomWork::Login { login, peer, policy, then: then() });
-        }
         for room in rooms {
             // It may be in rooms already: whoever decided on it knew its id.
-            let attempt = self.state.sessions.entry(conn).or_default().join(&room);
-            self.send_home(RoomWork::Join { room, conn, attempt, then: then() });
+            let Some(attempt) = self.state.sessions.join(conn, &room) else {
+                let refuse = Box::new(Refuse::new(503, "There are too many rooms.\n"));
+                self.parts.out.post(conn.loop_index()).push(PostItem::Refuse { conn, refuse });
+                return;
+            };
+            let who = self.state.sessions.get(&conn).and_then(|session| session.login().cloned());
+            self.send_home(RoomWork::Join { room, conn, who, attempt, then: then() });
         }
     }
 
-    fn send_home(&mut self, work: RoomWork) {
-        let home = self.parts.gateway.shared.home_of(work.name());
+    /// Lets a connection that is somebody open once the home of its user has taken it in.
+    pub(super) fn log_in_then_accept(&mut self, run: &Run, accept: Box<Accept>) {
+        let conn = run.conn;
+        let facts = self.state.sessions.get(&conn).and_then(|session| session.facts.as_ref());
+        let Some(identity) = facts.and_then(|facts| facts.identity.clone()) else { return };
+        let then = Then::Last(Countdown::new(1, Done::Accept(conn, accept)));
+        let policy = self.snapshot.endpoint(run.endpoint).session;
+        let login = Login { conn, identity };
+        self.send_home(RoomWork::Login { login, peer: run.peer, policy, then });
+    }
+
+    pub(super) fn send_home(&mut self, work: RoomWork) {
+        let home = work.home(&self.parts.gateway.shared);
         self.parts.out.room_batch(home).work.push(work);
     }
 
@@ -179,8 +195,8 @@ impl Shard {
         for (_, Pending(callback)) in self.state.asks.close(run.conn) {
             self.guard(|| callback(Err(AskError::Closed)));
         }
-        let session = self.state.sessions.remove(&run.conn).unwrap_or_default();
-        self.leave_all(run.conn, &session);
+        let (session, rooms) = self.state.sessions.remove(&run.conn).unwrap_or_default();
+        self.leave_all(run.conn, &session, &rooms);
         let snapshot = Arc::clone(&self.snapshot);
         if let Some(hook) = &snapshot.endpoint(run.endpoint).hooks.closed {
             let identity = session.facts.as_ref().and_then(|facts| facts.identity.as_deref());
@@ -191,9 +207,10 @@ impl Shard {
     }
 
     /// Takes a connection that has ended out of its rooms, and logs it out.
-    fn leave_all(&mut self, conn: ConnId, session: &Session) {
-        for InRoom { name, .. } in &session.rooms {
-            self.send_home(RoomWork::Leave { room: name.clone(), conn, then: Then::Nothing });
+    fn leave_all(&mut self, conn: ConnId, session: &Session, rooms: &[Arc<str>]) {
+        for room in rooms {
+            let (room, who, then) = ((**room).into(), session.login().cloned(), Then::Nothing);
+            self.send_home(RoomWork::Leave { room, conn, who, then });
         }
         if let Some(identity) = session.login() {
             let login = Login { conn, identity: Arc::clone(identity) };

@@ -7,15 +7,15 @@ use std::time::Duration;
 
 use super::batch::Run;
 use super::blocking::{Job, Strand};
-use super::route::{Answerers, finish_message};
+use super::route::{Answerers, finish_message, run_handler};
 use super::shard::Shard;
 use crate::app::Snapshot;
-use crate::channels::ReplyTo;
-use crate::dialect::Message;
+use crate::channels::{ReplyTo, RoomWork, Then};
+use crate::connection::Outbound;
 use crate::limits::{BLOCKING_PER_CONNECTION_MIN, BLOCKING_SHARE};
 use crate::protocol::MessageKind;
 use crate::routing::{
-    Away, Context, Describe, Finish, Gateway, Place, Pull, What, Work, run_actions, ticks,
+    Away, Context, Describe, Finish, Gateway, Place, Pull, STRANGER, What, Work, run_actions, ticks,
 };
 use crate::session::ConnectionInfo;
 use crate::telemetry::memory::{Charge, Component};
@@ -45,18 +45,24 @@ impl Shard {
                 }
             }),
             What::Refused { room, attempt } => {
-                if let Some(session) = self.state.sessions.get_mut(&run.conn) {
-                    session.refused(&room, attempt);
+                if self.state.sessions.refused(&run.conn, &room, attempt) {
+                    let (conn, then) = (run.conn, Then::Nothing);
+                    let work = RoomWork::Leave { room, conn, who: None, then };
+                    self.send_home(work);
                 }
             }
+            What::LogIn(accept) => self.log_in_then_accept(run, accept),
             What::LoggedIn(identity) => {
                 if let Some(session) = self.state.sessions.get_mut(&run.conn) {
                     session.logged_in(identity);
                 }
             }
-            What::LoginRefused => {
-                if let Some(session) = self.state.sessions.get_mut(&run.conn) {
-                    session.extra().login = None;
+            What::LoginRefused(identity) => {
+                let session = self.state.sessions.get_mut(&run.conn);
+                let was_pending = session.is_some_and(|session| session.login_refused(&identity));
+                if was_pending && self.snapshot.endpoint(run.endpoint).closes_strangers() {
+                    // Behind the answer, which the home has posted ahead of this.
+                    self.parts.out.post(run.conn.loop_index()).close(run.conn, 1008, STRANGER);
                 }
             }
             What::Describe(describe) => self.describe(run, &describe),
@@ -85,11 +91,11 @@ impl Shard {
             identity: facts.and_then(|facts| facts.identity.clone()),
             permissions: facts
                 .iter()
-                .flat_map(|f| &f.permissions)
-                .map(ToString::to_string)
+                .flat_map(|f| f.all_permissions())
+                .map(ToOwned::to_owned)
                 .collect(),
             params: facts.iter().flat_map(|f| f.params.iter()).map(owned).collect(),
-            rooms: session.iter().flat_map(|s| &s.rooms).map(|r| r.name.to_string()).collect(),
+            rooms: self.state.sessions.rooms(&run.conn).map(str::to_owned).collect(),
             slot: describe.slot,
         };
         let _ = describe.to.try_send(info);
@@ -168,6 +174,7 @@ impl Shard {
             store: Arc::clone(session.store()),
             answered: before.answered,
             is_taken: before.is_taken,
+            outbound: before.outbound,
             actions: Vec::new(),
         }
     }
@@ -233,7 +240,8 @@ impl Shard {
     }
 
     fn pull(&mut self, run: &Run, channel: Box<str>) {
-        let nobody = Answerers { answered: None, is_taken: false };
+        let outbound = Outbound::default();
+        let nobody = Answerers { answered: None, is_taken: false, outbound };
         let mut away = self.away(run, nobody);
         let (snapshot, owner, name) = (Arc::clone(&self.snapshot), run.clone(), channel.clone());
         let job: Job = Box::new(move || {
@@ -266,8 +274,9 @@ impl Errand {
             // It was understood before it was sent here, but who knows a user's own dialect.
             let decoded = endpoint.dialect.decode(self.kind, &self.payload);
             decoded.is_ok_and(|message| {
-                run_handler(&mut ctx, &message);
-                true
+                // Its route is there, or it would not have been sent here.
+                let route = endpoint.find(&message.key);
+                route.map(|route| run_handler(&mut ctx, route, &message)).is_some()
             })
         }));
         let Away { gateway, answered, is_taken, actions, .. } = self.away;
@@ -283,27 +292,9 @@ impl Errand {
     }
 }
 
-fn run_handler(ctx: &mut Context<'_>, message: &Message<'_>) {
-    let endpoint = ctx.endpoint;
-    if let Some(route) = endpoint.find(&message.key) {
-        (route.handler)(ctx, message);
-    }
-    for after in &endpoint.hooks.after {
-        after(ctx, message);
-    }
-}
-
 fn context<'a>(run: &Run, snapshot: &'a Snapshot, away: &'a mut Away) -> Context<'a> {
-    Context {
-        conn: run.conn,
-        peer: run.peer,
-        endpoint_id: run.endpoint,
-        snapshot,
-        endpoint: snapshot.endpoint(run.endpoint),
-        correlation: None,
-        is_request: false,
-        place: Place::Away(away),
-    }
+    let outbound = away.outbound;
+    Context { outbound, ..Context::new(run, snapshot, Place::Away(away)) }
 }
 
 /// The gateway is gone only when all its connections are.

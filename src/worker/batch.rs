@@ -6,6 +6,7 @@ use std::time::Instant;
 use crate::id::ConnId;
 use crate::peer::Peer;
 use crate::protocol::MessageKind;
+use crate::quota::Limit;
 use crate::routing::{Accept, EndpointId, Work, WorkCell};
 use crate::telemetry::counters::CloseCause;
 
@@ -48,8 +49,8 @@ pub struct Run {
 /// One thing that a connection did.
 #[derive(Clone, Debug)]
 enum Item {
-    Message { kind: MessageKind, start: u32, len: u32 },
-    Big { kind: MessageKind, index: u32 },
+    Message { kind: MessageKind, over: Option<Limit>, start: u32, len: u32 },
+    Big { kind: MessageKind, over: Option<Limit>, index: u32 },
     Admit { start: u32, len: u32 },
     JoinThenAccept { index: u32 },
     Work { index: u32 },
@@ -71,8 +72,8 @@ pub enum Notice {
 #[expect(missing_docs, reason = "the fields say what they are by their names")]
 #[derive(Debug)]
 pub enum Taken<'a> {
-    /// A message: valid UTF-8 if text.
-    Message { kind: MessageKind, payload: &'a [u8] },
+    /// A message: valid UTF-8 if text. Over a limit, it is answered with an error.
+    Message { kind: MessageKind, over: Option<Limit>, payload: &'a [u8] },
     /// A request head that the endpoint's `on_connect` has to decide on.
     Admit { head: &'a [u8] },
     /// Accepted by `on_connect`, into rooms that have to be joined before the upgrade is answered.
@@ -170,7 +171,7 @@ impl Batch {
         let start = self.arena.len() as u32;
         self.arena.extend_from_slice(payload);
         self.messages += 1;
-        self.push(Item::Message { kind, start, len: payload.len() as u32 });
+        self.push(Item::Message { kind, over: None, start, len: payload.len() as u32 });
     }
 
     /// Adds a message that has memory of its own, without a copy.
@@ -179,7 +180,15 @@ impl Batch {
         self.messages += 1;
         let index = self.big.len() as u32;
         self.big.push(payload);
-        self.push(Item::Big { kind, index });
+        self.push(Item::Big { kind, over: None, index });
+    }
+
+    /// Says that the message that was added last is over a limit.
+    #[cold]
+    pub fn mark_over(&mut self, limit: Limit) {
+        if let Some(Item::Message { over, .. } | Item::Big { over, .. }) = self.items.last_mut() {
+            *over = Some(limit);
+        }
     }
 
     /// Adds a request head that a hook has to decide on.
@@ -240,11 +249,11 @@ impl Batch {
     pub fn item(&self, index: usize) -> Taken<'_> {
         let range = |start: u32, len: u32| &self.arena[start as usize..(start + len) as usize];
         match &self.items[index] {
-            Item::Message { kind, start, len } => {
-                Taken::Message { kind: *kind, payload: range(*start, *len) }
+            Item::Message { kind, over, start, len } => {
+                Taken::Message { kind: *kind, over: *over, payload: range(*start, *len) }
             }
-            Item::Big { kind, index } => {
-                Taken::Message { kind: *kind, payload: &self.big[*index as usize] }
+            Item::Big { kind, over, index } => {
+                Taken::Message { kind: *kind, over: *over, payload: &self.big[*index as usize] }
             }
             Item::Admit { start, len } => Taken::Admit { head: range(*start, *len) },
             Item::JoinThenAccept { index } => Taken::JoinThenAccept(&self.accepts[*index as usize]),

@@ -18,6 +18,7 @@ mod lane;
 #[cfg(loom)]
 mod loom_model;
 mod outgoing;
+mod over;
 mod pool;
 mod post;
 mod route;

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use super::batch::empty_arena;
 use crate::channels::{Publish, RoomId};
+use crate::connection::Tick;
 use crate::id::ConnId;
 use crate::peer::Peer;
 use crate::reactor::Door;
@@ -36,6 +37,9 @@ pub enum PostItem {
     Push { conn: ConnId, publish: Arc<Publish> },
     /// Close the connection: nothing is delivered after it.
     Close { conn: ConnId, code: u16, start: u32, len: u32 },
+    /// Over a route's limit: the connection is not to be read from before then or, without a tick,
+    /// is to be closed with 1008 once what it sent is settled.
+    OverRoute { conn: ConnId, until: Option<Tick> },
     /// The connection's identity has connected anew, from this peer: it is told, and closed.
     Displace { conn: ConnId, peer: Peer },
     /// `on_connect` said yes.

@@ -6,17 +6,22 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use super::batch::Run;
+use super::over::limited;
 use super::shard::Shard;
 use super::state::State;
 use crate::channels::{Countdown, Done, Settles, Then};
-use crate::dialect::{AskId, Body, ErrorAnswer, Kind, Message, NotUnderstood};
+use crate::connection::Outbound;
+use crate::dialect::{AskId, Body, ErrorAnswer, Kind, Message, NotUnderstood, Target};
 use crate::protocol::MessageKind;
-use crate::routing::{AskError, Context, Flow, Gateway, Pending, Place, Route, RunOn, ticks};
+use crate::quota::Moment;
+use crate::routing::{
+    AskError, Context, Flow, Gateway, Pending, Place, Route, RunOn, STRANGER, refusal, ticks,
+};
 use crate::telemetry::counters::WorkerCounters;
 
 /// What became of a message.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Outcome {
+pub(super) enum Outcome {
     /// Its handler has returned, or it needs none.
     Handled,
     /// The router had to answer with an error of its own.
@@ -29,7 +34,7 @@ impl Shard {
     pub(super) fn route_message(&mut self, run: &Run, kind: MessageKind, payload: &[u8]) {
         let inline = self.is_inline();
         let Self { parts, snapshot, state, .. } = self;
-        let counters = &*parts.counters;
+        let (counters, now) = (&*parts.counters, state.moment);
         let decoded = snapshot.endpoint(run.endpoint).dialect.decode(kind, payload);
         let (correlation, is_request) = match &decoded {
             Ok(message) => (message.correlation.as_deref(), message.kind == Kind::Request),
@@ -44,7 +49,7 @@ impl Shard {
         let mut ctx = state.context(run, snapshot, &parts.gateway, &mut parts.out);
         (ctx.correlation, ctx.is_request) = (correlation, is_request);
         let outcome = match &decoded {
-            Ok(message) => route(&mut ctx, message, inline, counters),
+            Ok(message) => route(&mut ctx, message, (inline, now), counters),
             Err(NotUnderstood::Answer { answer, .. }) => {
                 ctx.answer(Err(answer));
                 Outcome::Failed
@@ -107,7 +112,7 @@ fn answered(
 fn route(
     ctx: &mut Context<'_>,
     message: &Message<'_>,
-    inline: bool,
+    (inline, now): (bool, Moment),
     counters: &WorkerCounters,
 ) -> Outcome {
     match message.kind {
@@ -123,6 +128,11 @@ fn route(
         Kind::Response { .. } => return Outcome::Handled,
     }
     let endpoint = ctx.endpoint;
+    if let Some(rule) = &endpoint.login
+        && let Some(error) = refusal(ctx, rule, message)
+    {
+        return turn_away(ctx, &error);
+    }
     let Some(route) = endpoint.find(&message.key) else {
         return unrouted(ctx, message);
     };
@@ -130,6 +140,17 @@ fn route(
         && !ctx.may(permission)
     {
         return fail(ctx, 403, &format!("this route takes the permission `{permission}`"));
+    }
+    if let Some(permission) = message.meta.target().map(Target::permission)
+        && !ctx.may(permission)
+    {
+        return fail(ctx, 403, &format!("to {permission} takes the permission `{permission}`"));
+    }
+    ctx.outbound = route.outbound;
+    if let Some(limit) = &route.limit
+        && let Some(outcome) = limited(ctx, limit, now, counters)
+    {
+        return outcome;
     }
     let handled = catch_unwind(AssertUnwindSafe(|| {
         for before in &endpoint.hooks.before {
@@ -140,10 +161,7 @@ fn route(
         if is_away(route, inline) {
             return Outcome::Away(route.timeout);
         }
-        (route.handler)(ctx, message);
-        for after in &endpoint.hooks.after {
-            after(ctx, message);
-        }
+        run_handler(ctx, route, message);
         Outcome::Handled
     }));
     let outcome = handled.unwrap_or_else(|_| {
@@ -154,6 +172,15 @@ fn route(
         await_answer(ctx, route);
     }
     outcome
+}
+
+/// Runs a message's handler, and what is to run behind each.
+#[inline]
+pub(super) fn run_handler(ctx: &mut Context<'_>, route: &Route, message: &Message<'_>) {
+    (route.handler)(ctx, message);
+    for after in &ctx.endpoint.hooks.after {
+        after(ctx, message);
+    }
 }
 
 fn is_away(route: &Route, inline: bool) -> bool {
@@ -176,6 +203,19 @@ fn unrouted(ctx: &mut Context<'_>, message: &Message<'_>) -> Outcome {
     }
 }
 
+/// Answers one that is not logged in. Where strangers are closed it is, unless it has begun to log
+/// in.
+#[cold]
+fn turn_away(ctx: &mut Context<'_>, error: &ErrorAnswer<'_>) -> Outcome {
+    if ctx.correlation.is_some() {
+        ctx.answer(Err(error));
+    }
+    if ctx.endpoint.closes_strangers() && !ctx.is_logging_in() {
+        ctx.close(1008, STRANGER);
+    }
+    Outcome::Failed
+}
+
 fn fail(ctx: &mut Context<'_>, code: u16, message: &str) -> Outcome {
     if ctx.correlation.is_some() {
         ctx.answer(Err(&ErrorAnswer { code, message: message.into() }));
@@ -194,18 +234,20 @@ fn await_answer(ctx: &mut Context<'_>, route: &Route) {
     }
 }
 
-/// Who may have answered a message whose handler is to run elsewhere.
+/// Who may have answered a message whose handler is to run elsewhere, and what else was settled.
 #[derive(Debug)]
 pub(super) struct Answerers {
     /// Shared with those who may; set once anyone has.
     pub(super) answered: Option<Arc<AtomicBool>>,
     /// A responder was taken.
     pub(super) is_taken: bool,
+    /// How what it publishes and pushes is kept from heaping up.
+    pub(super) outbound: Outbound,
 }
 
 /// Carries out what ran before a handler that is to run elsewhere.
 fn finish_before(mut ctx: Context<'_>) -> Answerers {
-    let mut before = Answerers { answered: None, is_taken: false };
+    let mut before = Answerers { answered: None, is_taken: false, outbound: ctx.outbound };
     if let Place::Shard(parts) = &mut ctx.place {
         let effects = &mut *parts.effects;
         if effects.replied {
@@ -265,7 +307,7 @@ pub(super) fn finish_effects(mut ctx: Context<'_>, settled: Settled) {
     let conn = ctx.conn;
     let Place::Shard(parts) = &mut ctx.place else { return };
     for work in rooms.drain(..) {
-        parts.out.room_batch(parts.gateway.shared.home_of(work.name())).work.push(work);
+        parts.out.room_batch(work.home(&parts.gateway.shared)).work.push(work);
     }
     parts.effects.rooms = rooms;
     if !settled_by_home && settled == Settled::Message {

@@ -13,6 +13,7 @@ use super::state::State;
 use crate::app::Snapshot;
 use crate::channels::{Home, RoomBatch, RoomWork, Surroundings};
 use crate::connection::Tick;
+use crate::limits::TICK_MS;
 use crate::routing::{Deferred, Gateway, take_deferred};
 use crate::telemetry::counters::WorkerCounters;
 use crate::telemetry::memory::{Component, LocalMemory};
@@ -55,7 +56,7 @@ pub enum Turn {
 pub struct Shard {
     pub(super) parts: ShardParts,
     pub(super) snapshot: Arc<Snapshot>,
-    home: Home,
+    pub(super) home: Home,
     pub(super) state: State,
     /// The batch at work, and how far it is done: a run, and an item of it.
     current: Option<(Box<Batch>, usize, usize)>,
@@ -66,7 +67,7 @@ impl Shard {
     #[must_use]
     pub fn new(parts: ShardParts) -> Self {
         let snapshot = parts.gateway.shared.snapshot();
-        let home = Home::new(parts.index);
+        let home = Home::new(parts.index, parts.gateway.shared.lanes().rooms.len());
         Self { parts, snapshot, home, state: State::new(), current: None }
     }
 
@@ -76,6 +77,7 @@ impl Shard {
             return Flush::Blocked;
         }
         self.refresh_snapshot();
+        self.state.tick = self.parts.gateway.shared.tick_at(now);
         // What comes meanwhile is for the next turn: a busy room must not starve the rest.
         for _ in 0..self.parts.rooms.depth() {
             let Some(batch) = self.parts.rooms.take() else { break };
@@ -112,6 +114,7 @@ impl Shard {
     /// Does what level 2 has to do, as far as sends allow. Level 1 is to be done first.
     pub fn message_turn(&mut self, now: Instant) -> Turn {
         self.state.tick = self.parts.gateway.shared.tick_at(now);
+        self.state.moment = self.parts.gateway.shared.moment_at(now);
         loop {
             if self.flush_all(now) == Flush::Blocked {
                 return Turn::Blocked;
@@ -144,7 +147,16 @@ impl Shard {
     pub fn next_due(&self) -> Option<Tick> {
         let (asks, timeouts) = (self.state.asks.next_due(), self.state.timeouts.next_due());
         let unserved = (!self.state.unserved.is_empty()).then_some(self.state.tick + 1);
-        asks.into_iter().chain(timeouts).chain(unserved).min()
+        let rooms = self.home.next_due().into_iter().chain(self.squeezed_rooms());
+        asks.into_iter().chain(timeouts).chain(unserved).chain(rooms).min()
+    }
+
+    /// Rooms that are empty make way at once for what needs their memory, and at the end.
+    fn squeezed_rooms(&self) -> Option<Tick> {
+        let shared = &self.parts.gateway.shared;
+        let have_to_go =
+            self.home.has_empty_rooms() && (shared.is_draining() || shared.memory.over_limit());
+        have_to_go.then_some(self.state.tick + 1)
     }
 
     /// Whether it runs on a loop.
@@ -182,7 +194,13 @@ impl Shard {
 
     /// Settles what it holds back of the ceiling's count.
     pub fn settle_memory(&mut self) {
+        self.count_names();
         self.parts.memory.settle();
+    }
+
+    fn count_names(&mut self) {
+        let taken = self.state.sessions.bytes_taken();
+        self.parts.memory.change(Component::Rooms, taken);
     }
 
     fn flush_posts(&mut self, now: Instant) -> Flush {
@@ -205,6 +223,7 @@ impl Shard {
     fn recycle(&mut self, mut batch: Box<Batch>) {
         let from = batch.from_loop;
         self.parts.memory.sub(Component::Arenas, batch.heap_bytes());
+        self.count_names();
         batch.reset(2 * self.snapshot.config.tuning.batch_bytes);
         // A full recycle lane only means that the loop has spare ones enough.
         let _ = self.parts.recycle[from].try_send(batch);
@@ -229,7 +248,10 @@ impl Shard {
     #[inline]
     fn route_item(&mut self, run: &Run, item: Taken<'_>) {
         match item {
-            Taken::Message { kind, payload } => self.route_message(run, kind, payload),
+            Taken::Message { kind, over: None, payload } => self.route_message(run, kind, payload),
+            Taken::Message { kind, over: Some(limit), payload } => {
+                self.refuse_message(run, kind, payload, limit);
+            }
             Taken::Admit { head } => self.admit(run, head),
             Taken::JoinThenAccept(accept) => self.join_then_accept(run, accept.clone()),
             Taken::Work { work, is_gone } => self.work(run, work.take(), is_gone),
@@ -272,9 +294,22 @@ impl Shard {
     }
 
     fn apply_room_work(&mut self, work: RoomWork) {
+        self.at_home(|home, around, out| home.apply(work, around, out));
+    }
+
+    pub(super) fn at_home(
+        &mut self,
+        act: impl FnOnce(&mut Home, &mut Surroundings<'_>, &mut Outgoing),
+    ) {
         let ShardParts { gateway, counters, memory, out, .. } = &mut self.parts;
-        let mut around =
-            Surroundings { snapshot: &self.snapshot, ids: &gateway.shared.ids, counters, memory };
-        self.home.apply(work, &mut around, out);
+        let mut around = Surroundings {
+            snapshot: &self.snapshot,
+            ids: &gateway.shared.ids,
+            counters,
+            memory,
+            now_ms: u64::from(self.state.tick.saturating_sub(1)) * TICK_MS,
+            is_draining: gateway.shared.is_draining(),
+        };
+        act(&mut self.home, &mut around, out);
     }
 }

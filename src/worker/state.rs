@@ -9,6 +9,7 @@ use super::shard::Shard;
 use crate::app::Snapshot;
 use crate::connection::Tick;
 use crate::dialect::ErrorAnswer;
+use crate::quota::Moment;
 use crate::routing::{
     AskError, Asks, Context, Effects, Gateway, Parts, Pending, Place, Sessions, Timeouts,
 };
@@ -24,6 +25,8 @@ pub(super) struct State {
     pub(super) unserved: Vec<(Run, Box<str>)>,
     /// Of the turn, for deadlines.
     pub(super) tick: Tick,
+    /// Of the turn, for limits.
+    pub(super) moment: Moment,
 }
 
 impl State {
@@ -35,6 +38,7 @@ impl State {
             timeouts: Timeouts::new(),
             unserved: Vec::new(),
             tick: 0,
+            moment: Moment::default(),
         }
     }
 
@@ -49,30 +53,22 @@ impl State {
         out: &'a mut Outgoing,
     ) -> Context<'a> {
         self.effects.clear();
-        Context {
-            conn: run.conn,
-            peer: run.peer,
-            endpoint_id: run.endpoint,
-            snapshot,
-            endpoint: snapshot.endpoint(run.endpoint),
-            correlation: None,
-            is_request: false,
-            place: Place::Shard(Parts {
-                out,
-                sessions: &mut self.sessions,
-                effects: &mut self.effects,
-                asks: &mut self.asks,
-                timeouts: &mut self.timeouts,
-                gateway,
-                now: self.tick,
-            }),
-        }
+        let parts = Parts {
+            out,
+            sessions: &mut self.sessions,
+            effects: &mut self.effects,
+            asks: &mut self.asks,
+            timeouts: &mut self.timeouts,
+            gateway,
+            now: self.tick,
+        };
+        Context::new(run, snapshot, Place::Shard(parts))
     }
 }
 
 impl Shard {
-    /// Fails what is due: asks without an answer, and requests whose route has a timeout. Not
-    /// while a lane refuses what was sent before.
+    /// Does what is due: fails asks without an answer and requests whose route has a timeout, reaps
+    /// rooms and tells them the time. Not while a lane refuses what was sent before.
     pub fn sweep_due(&mut self, now: Instant) {
         let Some(next) = self.next_due() else { return };
         let tick = self.parts.gateway.shared.tick_at(now);
@@ -97,6 +93,7 @@ impl Shard {
                 endpoint.put_answer(bytes, to.correlation.as_deref(), Err(&error));
             });
         });
+        self.at_home(|home, around, out| home.sweep(around, out));
         self.serve_unserved();
         self.send_deferred();
     }

@@ -15,13 +15,13 @@ use clap::Parser;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::TempDir;
-use tidegate::OverflowPolicy;
-use tidegate::SessionPolicy;
 use tidegate::config::{
-    Cli, Config, DialectName, EndpointConfig, JsonFields, Kind, Machine, Problem, Resolved,
-    RoomConfig, RouteConfig, TcpListen, definitions, resolve, resolve_with,
+    Cli, Config, DialectName, EndpointConfig, JsonFields, Kind, LoginConfig, Machine, Problem,
+    Resolved, RoomConfig, RouteConfig, SecretSource, TcpListen, definitions, resolve, resolve_with,
 };
+use tidegate::quota::{ConnectionLimits, Over, Rate};
 use tidegate::routing::{IdentitySource, Liveness, OriginRule, RunOn};
+use tidegate::{Outbound, OverflowPolicy, SessionPolicy};
 
 /// Two cores, 20,000 descriptors, 24 GiB.
 fn machine() -> Machine {
@@ -99,6 +99,9 @@ fn every_setting_reaches_its_field() {
     assert_eq!((config.max_message_bytes, config.max_frame_bytes), (2 << 20, 1_000_000));
     assert_eq!((config.max_fragments, config.outbound_limit_bytes), (9, 3 << 20));
     assert!(!config.tcp_nodelay);
+    assert_eq!(config.bandwidth_bytes_per_s, Some(10_000_000));
+    assert_eq!(config.bandwidth_reserve_percent, 40);
+    assert_eq!(config.bandwidth_over_limit, Over::Close);
     assert_eq!(config.handshake_timeout, Duration::from_secs(1));
     assert_eq!(config.idle_timeout, Some(Duration::from_secs(120)));
     assert_eq!((config.message_timeout, config.ping_interval), (None, None));
@@ -116,8 +119,16 @@ fn every_setting_reaches_its_field() {
     assert_eq!(config.tcp_listen, [tcp]);
 }
 
+fn whole_limits() -> ConnectionLimits {
+    ConnectionLimits {
+        messages: Some(Rate::per_s(20).burst(1200)),
+        bytes: Some(Rate::per_s(65536).burst(4096)),
+        over: Over::Reject,
+    }
+}
+
 #[test]
-fn endpoints_and_rooms_are_as_they_are_written() {
+fn endpoints_are_as_they_are_written() {
     let Resolved { config, .. } = resolved(WHOLE);
     let text = |text: &str| Some(text.to_owned());
     let texts = |texts: &[&str]| texts.iter().map(ToString::to_string).collect::<Vec<_>>();
@@ -127,11 +138,17 @@ fn endpoints_and_rooms_are_as_they_are_written() {
         permission: None,
         timeout: None,
         run: None,
+        outbound: Outbound::default(),
+        rate: None,
+        over_limit: Over::Delay,
     };
     let chat = RouteConfig {
         permission: text("chat"),
         timeout: Some(Duration::from_secs(5)),
         run: Some(RunOn::Blocking),
+        outbound: Outbound::new(OverflowPolicy::Close).budget(70),
+        rate: Some(Rate::per_s(50).burst(200)),
+        over_limit: Over::Close,
         ..route("chat.*", "publish")
     };
     let kim = EndpointConfig {
@@ -145,6 +162,9 @@ fn endpoints_and_rooms_are_as_they_are_written() {
         overflow: OverflowPolicy::KeepLatest,
         max_message_bytes: Some(64 << 10),
         outbound_limit_bytes: Some(65536),
+        limits: whole_limits(),
+        max_connections: Some(500),
+        full_status: 400,
         liveness: Liveness {
             ping_interval: Some(None),
             pong_timeout: Some(Duration::from_secs(7)),
@@ -156,6 +176,13 @@ fn endpoints_and_rooms_are_as_they_are_written() {
             charset: Some("header.charset".parse().unwrap()),
         },
         session: SessionPolicy::AllowUpTo(3),
+        login: Some(LoginConfig {
+            wait: Duration::from_secs(3),
+            route: text("100"),
+            secret: Some(SecretSource::File("secret".into())),
+            issuer: text("joe"),
+            leeway: Duration::from_secs(30),
+        }),
         grants: texts(&["push.all"]),
         builtin: false,
         json: JsonFields {
@@ -169,17 +196,40 @@ fn endpoints_and_rooms_are_as_they_are_written() {
     };
     let room = EndpointConfig {
         join: texts(&["room/{name}", "all"]),
+        login: Some(LoginConfig {
+            wait: Duration::from_secs(10),
+            route: None,
+            secret: Some(SecretSource::Variable("TOKEN_SECRET".to_owned())),
+            issuer: None,
+            leeway: Duration::ZERO,
+        }),
         ..EndpointConfig::new("/room/{name}/{seat}", DialectName::Event)
     };
     assert_eq!(config.endpoints, [kim, room]);
+}
+
+#[test]
+fn rules_of_rooms_are_as_they_are_written() {
+    let Resolved { config, .. } = resolved(WHOLE);
+    let text = |text: &str| Some(text.to_owned());
     let news = RoomConfig {
         pattern: "news/*".to_owned(),
         join: text("news.read"),
         publish: text("news.write"),
         max_members: Some(10),
+        events: true,
+        clock: Some(Duration::from_secs(3)),
+        outbound: Outbound::new(OverflowPolicy::DropOldest).budget(32 << 10),
     };
-    let lobby =
-        RoomConfig { pattern: "lobby".to_owned(), join: None, publish: None, max_members: None };
+    let lobby = RoomConfig {
+        pattern: "lobby".to_owned(),
+        join: None,
+        publish: None,
+        max_members: None,
+        events: false,
+        clock: None,
+        outbound: Outbound::default(),
+    };
     assert_eq!(config.rooms, [news, lobby]);
 }
 
@@ -324,4 +374,22 @@ fn the_examples_have_no_mistake() {
     let expected =
         ["a-websocketmgr.toml", "b-ginserver.toml", "c-rooms.toml", "d-kim.toml", "e-hub.toml"];
     assert_eq!(names, expected);
+}
+
+#[test]
+fn a_secret_that_is_not_there_is_a_mistake_and_one_that_is_there_is_not_printed() {
+    let file = File::new(
+        "listener = [{address = \"127.0.0.1:0\"}]\n[[endpoint]]\npath = \"/kim\"\ndialect = \"kim\"\n\
+         [endpoint.login]\nsecret_env = \"KIM_SECRET\"\n",
+    );
+    let output = file.run(&["--config", "gateway.toml"], &[]);
+    let told = String::from_utf8(output.stderr).expect("text");
+    assert_eq!(output.status.code(), Some(2), "{told}");
+    assert!(told.contains("endpoint[0].login.secret_env: there is no such variable"), "{told}");
+    for format in ["toml", "json"] {
+        let args = ["config", "--config", "gateway.toml", "--format", format];
+        let output = file.run(&args, &[("KIM_SECRET", "hush")]);
+        let shown = String::from_utf8(output.stdout).expect("text");
+        assert!(shown.contains("KIM_SECRET") && !shown.contains("hush"), "{shown}");
+    }
 }

@@ -84,6 +84,15 @@ fn a_mistake_is_one_mistake() {
         "endpoint = [{path = \"/{a}\", dialect = \"json\", join = [\"{b}\"]}]\n",
         "room = [{pattern = \"a\"}, {pattern = \"a\"}]\n",
         "room = [{pattern = \"a\", max_members = 0}]\n",
+        "room = [{pattern = \"a\", events = \"yes\"}]\n",
+        "room = [{pattern = \"a\", clock = \"49ms\"}]\n",
+        "room = [{pattern = \"a\", clock = \"25h\"}]\n",
+        "limits.bandwidth_bytes_per_s = 1\n",
+        "endpoint = [{path = \"/\", dialect = \"raw\", messages_per_s = 0, messages_burst = 9}]\n",
+        "endpoint = [{path = \"/\", dialect = \"raw\", over_limit = \"close\"}]\n",
+        "endpoint = [{path = \"/\", dialect = \"raw\", full_status = 404}]\n",
+        "endpoint = [{path = \"/\", dialect = \"raw\", max_connections = 1, full_status = 200}]\n",
+        "endpoint = [{path = \"/\", dialect = \"raw\", bytes_per_s = 64, bytes_burst = 3841}]\n",
     ] {
         let told = mistakes(text);
         assert_eq!(told.lines().count(), 1, "{text}{told}");

@@ -110,11 +110,20 @@ fn with(definition: &Definition, value: &str) -> String {
         "[[listener]]" => format!("[[listener]]\n{}{line}", needed("address", "[::1]:1")),
         "[[endpoint]]" => {
             let (path, dialect) = (needed("path", "/ws"), needed("dialect", "json"));
-            format!("[[endpoint]]\n{path}{dialect}{line}")
+            let limit = match *key {
+                "over_limit" => "messages_per_s = 1\n",
+                "full_status" => "max_connections = 1\n",
+                _ => "",
+            };
+            format!("[[endpoint]]\n{path}{dialect}{limit}{line}")
         }
         "[[endpoint.route]]" => {
             let (key, handler) = (needed("key", "a"), needed("handler", "echo"));
-            format!("{endpoint}[[endpoint.route]]\n{key}{handler}{line}")
+            let limit = if definition.key == "over_limit" { "rate_per_s = 1\n" } else { "" };
+            format!("{endpoint}[[endpoint.route]]\n{key}{handler}{limit}{line}")
+        }
+        "[endpoint.login]" => {
+            format!("{endpoint}[endpoint.login]\n{}{line}", needed("secret_file", "s"))
         }
         "[[room]]" => format!("[[room]]\n{}{line}", needed("pattern", "a")),
         header => format!("{endpoint}{header}\n{line}"),
@@ -151,7 +160,7 @@ fn the_words_and_ranges_that_the_manual_names_are_those_that_hold() {
             assert_eq!(takes(definition, &value), inside, "{key} = {value}");
         }
     }
-    assert_eq!((words, ranges), (15, 7));
+    assert_eq!((words, ranges), (27, 16));
 }
 
 #[test]
@@ -169,5 +178,5 @@ fn the_defaults_of_endpoints_that_the_manual_names_are_those_that_hold() {
         let said = resolved(&with(definition, &literal)).config;
         assert_eq!(format!("{said:?}"), format!("{:?}", resolved(&without).config), "{key}");
     }
-    assert_eq!(tried, 9);
+    assert_eq!(tried, 10);
 }

@@ -73,17 +73,15 @@ fn the_closest_path_is_taken() {
     });
 }
 
-/// No client gets into the gateway's own rooms, or out of what a name may be, by its path.
+/// No client gets out of what a room's name may be by its path.
 #[test]
 fn a_path_that_names_no_room() {
     both(|setup| {
         let endpoint = placed("/{name}").join("{name}").unwrap();
         let running = setup.serve(endpoint);
-        for path in ["/%00user:ann".to_owned(), format!("/{}", "x".repeat(256))] {
-            let mut peer = Client::dial(addr(&running));
-            peer.send(&request(&path));
-            assert!(peer.head().status >= 400, "{path}");
-        }
+        let mut peer = Client::dial(addr(&running));
+        peer.send(&request(&format!("/{}", "x".repeat(256))));
+        assert_eq!(peer.head().status, 400);
         stats_until(&running, "no room", |s| s["worker_totals"]["rooms"] == 0);
         assert_eq!(place(&mut Client::open(addr(&running), "/ok"))[1], json!(["ok"]));
     });

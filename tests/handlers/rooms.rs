@@ -41,7 +41,8 @@ fn room_endpoint() -> tidegate::Endpoint {
 }
 
 fn policy(join: Option<&str>, publish: Option<&str>, max_members: Option<usize>) -> RoomPolicy {
-    RoomPolicy { join: join.map(Into::into), publish: publish.map(Into::into), max_members }
+    let (join, publish) = (join.map(Into::into), publish.map(Into::into));
+    RoomPolicy { join, publish, max_members, ..RoomPolicy::default() }
 }
 
 #[test]

@@ -218,7 +218,9 @@ fn hear_json(tongue: Tongue, message: &Value) -> Heard {
             let body = message.get("body").or(message.get("error")).expect("either");
             Heard::Answer { id: message["id"].as_u64().expect("an id"), body: body.clone() }
         }
-        "publish" | "message" | "push" | "news" => Heard::Push { word, body: body.clone() },
+        "publish" | "message" | "push" | "news" | "joined" | "left" | "time" => {
+            Heard::Push { word, body: body.clone() }
+        }
         _ => Heard::Answer { id: 0, body: body.clone() },
     }
 }

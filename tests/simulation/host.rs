@@ -4,8 +4,8 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use tidegate::connection::{
-    Connection, Due, Env, OutboxPool, OverflowPolicy, Phase, Room, SharedFrame, Sink, Tick,
-    Timeouts,
+    Connection, Due, Env, Outbound, OutboxPool, OverflowPolicy, Phase, PublishTerms, Room,
+    SharedFrame, Sink, Tick, Timeouts,
 };
 use tidegate::protocol::{Decoder, Framing, MessageKind, OpCode, Spare};
 use tidegate::telemetry::counters::CloseCause;
@@ -239,8 +239,12 @@ impl Host {
 
     pub(crate) fn publish(&mut self, rng: &mut Rng) -> Result<(), String> {
         let frame = self.frame(rng.pick(&[0, 10, 200, 600, 3000]));
-        let frame = Arc::new(SharedFrame::new(frame.into(), &self.memory));
-        if self.conn.deliver_shared(&frame, rng.next() % 3, env!(self)) {
+        // Some with budgets, which are held to beside the limit.
+        let budget_bytes = rng.one_in(3).then(|| rng.pick(&[100, 2000]));
+        let outbound = Outbound { policy: None, budget_bytes };
+        let terms = PublishTerms { account: rng.next() % 2, key: rng.next() % 3, outbound };
+        let frame = Arc::new(SharedFrame::new(frame.into(), terms, &self.memory));
+        if self.conn.deliver_shared(&frame, env!(self)) {
             self.shared.push_back(self.serial);
         }
         self.note_overflow();
@@ -359,8 +363,8 @@ impl Host {
 
     /// What the loop does after every change; and what is noted of it.
     fn changed(&mut self) -> Result<(), String> {
-        let (oldest, replaced) = self.conn.take_dropped().unwrap_or_default();
-        self.dropped += (oldest + replaced) as usize;
+        let dropped = self.conn.take_dropped().unwrap_or_default();
+        self.dropped += (dropped.oldest + dropped.replaced) as usize;
         let (before, now) = (self.phase, self.conn.phase());
         self.phase = now;
         if before != now {

@@ -49,6 +49,8 @@ pub(crate) enum Form {
     Id,
     /// Milliseconds since 1970, in decimal.
     Ms,
+    /// The time in UTC (RFC 3339), to the millisecond.
+    Time,
     /// Nanoseconds since 1970, as protobuf's varint.
     Ns,
 }
@@ -59,6 +61,7 @@ impl Form {
             "uuid" => Self::Uuid,
             "id" => Self::Id,
             "ms" => Self::Ms,
+            "time" => Self::Time,
             "ns" => Self::Ns,
             _ => return None,
         })
@@ -70,6 +73,7 @@ impl Form {
             Self::Uuid => 36,
             Self::Id => 32,
             Self::Ms => 13,
+            Self::Time => 24,
             Self::Ns => 9,
         }
     }
@@ -86,6 +90,14 @@ impl Form {
             }),
             Self::Id => bytes.iter().all(is_hex),
             Self::Ms => bytes[0] == b'1' && bytes.iter().all(u8::is_ascii_digit),
+            Self::Time => bytes.iter().enumerate().all(|(at, byte)| match at {
+                4 | 7 => *byte == b'-',
+                10 => *byte == b'T',
+                13 | 16 => *byte == b':',
+                19 => *byte == b'.',
+                23 => *byte == b'Z',
+                _ => byte.is_ascii_digit(),
+            }),
             Self::Ns => {
                 let (last, more) = bytes.split_last().expect("it has a length");
                 *last < 0x80 && more.iter().all(|byte| *byte >= 0x80)
@@ -302,6 +314,11 @@ fn blanks_have_their_form_only() {
             ["ce6fd1296161c1b73f635e9b589f195E", "ce6fd1296161c1b73f635e9b589f195-"],
         ),
         (Form::Ms, "1763715260000", ["0763715260000", "176371526000x"]),
+        (
+            Form::Time,
+            "2026-01-31T12:00:00.000Z",
+            ["2026-01-31 12:00:00.000Z", "2026-01-31T12:00:0x.000Z"],
+        ),
     ] {
         assert_eq!(right.len(), form.len());
         assert!(form.fits(right.as_bytes()));

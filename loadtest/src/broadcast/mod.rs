@@ -230,7 +230,7 @@ impl Broadcast {
     fn hear(&mut self, link: &mut Link<'_, Member>, message: &Message) -> Result<(), Trouble> {
         let Some(data) = bytes(message) else { return Ok(()) };
         if matches!(link.client.state, State::Resumed | State::Drained) {
-            link.tally.stall.piled_up += 1;
+            self.catch_up(link, data);
             return Ok(());
         }
         let (mut from, mut enveloped) = (0, true);
@@ -253,6 +253,24 @@ impl Broadcast {
             Answer::Other => {}
         }
         Ok(())
+    }
+
+    /// Takes in what has piled up for a member that stalled: whole publishes in their order, though
+    /// some may have been dropped.
+    fn catch_up(&mut self, link: &mut Link<'_, Member>, message: &[u8]) {
+        let layout = &self.course.task.layout;
+        let room = layout.room(link.index);
+        let (mut from, stall) = (0, &mut link.tally.stall);
+        stall.piled_up += 1;
+        while let Some((found, end)) = self.marks.find(message, from) {
+            let Member { received, .. } = &mut *link.client;
+            let right = matches!(found, Found::Right(mark) if mark.room == room && {
+                let id = PublishId { rank: layout.rank(mark.publisher), serial: mark.serial };
+                received.knows(id.rank) && received.take(id) == Serial::Newer
+            });
+            stall.wrong += u64::from(!right);
+            from = end;
+        }
     }
 
     /// Takes in data; what came in a wrong envelope is as corrupt as what has wrong characters.

@@ -120,8 +120,11 @@ impl Broadcast {
         let to = (self.next + BATCH).min(self.keys.len());
         for at in self.next..to {
             table.with(self, self.keys[at], |driver, link| {
-                if link.client.state == State::Inside {
-                    driver.count_member(link.index, link.client.received.count, link.tally);
+                let got = link.client.received.count;
+                match link.client.state {
+                    State::Inside => driver.count_member(link.index, got, link.tally),
+                    State::Drained => driver.count_drained(link.index, got, link.tally),
+                    _ => {}
                 }
                 Ok(())
             });
@@ -134,6 +137,14 @@ impl Broadcast {
         for (index, got) in std::mem::take(&mut self.lost) {
             self.count_member(index, got, tally);
         }
+    }
+
+    /// Counts what the server dropped for a member that stalled and was not closed.
+    fn count_drained(&mut self, index: u32, got: u64, tally: &mut Tally) {
+        let sent = self.sent_by_room[self.course.task.layout.room(index) as usize];
+        let dropped = sent.saturating_sub(got);
+        tally.stall.trimmed += u64::from(dropped > 0);
+        tally.stall.dropped += dropped;
     }
 
     fn count_member(&mut self, index: u32, got: u64, tally: &mut Tally) {

@@ -1,10 +1,11 @@
 //! The arguments of `churn`, `storm` and `slow-handshake`.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, ValueEnum};
 
-use super::{Common, count, size, some_time, time};
+use super::{Common, count, dialect::LoginArgs, size, some_time, time};
+use crate::dialect::Dialect;
 
 pub(crate) const CHURN_HELP: &str = "\
 Replacements are due at fixed times, whatever the server does (an open loop): at its time a
@@ -30,8 +31,16 @@ In the summary, 'all back' is the time from the start of a storm until the last 
 verified; 'before', 'during' and 'after' are the latencies of pings to those who stay that were due
 in the pause before the storm, until all were back, and in the pause behind it.
 
-Example, 20,000 connections that fall away and come back three times:
-  loadtest storm --url ws://127.0.0.1:8080/echo --connections 20000 --times 3";
+With --login each connection is an identity of its own, and comes back as the same. The server should
+let the new one in and end the one that was there, if it still is (tidegate: session = \"displace\").
+When the last storm is over, each identity should have one connection, which answers a ping, and all
+others should have been closed with 4001; if not, the run fails.
+
+Examples, 20,000 connections that fall away and come back three times; the same as identities, of
+which some are still there when they come back, and some come back twice at once:
+  loadtest storm --url ws://127.0.0.1:8080/echo --connections 20000 --times 3
+  loadtest storm --url ws://127.0.0.1:8080/echo --connections 20000 --times 3 --login \\
+    --vanish rst,fin,half,stay --twins 10%";
 
 pub(crate) const SLOW_HANDSHAKE_HELP: &str = "\
 Each dripping client sends a few bytes of its request at a time and never finishes it: behind the
@@ -109,15 +118,34 @@ pub(crate) struct StormArgs {
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = some_time)]
     pub(crate) pause: Duration,
 
-    /// How connections vanish.
+    /// How connections vanish: one way, or several that they take in turn.
     ///
-    /// With "fin" each leaves its port in TIME-WAIT; frequent storms can run out of ports.
-    #[arg(long, value_name = "HOW", default_value = "rst")]
-    pub(crate) vanish: VanishArg,
+    /// With "fin" each leaves its port in TIME-WAIT; frequent storms can run out of ports. With "stay",
+    /// which takes --login, the server has to end the one that was there.
+    #[arg(long, value_name = "HOW,…", default_value = "rst", value_delimiter = ',')]
+    pub(crate) vanish: Vec<VanishArg>,
+
+    /// The share that comes back twice at once, of which the server leaves one; takes --login.
+    #[arg(long, value_name = "PERCENT", default_value = "0%", value_parser = percent)]
+    pub(crate) twins: Ppm,
 
     /// Each comes back after a random time below this; 0: at once.
     #[arg(long, value_name = "TIME", default_value = "0", value_parser = time)]
     pub(crate) backoff: Duration,
+
+    /// What is spoken there: how connections log in.
+    #[arg(long, value_enum, default_value = "raw")]
+    pub(crate) dialect: Dialect,
+
+    /// Who connections say they are.
+    #[command(flatten)]
+    pub(crate) login: LoginArgs,
+
+    /// Where the process of --server-pid, a tidegate, writes its statistics when it gets SIGUSR1.
+    ///
+    /// In the end it has to count so many connections and logins as there are identities; takes --login.
+    #[arg(long, value_name = "FILE", requires_all = ["login", "server_pid"])]
+    pub(crate) server_stats: Option<PathBuf>,
 }
 
 /// How connections vanish.
@@ -129,6 +157,10 @@ pub(crate) enum VanishArg {
     Fin,
     /// By the closing handshake.
     Close,
+    /// The sending side of the stream ends; the server has to do the rest.
+    Half,
+    /// Not at all: each comes back, and the one that was there is still open.
+    Stay,
 }
 
 /// Arguments of `slow-handshake`.

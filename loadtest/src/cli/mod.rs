@@ -145,6 +145,18 @@ pub(crate) struct ConnectArgs {
     #[arg(long, value_enum, default_value = "raw")]
     pub(crate) dialect: Dialect,
 
+    /// Rooms that the connections join before they are held; it takes a --dialect with rooms.
+    #[arg(long, value_name = "N", value_parser = count)]
+    pub(crate) rooms: Option<u32>,
+
+    /// How many of the rooms each connection joins: all rooms get as many members.
+    #[arg(long, value_name = "N", default_value = "1", value_parser = count, requires = "rooms")]
+    pub(crate) rooms_per_connection: u32,
+
+    /// How long to wait with the first join when all connections are open.
+    #[arg(long, value_name = "TIME", default_value = "0", value_parser = time, requires = "rooms")]
+    pub(crate) join_after: Duration,
+
     /// Who connections say they are.
     #[command(flatten)]
     pub(crate) login: LoginArgs,

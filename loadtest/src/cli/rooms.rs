@@ -37,7 +37,8 @@ pub(super) const STALL_HELP: &str = "\
 As broadcast at a fixed rate, but --stalled of the members, chosen by the seed among those that do \
 not publish, stop reading once they have joined. Deliveries are counted and measured for the others: \
 those must miss nothing. That the server closes who does not read is allowed; those it did not close \
-read again at the end, and must then answer a ping or find themselves closed.\n\n\
+read again at the end, and must then answer a ping or find themselves closed. What they read is whole \
+publishes in order, once each; that the server has dropped some is counted and allowed.\n\n\
 Example:\n  \
 loadtest stall --url ws://127.0.0.1:8080/ws --connections 1000 --stalled 1% --rate 200 --size 4KiB \
 --duration 30s";
@@ -172,6 +173,9 @@ pub(crate) struct StallArgs {
     pub(crate) stalled: Portion,
 
     /// Receive buffer of the sockets of these; the kernel doubles it, and has a least.
+    ///
+    /// Their segments are those of an Ethernet (1,448 B), also over the loopback, so that the server's
+    /// send buffer is no larger than for clients elsewhere.
     #[arg(long, value_name = "BYTES", default_value = "4KiB", value_parser = size)]
     pub(crate) receive_buffer: usize,
 }

@@ -2,18 +2,19 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{MIN_READ_BUFFER, Times, carry_out, prepare};
+use super::{MIN_READ_BUFFER, Times, carry_out, one_lane, prepare};
 use crate::{
     churn::{self, Churn},
     cli::{ChurnArgs, Common, SlowHandshakeArgs, StormArgs, VanishArg},
     clock::nanos,
+    dialect::Dialect,
     lanes::Lanes,
     plan::share,
     report::{Report, churn::Churned, slow_handshake::Dripped, storm::Stormed},
     slow_handshake::{self, SlowHandshake},
-    storm::{self, Storm, Vanish},
-    storm_counts::Course,
+    storm::{self, Storm, Vanish, counts::Course},
     table::Abort,
+    witness::{Question, Witness},
 };
 
 /// The most connections beside the wanted ones that leave, or probe, at once.
@@ -55,10 +56,21 @@ pub(super) fn storm(args: &StormArgs) -> Result<bool, String> {
     if vanishing == 0 {
         return Err(format!("--share of --connections {crowd} is no connection at all"));
     }
+    let sessions = args.login.login;
+    if !sessions && (args.vanish.contains(&VanishArg::Stay) || args.twins.0 > 0) {
+        return Err(
+            "--vanish stay and --twins: two of one identity, which takes --login".to_owned()
+        );
+    }
     let times = Times { connect_rate: args.connect_rate, duration: ENDLESS };
-    let lanes = Lanes::plain(&args.common.url)?;
-    let (setup, outputs) =
-        prepare(&with_room(&args.common, stayers)?, lanes, &times, MIN_READ_BUFFER)?;
+    let lanes = match (args.dialect, sessions) {
+        (Dialect::Raw, false) => Lanes::plain(&args.common.url)?,
+        _ => one_lane(&args.common, args.dialect, &args.login)?,
+    };
+    let beside = stayers.saturating_add(beside_themselves(args, vanishing));
+    let (mut setup, outputs) =
+        prepare(&with_room(&args.common, beside)?, lanes, &times, MIN_READ_BUFFER)?;
+    setup.connections = with_room(&args.common, stayers)?.connections;
     let threads = setup.plan.threads;
     let settings = storm::Settings {
         seed: args.common.seed,
@@ -68,20 +80,53 @@ pub(super) fn storm(args: &StormArgs) -> Result<bool, String> {
         times: args.times,
         pause: nanos(args.pause),
         rate: args.rate,
-        vanish: match args.vanish {
-            VanishArg::Rst => Vanish::Abort(Abort::Reset),
-            VanishArg::Fin => Vanish::Abort(Abort::End),
-            VanishArg::Close => Vanish::Close,
-        },
+        vanish: args.vanish.iter().map(|how| vanish(*how)).collect(),
+        twins_ppm: args.twins.0,
+        sessions,
+        patience: nanos(args.common.timeout),
         backoff: nanos(args.backoff),
         threads,
         connecting_max: args.common.max_connecting,
     };
-    let work = Stormed::new(&settings);
+    let question = question(args, setup.connections)?;
+    let asked = question.is_some();
+    let witness = Witness::new(threads, question)?;
+    let work = Stormed::new(&settings, &witness, asked);
     let report = Report::new(Box::new(work), &setup, args.common.seed);
     let course = Arc::new(Course::new(args.times, settings.pause, threads));
-    let driver = move |thread| Storm::new(settings, Arc::clone(&course), thread);
+    let driver = move |thread| {
+        Storm::new(settings.clone(), Arc::clone(&course), Arc::clone(&witness), thread)
+    };
     carry_out(report, setup, outputs, driver)
+}
+
+fn vanish(how: VanishArg) -> Vanish {
+    match how {
+        VanishArg::Rst => Vanish::Abort(Abort::Reset),
+        VanishArg::Fin => Vanish::Abort(Abort::End),
+        VanishArg::Close => Vanish::Close,
+        VanishArg::Half => Vanish::Half,
+        VanishArg::Stay => Vanish::Stay,
+    }
+}
+
+/// How many may be there twice, or on their way.
+fn beside_themselves(args: &StormArgs, vanishing: u32) -> u32 {
+    let lingers = |how: &VanishArg| matches!(how, VanishArg::Half | VanishArg::Stay);
+    let lingering = if args.vanish.iter().any(lingers) { vanishing } else { 0 };
+    // Twins are drawn, and may be some more than their share.
+    let twins = args.twins.of(vanishing).saturating_mul(2).min(vanishing);
+    lingering.saturating_add(twins)
+}
+
+/// What the server is asked in the end, if that was asked for.
+fn question(args: &StormArgs, connections: u32) -> Result<Option<Question>, String> {
+    let Some(file) = args.server_stats.clone() else { return Ok(None) };
+    let [pid] = args.common.report.server_pid[..] else {
+        return Err("--server-stats: takes one --server-pid, which writes it".to_owned());
+    };
+    let timeout = args.common.timeout;
+    Ok(Some(Question { pid, file, open: connections.into(), timeout }))
 }
 
 /// `slow-handshake`.

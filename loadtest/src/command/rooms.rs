@@ -6,10 +6,11 @@ use super::{ENVELOPE, MAX_READ_BUFFER, MIN_READ_BUFFER, Times, carry_out, prepar
 use crate::{
     broadcast::{Broadcast, Course, Task},
     cli::{
-        Common,
+        Common, ConnectArgs,
         rooms::{BroadcastArgs, RoomArgs, ScaleArgs, StallArgs, WordsArgs},
     },
     clock::nanos,
+    connect::Places,
     echo::Pace,
     lanes::Lanes,
     report::{Report, Summary, broadcast::Broadcasted, scale::Scaled, stall::Stalled},
@@ -130,6 +131,20 @@ pub(super) fn scale(args: &ScaleArgs) -> Result<bool, String> {
     let marks = Marks::new(seed, args.size);
     let driver = move |_| Scale::new(Arc::clone(&course), marks.clone());
     carry_out(report, setup, outputs, driver)
+}
+
+/// What connections join before `connect` holds them, if anything.
+pub(super) fn to_join(args: &ConnectArgs) -> Result<Option<(Words, Places)>, String> {
+    let Some(rooms) = args.rooms else { return Ok(None) };
+    let (seed, per_connection) = (args.common.seed, args.rooms_per_connection);
+    if per_connection > rooms {
+        return Err(format!(
+            "--rooms-per-connection {per_connection}: there are only {rooms} rooms"
+        ));
+    }
+    let prefix = format!("load-{seed}-");
+    let given = Given { dialects: vec![args.dialect], prefix, ..Given::default() };
+    Ok(Some((Words::new(&given, rooms)?, Places { rooms, per_connection, seed })))
 }
 
 /// The ways that the members of so many rooms take in turn.

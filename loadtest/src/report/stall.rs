@@ -19,6 +19,9 @@ pub(crate) struct Stalled {
     closed_by_server: u64,
     open_at_end: u64,
     piled_up: u64,
+    trimmed: u64,
+    dropped: u64,
+    wrong: u64,
     #[serde(flatten)]
     healthy: Broadcasted,
 }
@@ -32,6 +35,9 @@ impl Stalled {
             closed_by_server: 0,
             open_at_end: 0,
             piled_up: 0,
+            trimmed: 0,
+            dropped: 0,
+            wrong: 0,
             healthy: Broadcasted::new(task, size),
         }
     }
@@ -64,6 +70,8 @@ impl Summary for Stalled {
         self.closed_by_server = counts.closed;
         self.open_at_end = counts.drained;
         self.piled_up = counts.piled_up;
+        (self.trimmed, self.dropped) = (counts.trimmed, counts.dropped);
+        self.wrong = counts.wrong;
         self.healthy.fill(tally, seconds);
     }
 
@@ -72,7 +80,7 @@ impl Summary for Stalled {
     }
 
     fn is_well(&self, tally: &Tally, connections: u64) -> bool {
-        self.healthy.is_well(tally, connections)
+        self.healthy.is_well(tally, connections) && tally.stall.wrong == 0
     }
 
     fn show(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -84,6 +92,12 @@ impl Summary for Stalled {
             format_args!("{stalled}: {closed} closed by the server, {open} left open"),
         )?;
         line(f, "piled up", format_args!("{piled_up} messages, read at the end"))?;
+        let (trimmed, dropped) = (grouped(self.trimmed), grouped(self.dropped));
+        line(f, "dropped", format_args!("{dropped} publishes, for {trimmed} of those left open"))?;
+        if self.wrong > 0 {
+            let wrong = grouped(self.wrong);
+            line(f, "wrong", format_args!("{wrong} of these not whole, again or out of order"))?;
+        }
         writeln!(f, "  those that read:")?;
         self.healthy.show(f)
     }

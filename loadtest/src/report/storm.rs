@@ -1,24 +1,25 @@
 //! What `storm` adds: each storm, and what those felt who stayed.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::{Expected, Percentiles, Summary, grouped, line, micros, seconds};
 use crate::{
-    storm::{Settings, Vanish},
-    storm_counts::Blow,
+    storm::{Settings, Vanish, counts::Blow},
     table::Abort,
     tally::{Pick, Tally},
+    witness::{Said, Witness},
 };
 
 /// The part of `storm`.
 #[derive(Debug, Serialize)]
 pub(crate) struct Stormed {
-    vanish: &'static str,
+    vanish: String,
+    /// How many are dropped by the command itself.
     #[serde(skip)]
-    closes: bool,
+    aborts: u64,
     vanishing: u64,
     stayers: u64,
     times: u64,
@@ -29,6 +30,26 @@ pub(crate) struct Stormed {
     unsent: u64,
     sent_late_us: Percentiles,
     storms: Vec<Storm>,
+    /// Of connections that log in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sessions: Option<Sessions>,
+}
+
+/// What has become of each identity.
+#[derive(Debug, Serialize)]
+struct Sessions {
+    twins_percent: f64,
+    identities: u64,
+    one: u64,
+    none: u64,
+    several: u64,
+    /// Connections that the server ended.
+    displaced: u64,
+    /// What the server itself counts in the end, if it was asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    server: Option<Said>,
+    #[serde(skip)]
+    witness: Arc<Witness>,
 }
 
 /// One storm.
@@ -46,15 +67,22 @@ struct Storm {
 }
 
 impl Stormed {
-    /// Before the run.
-    pub(crate) fn new(settings: &Settings) -> Self {
+    /// Before the run, of whose end `witness` may say more.
+    pub(crate) fn new(settings: &Settings, witness: &Arc<Witness>, asked: bool) -> Self {
+        let ways: Vec<_> = settings.vanish.iter().map(|how| way(*how)).collect();
+        let sessions = settings.sessions.then(|| Sessions {
+            twins_percent: f64::from(settings.twins_ppm) / 10_000.0,
+            identities: u64::from(settings.stayers_from) + u64::from(settings.stayers),
+            one: 0,
+            none: 0,
+            several: 0,
+            displaced: 0,
+            server: asked.then(Said::default),
+            witness: Arc::clone(witness),
+        });
         Self {
-            vanish: match settings.vanish {
-                Vanish::Abort(Abort::Reset) => "rst",
-                Vanish::Abort(Abort::End) => "fin",
-                Vanish::Close => "close",
-            },
-            closes: settings.vanish == Vanish::Close,
+            vanish: ways.join(","),
+            aborts: settings.vanishing_by(|how| matches!(how, Vanish::Abort(_))),
             vanishing: settings.vanishing.into(),
             stayers: settings.stayers.into(),
             times: settings.times.into(),
@@ -65,7 +93,56 @@ impl Stormed {
             unsent: 0,
             sent_late_us: Percentiles::default(),
             storms: (0..settings.times).map(|_| Storm::default()).collect(),
+            sessions,
         }
+    }
+}
+
+/// As the argument has it.
+fn way(how: Vanish) -> &'static str {
+    match how {
+        Vanish::Abort(Abort::Reset) => "rst",
+        Vanish::Abort(Abort::End) => "fin",
+        Vanish::Close => "close",
+        Vanish::Half => "half",
+        Vanish::Stay => "stay",
+    }
+}
+
+impl Sessions {
+    fn fill(&mut self, tally: &Tally) {
+        let counts = tally.storm.sessions;
+        (self.one, self.none, self.several) = (counts.one, counts.none, counts.several);
+        self.displaced = tally.foreseen.values().sum();
+        if let Some(server) = &mut self.server {
+            *server = self.witness.said();
+        }
+    }
+
+    /// Whether each identity has one connection, and the server says so too if it was asked.
+    fn is_well(&self) -> bool {
+        self.one == self.identities
+            && (self.none, self.several) == (0, 0)
+            && self.server.is_none_or(|server| server.is_right(self.identities))
+    }
+
+    fn show(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        line(
+            f,
+            "identities",
+            format_args!(
+                "{}: {} with one connection, {} with none, {} with several",
+                grouped(self.identities),
+                grouped(self.one),
+                grouped(self.none),
+                grouped(self.several)
+            ),
+        )?;
+        line(f, "displaced", format_args!("{} by the server", grouped(self.displaced)))?;
+        let Some(server) = &self.server else { return Ok(()) };
+        let shown = |count: Option<u64>| count.map_or_else(|| "unknown".to_owned(), grouped);
+        let (open, logins) = (shown(server.open), shown(server.logins));
+        line(f, "server", format_args!("{open} connections open, {logins} logins"))
     }
 }
 
@@ -126,6 +203,9 @@ impl Summary for Stormed {
         self.unanswered = tally.unanswered;
         self.unsent = tally.unsent;
         self.sent_late_us = Percentiles::new(&tally.lag);
+        if let Some(sessions) = &mut self.sessions {
+            sessions.fill(tally);
+        }
         self.storms = counts.blows().iter().map(Storm::new).collect();
         for (at, storm) in self.storms.iter_mut().enumerate() {
             let calm = |at| counts.calms().get(at).map(Percentiles::new).unwrap_or_default();
@@ -134,8 +214,12 @@ impl Summary for Stormed {
     }
 
     fn expected(&self, tally: &Tally, connections: u64) -> Expected {
-        let made = connections + self.vanishing * self.times;
-        Expected { made, closed: made - tally.aborted.min(made) }
+        // Of two that come back at once, one may be ended before it is open.
+        let unopened = tally.storm.sessions.unopened;
+        let twins = tally.attempted.saturating_sub(connections + self.vanishing * self.times);
+        let made = connections + self.vanishing * self.times + twins - unopened.min(twins);
+        let ended = tally.aborted + tally.foreseen.values().sum::<u64>() - unopened;
+        Expected { made, closed: made - ended.min(made) }
     }
 
     fn seconds(&self, tally: &Tally) -> Option<f64> {
@@ -145,10 +229,17 @@ impl Summary for Stormed {
     fn is_well(&self, tally: &Tally, connections: u64) -> bool {
         let all = self.vanishing * self.times;
         let back: u64 = self.storms.iter().map(|storm| storm.back).sum();
+        let sessions = self.sessions.as_ref();
+        // One of two may be ended when it has just answered.
+        let verified = match sessions {
+            None => tally.verified == connections + all,
+            Some(_) => tally.verified >= connections + all,
+        };
         back == all
-            && tally.verified == connections + all
-            && tally.aborted == if self.closes { 0 } else { all }
+            && verified
+            && tally.aborted == self.aborts
             && self.pings > 0
+            && sessions.is_none_or(Sessions::is_well)
     }
 
     fn show(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -171,7 +262,8 @@ impl Summary for Stormed {
             }
         }
         line(f, "sent late by", &self.sent_late_us)?;
-        self.storms.iter().zip(1..).try_for_each(|(storm, number)| storm.show(f, number))
+        self.storms.iter().zip(1..).try_for_each(|(storm, number)| storm.show(f, number))?;
+        self.sessions.as_ref().map_or(Ok(()), |sessions| sessions.show(f))
     }
 
     fn json(&self) -> Value {

@@ -18,7 +18,12 @@ use std::{
 use serde_json::Value;
 use tidegate::{Gateway, Running};
 
-pub(crate) use program::{help, loadtest, refused};
+pub(crate) use program::{Run, help, loadtest, refused};
+
+/// Runs the program against a URL.
+pub(crate) fn program(arguments: &str, url: &str) -> Run {
+    program::run(arguments, url, &[])
+}
 
 /// A gateway on a port of its own, that gives a handshake so long.
 pub(crate) fn gateway(handshake_timeout: Duration) -> Running {

@@ -12,9 +12,10 @@ use super::super::{
     DialectName, EndpointConfig, JsonFields, RouteConfig, format_bytes, format_duration,
     parse_bytes, parse_duration,
 };
+use super::login;
 use super::reader::{Item, Reader, Section, Seen};
 use super::syntax::{check_name, check_pattern, check_token};
-use crate::connection::OverflowPolicy;
+use crate::connection::{Outbound, OverflowPolicy};
 use crate::dialect::Selector;
 use crate::limits;
 use crate::routing::{IdentityPart, IdentitySource, Liveness, OriginError, OriginRule, RunOn};
@@ -37,9 +38,11 @@ pub(super) fn read(
     read_dialects(reader, section, &mut endpoint, dialect);
     read_session(reader, section, &mut endpoint, path.is_some());
     read_limits(reader, section, &mut endpoint);
+    super::limits::read(reader, section, &mut endpoint);
     read_liveness(reader, section, &mut endpoint);
     read_json(reader, section, &mut endpoint, dialect.is_some());
     read_routes(reader, section, &mut endpoint, known_handlers);
+    endpoint.login = login::read(reader, section, &endpoint, dialect.is_some());
     endpoint
 }
 
@@ -142,6 +145,14 @@ fn read_limits(reader: &mut Reader<'_>, section: &Section<'_>, endpoint: &mut En
         reader.read(section, "max_message", |text| size_within(text, &limits::MESSAGE_BYTES));
     endpoint.outbound_limit_bytes =
         reader.read(section, "outbound_limit", |text| size_within(text, &limits::OUTBOUND_BYTES));
+}
+
+/// What a route or a room says of publishes that somebody is too slow for.
+pub(super) fn read_outbound(reader: &mut Reader<'_>, section: &Section<'_>) -> Outbound {
+    let policy = reader.word(section, "overflow", OverflowPolicy::ALL);
+    let budget_bytes =
+        reader.read(section, "outbound_budget", |text| size_within(text, &limits::BUDGET_BYTES));
+    Outbound { policy, budget_bytes }
 }
 
 fn read_liveness(reader: &mut Reader<'_>, section: &Section<'_>, endpoint: &mut EndpointConfig) {
@@ -258,7 +269,18 @@ fn read_route(
         limits::TIMEOUT.contains(&timeout).then_some(timeout).ok_or_else(range)
     });
     let run = reader.word(section, "run", RunOn::ALL);
-    Some(RouteConfig { key: key?, handler: handler?, permission, timeout, run })
+    let outbound = read_outbound(reader, section);
+    let (rate, over_limit) = super::limits::read_route(reader, section);
+    Some(RouteConfig {
+        key: key?,
+        handler: handler?,
+        permission,
+        timeout,
+        run,
+        outbound,
+        rate,
+        over_limit,
+    })
 }
 
 fn read_handler(reader: &mut Reader<'_>, item: Item, known_handlers: &[&str]) -> Option<String> {

@@ -7,6 +7,8 @@
 //! - a value that stands for a flag's is read by the same function as the flag's.
 
 mod endpoints;
+mod limits;
+mod login;
 mod reader;
 mod rooms;
 mod syntax;

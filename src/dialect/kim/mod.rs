@@ -150,7 +150,7 @@ fn status_of(code: u16) -> i32 {
     match code {
         1..400 => i32::from(code),
         400 => INVALID_PACKET_BODY,
-        401 | 403 => UNAUTHORIZED,
+        401 | 403 | 409 => UNAUTHORIZED,
         404 | 501 => NOT_IMPLEMENTED,
         _ => SYSTEM_EXCEPTION,
     }

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use super::{Context, Place};
 use crate::channels::{RoomWork, Then};
 use crate::dialect::ErrorAnswer;
-use crate::session::{Identity, Login};
+use crate::routing::session::PendingLogin;
+use crate::session::{Claims, Identity, Login};
 
 impl Context<'_> {
     /// Logs the connection in, by its endpoint's policy for identities that are connected already.
@@ -16,6 +17,15 @@ impl Context<'_> {
     /// # Errors
     /// 409 where it is somebody already, or on its way to be.
     pub fn login(&mut self, identity: Identity) -> Result<(), ErrorAnswer<'static>> {
+        self.login_with(Claims { identity, permissions: Vec::new() })
+    }
+
+    /// As [`login`](Self::login); once it is logged in, and for as long as it is, it has the
+    /// permissions of the claims, too.
+    ///
+    /// # Errors
+    /// 409 where it is somebody already, or on its way to be.
+    pub fn login_with(&mut self, claims: Claims) -> Result<(), ErrorAnswer<'static>> {
         let (conn, peer, policy) = (self.conn, self.peer, self.endpoint.session);
         match &mut self.place {
             Place::Shard(parts) => {
@@ -23,8 +33,10 @@ impl Context<'_> {
                 if session.login().is_some() {
                     return Err(ErrorAnswer::new(409, "this connection is logged in already"));
                 }
-                let identity = Arc::new(identity);
-                session.extra().login = Some(Arc::clone(&identity));
+                let identity = Arc::new(claims.identity);
+                let permissions = claims.permissions.into_iter().map(Into::into).collect();
+                session.extra().login =
+                    Some(PendingLogin { identity: Arc::clone(&identity), permissions });
                 let login = Login { conn, identity };
                 let work = RoomWork::Login { login, peer, policy, then: Then::Nothing };
                 parts.effects.rooms.push(work);
@@ -34,13 +46,23 @@ impl Context<'_> {
                     return Err(ErrorAnswer::new(409, "this connection is logged in already"));
                 }
                 away.record(move |ctx| {
-                    if let Err(error) = ctx.login(identity) {
+                    if let Err(error) = ctx.login_with(claims) {
                         ctx.answer(Err(&error));
                     }
                 });
             }
         }
         Ok(())
+    }
+
+    /// Whether it is somebody, or on its way to be.
+    pub(crate) fn is_logging_in(&self) -> bool {
+        match &self.place {
+            Place::Shard(parts) => {
+                parts.sessions.get(&self.conn).is_some_and(|session| session.login().is_some())
+            }
+            Place::Away(_) => self.identity().is_some(),
+        }
     }
 
     /// Logs the connection out: it is nobody any more, and what is sent to its user does not reach

@@ -20,17 +20,18 @@ use super::asks::Asks;
 use super::endpoint::{Endpoint, EndpointId};
 use super::gateway::Gateway;
 use super::path::Params;
-use super::session::{Facts, Sessions};
+use super::session::Facts;
+use super::sessions::Sessions;
 use super::store::Store;
 use super::timeouts::Timeouts;
 use crate::app::Snapshot;
 use crate::channels::{Answer, ReplyTo, RoomWork, Settles};
-use crate::connection::Tick;
+use crate::connection::{Outbound, Tick};
 use crate::id::ConnId;
 use crate::peer::Peer;
 use crate::public_id::PublicId;
 use crate::session::Identity;
-use crate::worker::Outgoing;
+use crate::worker::{Outgoing, Run};
 
 /// What a handler leaves behind for its shard to carry out. Reused from message to message.
 #[derive(Debug, Default)]
@@ -92,6 +93,7 @@ pub(crate) struct Away {
     pub(crate) store: Arc<Store>,
     pub(crate) answered: Option<Arc<AtomicBool>>,
     pub(crate) is_taken: bool,
+    pub(crate) outbound: Outbound,
     pub(crate) actions: Vec<Action>,
 }
 
@@ -114,6 +116,8 @@ pub struct Context<'a> {
     pub(crate) endpoint: &'a Endpoint,
     pub(crate) correlation: Option<&'a [u8]>,
     pub(crate) is_request: bool,
+    /// Of what is published or pushed from here on: its own, or else its route's.
+    pub(crate) outbound: Outbound,
     pub(crate) place: Place<'a>,
 }
 
@@ -124,6 +128,22 @@ impl std::fmt::Debug for Context<'_> {
 }
 
 impl<'a> Context<'a> {
+    /// The surroundings of something that concerns a connection, with nothing to answer.
+    #[inline(always)]
+    pub(crate) fn new(run: &Run, snapshot: &'a Snapshot, place: Place<'a>) -> Self {
+        Self {
+            conn: run.conn,
+            peer: run.peer,
+            endpoint_id: run.endpoint,
+            snapshot,
+            endpoint: snapshot.endpoint(run.endpoint),
+            correlation: None,
+            is_request: false,
+            outbound: Outbound::default(),
+            place,
+        }
+    }
+
     /// The connection that sent the message.
     #[must_use]
     pub fn conn(&self) -> ConnId {
@@ -166,11 +186,12 @@ impl<'a> Context<'a> {
         Some(&self.facts()?.params)
     }
 
-    /// Whether it has a permission: by its endpoint's grants, or by `on_connect`.
+    /// Whether it has a permission: by its endpoint's grants, by `on_connect`, or by its
+    /// login.
     #[must_use]
     pub fn may(&self, permission: &str) -> bool {
         let has = |all: &[Box<str>]| all.iter().any(|p| **p == *permission);
-        has(&self.endpoint.grants) || self.facts().is_some_and(|facts| has(&facts.permissions))
+        has(&self.endpoint.grants) || self.facts().is_some_and(|facts| facts.may(permission))
     }
 
     /// The connection's own key–value store, which lives as long as it does. May be kept and used

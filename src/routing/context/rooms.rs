@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use super::{Context, Parts, Place};
-use crate::channels::{Publish, RoomPolicy, RoomWork, Then};
+use crate::channels::{ListTo, Publish, RoomPolicy, RoomWork, Settles, Then};
 use crate::dialect::{Content, ErrorAnswer};
 use crate::id::ConnId;
 use crate::limits::{ROOM_NAME_MAX, ROOMS_PER_CONNECTION_MAX};
@@ -48,11 +48,11 @@ impl Context<'_> {
         check_room(room)?;
         match &mut self.place {
             Place::Shard(parts) => {
-                if let Some(session) = parts.sessions.get_mut(&self.conn) {
-                    session.leave(room);
-                }
-                let (room, conn) = (room.into(), self.conn);
-                parts.effects.rooms.push(RoomWork::Leave { room, conn, then: Then::Nothing });
+                let session = parts.sessions.get(&self.conn);
+                let who = session.and_then(|session| session.login().cloned());
+                parts.sessions.leave(&self.conn, room);
+                let (room, conn, then) = (room.into(), self.conn, Then::Nothing);
+                parts.effects.rooms.push(RoomWork::Leave { room, conn, who, then });
             }
             Place::Away(away) => {
                 let room = room.to_owned();
@@ -66,8 +66,7 @@ impl Context<'_> {
     #[must_use]
     pub fn rooms(&self) -> Vec<&str> {
         let Place::Shard(parts) = &self.place else { return Vec::new() };
-        let rooms = parts.sessions.get(&self.conn).map_or(&[][..], |session| &session.rooms);
-        rooms.iter().map(|room| &*room.name).collect()
+        parts.sessions.rooms(&self.conn).collect()
     }
 
     /// Publishes to all members of a room.
@@ -83,8 +82,9 @@ impl Context<'_> {
         check_room(room)?;
         self.check_policy(room, "publish to", |policy| policy.publish.as_deref())?;
         let from = Some(self.public_id());
+        let outbound = self.outbound.or(self.snapshot.rooms.outbound(room));
         let memory = &self.gateway().shared.memory;
-        let publish = Publish::new(Some(room.into()), from, content.into(), memory);
+        let publish = Publish::under(outbound, Some(room.into()), from, content.into(), memory);
         let except = (own == SelfDelivery::Exclude).then_some(self.conn);
         let room = room.into();
         self.work_on(RoomWork::Publish { room, publish, except, then: Then::Nothing });
@@ -116,6 +116,24 @@ impl Context<'_> {
         }
         self.work_on(RoomWork::Members { room: room.into(), then: Then::Nothing });
         Ok(())
+    }
+
+    /// Has the message answered with the rooms that have members and whose names begin with `prefix`
+    /// and come after `after`, so many at most.
+    pub(crate) fn list_rooms(&mut self, prefix: &str, after: &str, limit: usize) {
+        if let Place::Away(away) = &mut self.place {
+            let (prefix, after) = (prefix.to_owned(), after.to_owned());
+            return away.record(move |ctx| ctx.list_rooms(&prefix, &after, limit));
+        }
+        let to = ListTo::Client(self.reply_to(Settles::No));
+        let Place::Shard(parts) = &mut self.place else { return };
+        let effects = &mut *parts.effects;
+        let taken = |answered: &Arc<AtomicBool>| answered.swap(true, Relaxed);
+        if effects.replied || effects.answered.as_ref().is_some_and(taken) {
+            return parts.gateway.shared.count_late_answer();
+        }
+        effects.replied = true;
+        effects.rooms.extend(parts.gateway.list_work(prefix, after, limit, to));
     }
 
     /// Leaves the answer to the home of the room that this message works on.
@@ -160,19 +178,21 @@ impl Context<'_> {
 
 impl Parts<'_> {
     fn join(&mut self, conn: ConnId, room: &str) -> Result<(), ErrorAnswer<'static>> {
-        let session = self.sessions.entry(conn).or_default();
-        if !session.is_in(room) {
+        if !self.sessions.is_in(&conn, room) {
             if self.gateway.shared.memory.over_limit() {
                 return Err(ErrorAnswer::new(503, "the gateway is out of memory for rooms"));
             }
-            if session.rooms.len() >= ROOMS_PER_CONNECTION_MAX {
+            if self.sessions.room_count(&conn) >= ROOMS_PER_CONNECTION_MAX {
                 let message = format!("in {ROOMS_PER_CONNECTION_MAX} rooms already, the most");
                 return Err(ErrorAnswer::new(429, message));
             }
         }
-        let (attempt, then) = (session.join(room), Then::Nothing);
-        let room = room.into();
-        self.effects.rooms.push(RoomWork::Join { room, conn, attempt, then });
+        let Some(attempt) = self.sessions.join(conn, room) else {
+            return Err(ErrorAnswer::new(503, "there are too many rooms"));
+        };
+        let who = self.sessions.get(&conn).and_then(|session| session.login().cloned());
+        let (room, then) = (room.into(), Then::Nothing);
+        self.effects.rooms.push(RoomWork::Join { room, conn, who, attempt, then });
         Ok(())
     }
 }

@@ -1,7 +1,10 @@
 //! What a handler can send to others than the one that it answers.
 
+use std::sync::Arc;
+
 use super::{Context, Place, SelfDelivery};
 use crate::channels::{Publish, RoomWork, Then, UserWork};
+use crate::connection::Outbound;
 use crate::dialect::Content;
 use crate::id::ConnId;
 use crate::routing::gateway::Permit;
@@ -9,6 +12,25 @@ use crate::routing::work::{What, Work};
 use crate::worker::PostItem;
 
 impl Context<'_> {
+    /// Says what becomes of all that is published or pushed with this context from here on, where a
+    /// receiver is too slow for it. What `outbound` leaves open is as the message's route has it.
+    ///
+    /// ```
+    /// use tidegate::{Content, Endpoint, Outbound, OverflowPolicy, SelfDelivery};
+    ///
+    /// let endpoint = Endpoint::json("/ws").route("tick", |ctx, message| {
+    ///     // Of each symbol the latest, and no more than 64 KiB waiting for one member.
+    ///     ctx.set_outbound(Outbound::new(OverflowPolicy::KeepLatest).budget(64 * 1024));
+    ///     let tick = Content::named("AAPL", message.body);
+    ///     if let Err(error) = ctx.publish("ticks", tick, SelfDelivery::Exclude) {
+    ///         ctx.reply_error(error.code, &error.message);
+    ///     }
+    /// });
+    /// ```
+    pub fn set_outbound(&mut self, outbound: Outbound) {
+        self.outbound = outbound.or(self.outbound);
+    }
+
     /// Sends to any connection, in its own dialect.
     pub fn push<'b>(&mut self, conn: ConnId, content: impl Into<Content<'b>>) {
         self.push_to(&[conn], content);
@@ -16,16 +38,16 @@ impl Context<'_> {
 
     /// Sends to a list of connections, each in its own dialect. One that has ended is counted.
     pub fn push_to<'b>(&mut self, conns: &[ConnId], content: impl Into<Content<'b>>) {
-        let publish = Publish::new(None, None, content.into(), &self.gateway().shared.memory);
+        let publish = self.new_push(content);
         for conn in conns {
-            let publish = std::sync::Arc::clone(&publish);
+            let publish = Arc::clone(&publish);
             self.post(*conn, PostItem::Push { conn: *conn, publish });
         }
     }
 
     /// Sends to all connections of a user, each in its own dialect.
     pub fn push_to_user<'b>(&mut self, user: &str, content: impl Into<Content<'b>>) {
-        let publish = Publish::new(None, None, content.into(), &self.gateway().shared.memory);
+        let publish = self.new_push(content);
         let (user, act) = (user.into(), UserWork::Push(publish));
         self.work_on(RoomWork::User { user, act, then: Then::Nothing });
     }
@@ -52,12 +74,12 @@ impl Context<'_> {
 
     /// Sends to every open connection of this gateway, in its own dialect.
     pub fn push_to_all<'b>(&mut self, content: impl Into<Content<'b>>, own: SelfDelivery) {
-        let publish = Publish::new(None, None, content.into(), &self.gateway().shared.memory);
+        let publish = self.new_push(content);
         let except = (own == SelfDelivery::Exclude).then_some(self.conn);
         match &mut self.place {
             Place::Shard(parts) => {
                 for index in 0..parts.gateway.shared.loads.len() {
-                    let publish = std::sync::Arc::clone(&publish);
+                    let publish = Arc::clone(&publish);
                     parts.out.post(index).push(PostItem::Everyone { publish, except });
                 }
             }
@@ -91,6 +113,11 @@ impl Context<'_> {
             },
             Place::Away(away) => away.record(move |ctx| ctx.post_work(conn, what)),
         }
+    }
+
+    fn new_push<'b>(&self, content: impl Into<Content<'b>>) -> Arc<Publish> {
+        let memory = &self.gateway().shared.memory;
+        Publish::under(self.outbound, None, None, content.into(), memory)
     }
 
     pub(super) fn post(&mut self, conn: ConnId, item: PostItem) {

@@ -19,8 +19,23 @@ pub(crate) struct Counts {
     pub(crate) worked: Nanos,
     /// All answered pings to those who stay.
     pub(crate) stayed: Latency,
+    /// Of connections that log in.
+    pub(crate) sessions: Sessions,
     calms: Vec<Latency>,
     blows: Vec<Blow>,
+}
+
+/// How many connections the identities have in the end.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Sessions {
+    /// Identities with one connection, which answers.
+    pub(crate) one: u64,
+    /// Identities with none.
+    pub(crate) none: u64,
+    /// Identities with several.
+    pub(crate) several: u64,
+    /// Connections that the server ended in favour of another before they were open.
+    pub(crate) unopened: u64,
 }
 
 /// One storm.
@@ -66,12 +81,22 @@ impl Counts {
         self.pings += other.pings;
         self.worked = self.worked.max(other.worked);
         self.stayed.merge(&other.stayed);
+        self.sessions.merge(other.sessions);
         for (at, calm) in other.calms.iter().enumerate() {
             self.calm(at).merge(calm);
         }
         for (at, blow) in other.blows.iter().enumerate() {
             self.blow(at).merge(blow);
         }
+    }
+}
+
+impl Sessions {
+    fn merge(&mut self, other: Self) {
+        self.one += other.one;
+        self.none += other.none;
+        self.several += other.several;
+        self.unopened += other.unopened;
     }
 }
 

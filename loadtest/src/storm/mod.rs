@@ -5,23 +5,41 @@
 //! back ([`Course`]). Those who stay are pinged at a fixed pace throughout, and each ping counts
 //! from when it was due, in the stretch in which it was due.
 //!
+//! Where connections log in, some that vanish may stay and come back all the same, and some may come
+//! back twice at once: the server has to choose. When the last storm is over, each number is looked at
+//! once more, and should have one connection that answers.
+//!
 //! Invariants:
-//! - Of each number there is at most one connection; it comes back only when the one before is gone.
+//! - Without a login there is at most one connection of each number; it comes back only when the one
+//!   before is gone.
 //! - Every connection that is to come back is counted once a storm: as back, or as failed.
 
-use std::{cmp::Reverse, collections::BinaryHeap, sync::Arc};
+pub(crate) mod counts;
+mod places;
+mod settings;
+
+use std::{
+    cmp::Reverse,
+    collections::{BinaryHeap, VecDeque},
+    sync::Arc,
+};
 
 use tungstenite::Message;
 
+pub(crate) use self::settings::{Settings, Vanish};
+use self::{
+    counts::{Blow, Course},
+    places::{Place, Verdict},
+};
 use crate::{
     clock::{Nanos, due},
     link::{Driver, Ended, Link, Settled},
     payload::token,
     ping::{self, Pings},
-    storm_counts::{Blow, Course},
-    table::{Abort, Phase, Table},
+    table::{Phase, Table},
     tally::Tally,
     trouble::{Trouble, Waiting},
+    witness::Witness,
 };
 
 /// Connections dropped, begun or pinged in one turn, before answers are read again. Few, as a ping
@@ -29,55 +47,30 @@ use crate::{
 const BATCH: usize = 16;
 /// Set apart from the numbers that payloads are made of.
 const JITTER: u64 = 0x7374_6f72_6d00;
-
-/// How connections vanish.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Vanish {
-    /// Dropped, without a Close.
-    Abort(Abort),
-    /// By the closing handshake; each comes back when its stream has ended.
-    Close,
-}
-
-/// What all event loops do the same.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Settings {
-    /// Of payloads and jitter.
-    pub(crate) seed: u64,
-    /// Connections with numbers below this vanish.
-    pub(crate) vanishing: u32,
-    /// Connections with numbers from this on stay and are pinged.
-    pub(crate) stayers_from: u32,
-    /// So many of those.
-    pub(crate) stayers: u32,
-    /// Storms.
-    pub(crate) times: u32,
-    /// Before, between and after storms.
-    pub(crate) pause: Nanos,
-    /// Pings a second to those who stay, in all.
-    pub(crate) rate: u64,
-    /// How the others vanish.
-    pub(crate) vanish: Vanish,
-    /// Each comes back after a time below this, which the seed chooses.
-    pub(crate) backoff: Nanos,
-    /// Event loops.
-    pub(crate) threads: u32,
-    /// The most handshakes under way, on all loops.
-    pub(crate) connecting_max: u32,
-}
+/// With what the server closes a connection whose identity has connected anew.
+const DISPLACED: Trouble = Trouble::Closed(4001);
+/// What it answers to one whose identity has connected anew before it was open.
+const OVERTAKEN: Trouble = Trouble::Status(409);
+/// Pings awaited at once when all are looked at, on one loop.
+const AUDITED: usize = 512;
 
 /// The command, on one event loop.
 #[derive(Debug)]
 pub(crate) struct Storm {
     settings: Settings,
     course: Arc<Course>,
+    witness: Arc<Witness>,
     thread: u32,
     from: Nanos,
     /// Storms begun.
     round: u32,
     stage: Stage,
-    /// Where the vanishing connections of this loop stand, by number; `None`: there is none.
-    places: Vec<Option<usize>>,
+    /// Where the vanishing connections of this loop stand, by number.
+    places: Vec<Place>,
+    /// Where more than one is there, and how long the server may take to choose.
+    contested: VecDeque<(Nanos, usize)>,
+    /// Connections opened so far.
+    opened: u64,
     /// Those who come back, and when: the place, and the time it may.
     returning: BinaryHeap<Reverse<(Nanos, usize)>>,
     /// Connections of this storm that are neither back nor failed.
@@ -91,6 +84,8 @@ pub(crate) struct Storm {
     stayers: Vec<(u32, Option<usize>)>,
     /// The next to be pinged, and how often all were.
     next_stayer: (usize, u64),
+    /// Last pings that are not answered.
+    auditing: usize,
     finished: bool,
 }
 
@@ -102,6 +97,10 @@ enum Stage {
     Vanishing(usize),
     /// All have vanished; some are not back.
     Returning,
+    /// No storm is left; places below this were looked at.
+    Auditing(usize),
+    /// All were; what the server has to say is awaited.
+    Asking,
 }
 
 /// One connection.
@@ -111,29 +110,45 @@ pub(crate) struct Client {
     verified: bool,
     /// The storm that it came back from; 0: it was opened in the ramp.
     round: u32,
+    /// Tells it from the others of its loop.
+    serial: u64,
     leaving: bool,
+    /// The server is to end it in whatever way.
+    half: bool,
+    /// The ping of the last look is not answered.
+    audited: bool,
 }
 
 impl Storm {
     /// For loop number `thread`.
-    pub(crate) fn new(settings: Settings, course: Arc<Course>, thread: u32) -> Self {
+    pub(crate) fn new(
+        settings: Settings,
+        course: Arc<Course>,
+        witness: Arc<Witness>,
+        thread: u32,
+    ) -> Self {
         let own = |index: &u32| index % settings.threads == thread;
         let stayers = (0..settings.stayers).filter(|at| own(&(settings.stayers_from + at)));
+        let places = (0..settings.vanishing).filter(own).map(|_| Place::default());
         Self {
+            places: places.collect(),
+            stayers: stayers.map(|at| (at, None)).collect(),
             settings,
             course,
+            witness,
             thread,
             from: 0,
             round: 0,
             stage: Stage::Calm,
-            places: (0..settings.vanishing).filter(own).map(|_| None).collect(),
+            contested: VecDeque::new(),
+            opened: 0,
             returning: BinaryHeap::new(),
             missing: 0,
             last_back: 0,
             verifying: 0,
             awaited: 0,
-            stayers: stayers.map(|at| (at, None)).collect(),
             next_stayer: (0, 0),
+            auditing: 0,
             finished: false,
         }
     }
@@ -147,11 +162,9 @@ impl Storm {
         place as u32 * self.settings.threads + self.thread
     }
 
-    /// Notes where a connection stands now.
+    /// Notes where one of those who stay stands now.
     fn settle_down(&mut self, index: u32, key: Option<usize>) {
-        if let Some(place) = self.place(index) {
-            self.places[place] = key;
-        } else if let Some(at) = index.checked_sub(self.settings.stayers_from)
+        if let Some(at) = index.checked_sub(self.settings.stayers_from)
             && let Ok(own) = self.stayers.binary_search_by_key(&at, |stayer| stayer.0)
         {
             self.stayers[own].1 = key;
@@ -192,6 +205,8 @@ impl Storm {
             Stage::Calm => self.calm(table, now),
             Stage::Vanishing(from) => self.vanish(table, from, now),
             Stage::Returning => self.come_back(table, now),
+            Stage::Auditing(from) => self.audit(table, from),
+            Stage::Asking => self.ask(table, now),
         }
     }
 
@@ -202,7 +217,7 @@ impl Storm {
             return Some(start);
         }
         if self.round == self.settings.times {
-            self.finished = true;
+            self.stage = if self.settings.sessions { Stage::Auditing(0) } else { Stage::Asking };
             table.tally.storm.worked = now - self.from;
             return Some(now);
         }
@@ -217,18 +232,8 @@ impl Storm {
         let end = (from + BATCH).min(self.places.len());
         let mut to = from;
         while to < end && !self.too_many_closing(table) {
-            let place = to;
+            self.vanish_one(table, to, now);
             to += 1;
-            match (self.places[place], self.settings.vanish) {
-                (None, _) => self.call_back(place, now),
-                (Some(key), Vanish::Abort(how)) => table.abort(key, how, self),
-                (Some(key), Vanish::Close) => {
-                    if let Some(client) = table.client(key) {
-                        client.leaving = true;
-                    }
-                    table.close(key, self);
-                }
-            }
         }
         let all = to == self.places.len();
         self.stage = if all { Stage::Returning } else { Stage::Vanishing(to) };
@@ -236,11 +241,34 @@ impl Storm {
         (to == end).then_some(0)
     }
 
+    fn vanish_one(&mut self, table: &mut Table<Client>, place: usize, now: Nanos) {
+        self.places[place].vanish();
+        let how = self.settings.vanish(self.index(place), self.round);
+        match (self.places[place].first(), how) {
+            (None, _) | (_, Vanish::Stay) => self.call_back(place, now),
+            (Some(key), Vanish::Abort(how)) => table.abort(key, how, self),
+            (Some(key), Vanish::Close) => {
+                self.places[place].leave();
+                if let Some(client) = table.client(key) {
+                    client.leaving = true;
+                }
+                table.close(key, self);
+            }
+            (Some(key), Vanish::Half) => {
+                if let Some(client) = table.client(key) {
+                    client.half = true;
+                }
+                table.end_sending(key);
+                self.call_back(place, now);
+            }
+        }
+    }
+
     /// Whether the answers to Closes are to be awaited before there are more: each has its time to
     /// be answered in. A server that has let one run out is waited for no longer.
     fn too_many_closing(&self, table: &Table<Client>) -> bool {
         let at_once = self.settings.connecting_max.div_ceil(self.settings.threads);
-        self.settings.vanish == Vanish::Close
+        self.settings.vanish.contains(&Vanish::Close)
             && table.tally.closing >= u64::from(at_once)
             && !table.tally.unclosed.contains_key(&Trouble::Timeout(Waiting::Close))
     }
@@ -251,22 +279,29 @@ impl Storm {
             0 => 0,
             below => token(self.settings.seed ^ JITTER, self.index(place), self.round) % below,
         };
-        self.returning.push(Reverse((now + jitter, place)));
+        let twin = self.settings.has_twin(self.index(place), self.round);
+        for _ in 0..1 + usize::from(twin) {
+            self.places[place].call_back();
+            self.returning.push(Reverse((now + jitter, place)));
+        }
     }
 
     fn come_back(&mut self, table: &mut Table<Client>, now: Nanos) -> Option<Nanos> {
+        let impatient = self.give_up(now, &mut table.tally);
         // What loops do not use that have all of theirs back is for the others.
         let at_once = self.settings.connecting_max.div_ceil(self.course.out(self.round - 1));
         for _ in 0..BATCH {
             if self.missing == 0 {
                 return self.all_back(table);
             }
-            let Reverse((at, place)) = self.returning.peek().copied()?;
+            let Some(Reverse((at, place))) = self.returning.peek().copied() else {
+                return impatient;
+            };
             if at > now {
-                return Some(at);
+                return impatient.into_iter().chain([at]).min();
             }
             if table.connecting() >= at_once {
-                return None;
+                return impatient;
             }
             self.returning.pop();
             let since = if self.settings.backoff == 0 { table.now() } else { at };
@@ -275,13 +310,92 @@ impl Storm {
         Some(0)
     }
 
+    /// Waits no longer where the server does not choose; returns when the next time runs out.
+    fn give_up(&mut self, now: Nanos, tally: &mut Tally) -> Option<Nanos> {
+        while let Some((until, place)) = self.contested.front().copied() {
+            if until > now {
+                return Some(until);
+            }
+            self.contested.pop_front();
+            if self.places[place].verdict(self.round) == Verdict::Contested {
+                self.settle_place(place, Verdict::Failed, now, tally);
+            }
+        }
+        None
+    }
+
+    /// Finds out how it stands with a place behind whatever happened there.
+    fn judge(&mut self, place: usize, now: Nanos, tally: &mut Tally) {
+        match self.places[place].verdict(self.round) {
+            Verdict::Open => {}
+            Verdict::Contested => self.contested.push_back((now + self.settings.patience, place)),
+            verdict => self.settle_place(place, verdict, now, tally),
+        }
+    }
+
+    fn settle_place(&mut self, place: usize, verdict: Verdict, now: Nanos, tally: &mut Tally) {
+        let storm = self.storm(tally);
+        if verdict == Verdict::Back {
+            storm.back += 1;
+            self.last_back = self.last_back.max(now);
+        } else {
+            storm.failed += 1;
+        }
+        self.places[place].settle();
+        self.missing -= 1;
+    }
+
     fn all_back(&mut self, table: &mut Table<Client>) -> Option<Nanos> {
         let round = self.round - 1;
         let start = self.course.start(round).unwrap_or(self.last_back);
         self.storm(&mut table.tally).back_after = self.last_back - start;
         self.course.back(round, self.last_back);
         self.stage = Stage::Calm;
+        self.contested.clear();
         Some(0)
+    }
+
+    /// Looks at each identity: one connection should be there, and answer.
+    fn audit(&mut self, table: &mut Table<Client>, from: usize) -> Option<Nanos> {
+        let end = (from + BATCH).min(self.places.len());
+        let mut to = from;
+        while to < end && self.auditing < AUDITED {
+            let place = &self.places[to];
+            let key = place.only();
+            table.tally.storm.sessions.several += u64::from(place.count() > 1);
+            table.tally.storm.sessions.none += u64::from(place.count() == 0);
+            if let Some(key) = key {
+                self.auditing += 1;
+                table.with(self, key, Self::last_ping);
+            }
+            to += 1;
+        }
+        self.stage = Stage::Auditing(to);
+        if to < self.places.len() || self.auditing > 0 {
+            return (to == end && to < self.places.len()).then_some(0);
+        }
+        // Those who stay were pinged all along.
+        let here = self.stayers.iter().filter(|stayer| stayer.1.is_some()).count();
+        table.tally.storm.sessions.one += here as u64;
+        table.tally.storm.sessions.none += (self.stayers.len() - here) as u64;
+        self.stage = Stage::Asking;
+        self.witness.ready();
+        Some(0)
+    }
+
+    fn last_ping(&mut self, link: &mut Link<'_, Client>) -> Result<(), Trouble> {
+        link.client.audited = true;
+        let now = link.now();
+        ping::ask(link, |client| &mut client.pings, self.settings.seed, now)
+    }
+
+    fn ask(&mut self, table: &mut Table<Client>, now: Nanos) -> Option<Nanos> {
+        if self.settings.sessions && !self.witness.is_done() {
+            return None;
+        }
+        self.finished = true;
+        table.tally.storm.worked = now - self.from;
+        Some(now)
     }
 
     /// What is counted of the storm that was begun last.
@@ -301,6 +415,11 @@ impl Storm {
                 if !std::mem::replace(&mut link.client.verified, true) {
                     return self.verified(link, now, stamp);
                 }
+                if std::mem::take(&mut link.client.audited) {
+                    self.auditing -= 1;
+                    link.tally.storm.sessions.one += 1;
+                    return;
+                }
                 let took = now.saturating_sub(stamp);
                 self.awaited -= 1;
                 link.tally.storm.stayed.record(took);
@@ -316,16 +435,10 @@ impl Storm {
         self.verifying -= 1;
         link.tally.verified += 1;
         link.tally.ping.record(now.saturating_sub(stamp));
-        if self.is_return(link.client) {
-            self.storm(link.tally).back += 1;
-            self.last_back = self.last_back.max(now);
-            self.missing -= 1;
+        if let Some(place) = self.place(link.index) {
+            self.places[place].verified(link.client.serial);
+            self.judge(place, now, link.tally);
         }
-    }
-
-    /// Whether a connection was begun in this storm. It is not over before all such are verified.
-    fn is_return(&self, client: &Client) -> bool {
-        self.stage == Stage::Returning && client.round == self.round
     }
 }
 
@@ -338,14 +451,23 @@ impl Driver for Storm {
     }
 
     fn opened(&mut self, link: &mut Link<'_, Client>, took: Nanos) -> Result<(), Trouble> {
-        self.settle_down(link.index, Some(link.key));
         self.verifying += 1;
+        self.opened += 1;
+        link.client.serial = self.opened;
         // Nothing else is begun behind the ramp.
         if self.stage == Stage::Returning {
             link.client.round = self.round;
             self.storm(link.tally).handshake.record(took);
         }
         let now = link.now();
+        match self.place(link.index) {
+            Some(place) => {
+                let Client { serial, round, .. } = *link.client;
+                self.places[place].opened(link.key, serial, round);
+                self.judge(place, now, link.tally);
+            }
+            None => self.settle_down(link.index, Some(link.key)),
+        }
         ping::ask(link, |client| &mut client.pings, self.settings.seed, now)
     }
 
@@ -378,22 +500,46 @@ impl Driver for Storm {
         }
     }
 
+    fn foreseen(&self, client: &Client, _: &Trouble) -> bool {
+        client.half
+    }
+
+    fn displaced(&self, index: u32, trouble: &Trouble) -> bool {
+        let Some(place) = self.place(index).filter(|_| self.settings.sessions) else {
+            return false;
+        };
+        let place = &self.places[place];
+        *trouble == DISPLACED && place.all() > 1
+            || *trouble == OVERTAKEN && place.newcomers(self.round) > 1
+    }
+
     fn lost(&mut self, _: &Client, _: &mut Tally) {}
 
     fn ended(&mut self, ended: &Ended<'_, Client>, tally: &mut Tally) {
         let Ended { index, client, phase, trouble, at, .. } = *ended;
-        self.settle_down(index, None);
         let unverified = phase != Phase::Opening && !client.verified;
         self.verifying -= usize::from(unverified);
-        let unanswered = client.pings.len() - usize::from(unverified);
+        let last = usize::from(client.audited);
+        self.auditing -= last;
+        tally.storm.sessions.none += last as u64;
+        let unanswered = client.pings.len() - usize::from(unverified) - last;
         self.awaited -= unanswered;
         tally.unanswered += unanswered as u64;
-        let Some(place) = self.place(index).filter(|_| self.stage != Stage::Calm) else { return };
+        let Some(place) = self.place(index) else { return self.settle_down(index, None) };
+        if phase == Phase::Opening {
+            let displaced = trouble.is_some_and(|trouble| self.displaced(index, trouble));
+            tally.storm.sessions.unopened += u64::from(displaced);
+            self.places[place].unopened();
+        } else {
+            self.places[place].ended(client.serial);
+        }
+        if self.stage == Stage::Calm {
+            return;
+        }
         if trouble.is_none() || client.leaving {
             self.call_back(place, at);
-        } else if phase == Phase::Opening || unverified && self.is_return(client) {
-            self.storm(tally).failed += 1;
-            self.missing -= 1;
+        } else {
+            self.judge(place, at, tally);
         }
     }
 }
