@@ -293,9 +293,12 @@ impl<'a> Draft<'a> {
         self.read("--tls-client-ca", &mut authorities, parse_file);
         self.read("--tls-client-auth", &mut is_optional, parse_client_auth);
         if certificates.len() != keys.len() {
-            let what = format!("there are {} of --tls-cert", certificates.len());
+            let counts = [("--tls-cert", certificates.len()), ("--tls-key", keys.len())];
+            let [(flag, count), (other, others)] =
+                if certificates.is_empty() { [counts[1], counts[0]] } else { counts };
+            let what = format!("there are {others} of {other}");
             let fix = "give a key for each certificate, in the same order";
-            self.report(Problem::new("--tls-key", keys.len(), what, fix));
+            self.report(Problem::new(flag, count, what, fix));
         }
         let pairs = certificates.into_iter().zip(keys);
         config.tls.certificates =

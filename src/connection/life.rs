@@ -411,8 +411,7 @@ impl Connection {
         true
     }
 
-    /// The connection is paused (not read from, because its worker is full or it is over a limit) or
-    /// is so no more.
+    /// The connection is paused (not read from: its worker is full, or it is over a limit) or no more.
     /// Deadlines that wait for the peer stand still meanwhile and begin anew at resume.
     pub fn set_paused(&mut self, paused: bool, now: Tick) {
         if self.paused && !paused {

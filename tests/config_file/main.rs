@@ -21,6 +21,7 @@ use tidegate::config::{
 };
 use tidegate::quota::{ConnectionLimits, Over, Rate};
 use tidegate::routing::{IdentitySource, Liveness, OriginRule, RunOn};
+use tidegate::transport::tls::{CertificateFiles, ClientAuth, TlsSettings};
 use tidegate::{Outbound, OverflowPolicy, SessionPolicy};
 
 /// Two cores, 20,000 descriptors, 24 GiB.
@@ -117,6 +118,34 @@ fn every_setting_reaches_its_field() {
     assert_eq!(config.listen, ["127.0.0.1:0".parse().unwrap()]);
     let tcp = TcpListen { address: "[::1]:9000".parse().unwrap(), endpoint: "/kim".to_owned() };
     assert_eq!(config.tcp_listen, [tcp]);
+}
+
+#[test]
+fn listeners_with_tls_are_as_they_are_written() {
+    let Resolved { config, .. } = resolved(WHOLE);
+    assert_eq!(config.tls_listen, ["[::1]:9443".parse().unwrap()]);
+    let tcp = TcpListen { address: "[::1]:9444".parse().unwrap(), endpoint: "/kim".to_owned() };
+    assert_eq!(config.tls_tcp_listen, [tcp]);
+    let files = |name: &str| CertificateFiles {
+        certificate: format!("{name}.pem").into(),
+        key: format!("{name}.key").into(),
+    };
+    let auth = ClientAuth { authorities: "ca.pem".into(), is_optional: true };
+    let wanted =
+        TlsSettings { certificates: ["a", "b"].map(files).into(), client_auth: Some(auth) };
+    assert_eq!(config.tls, wanted);
+}
+
+#[test]
+fn who_asks_for_tls_alone_gets_nothing_else() {
+    let tls = "[tls]\ntls_cert = [\"c\"]\ntls_key = [\"k\"]\n";
+    let listener = "[[listener]]\naddress = \"127.0.0.1:1\"\ntls = true\n";
+    assert!(resolved(&format!("{tls}{listener}")).config.listen.is_empty());
+    let problems = |text: &str| File::new(text).resolve(&[]).expect_err("a mistake");
+    let without = problems(listener);
+    assert!(without[0].to_string().contains("--tls-cert"), "{without:?}");
+    let odd = format!("[tls]\ntls_cert = [\"c\"]\n{listener}");
+    assert!(problems(&odd)[0].to_string().contains("tls-key"), "{:?}", problems(&odd));
 }
 
 fn whole_limits() -> ConnectionLimits {

@@ -178,5 +178,5 @@ fn the_defaults_of_endpoints_that_the_manual_names_are_those_that_hold() {
         let said = resolved(&with(definition, &literal)).config;
         assert_eq!(format!("{said:?}"), format!("{:?}", resolved(&without).config), "{key}");
     }
-    assert_eq!(tried, 10);
+    assert_eq!(tried, 11);
 }
