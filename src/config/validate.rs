@@ -115,9 +115,14 @@ impl Config {
     }
 
     fn check_tls(&self, found: &mut Problems) {
-        if self.has_tls() && self.tls.certificates.is_empty() {
-            let fix = "give --tls-cert and --tls-key; `tidegate dev-cert` makes some to try";
-            found.add("--tls-cert", "none", "TLS takes a certificate", fix);
+        if !self.tls.certificates.is_empty() {
+            return;
+        }
+        for (flag, addresses) in self.listen_flags() {
+            if let Some(address) = addresses.first().filter(|_| flag.starts_with("--tls")) {
+                let fix = "give --tls-cert and --tls-key; `tidegate dev-cert` makes some to try";
+                found.add(flag, address, "TLS takes a certificate", fix);
+            }
         }
     }
 
