@@ -98,7 +98,8 @@ fn buffers_add_up_to_their_total() {
     assert_eq!(buffers["inbound_bytes"], 1002);
     assert_eq!(buffers["arena_bytes"], 1003);
     assert_eq!(buffers["room_bytes"], 1004);
-    assert_eq!(buffers["total_bytes"], 5010);
+    assert_eq!(buffers["tls_bytes"], 1005);
+    assert_eq!(buffers["total_bytes"], 6015);
     assert_eq!(buffers["limit_bytes"], 1 << 20);
     drop(charges);
     let snapshot = registry.snapshot(&StageHistograms::new(), Map::new());

@@ -159,7 +159,10 @@ fn over_a_limit_that_closes_the_close_comes_behind_all_answers() {
         let mut client = open(&running);
         client.send(&requests("slow", 0..1, ""));
         client.send(&requests("echo", 1..40, ""));
-        let stats = stats_until(&running, "the limit", |s| hits(s, "messages_close") == 1);
+        let stats = stats_until(&running, "the limit, and all before it routed", |s| {
+            let routed = &s["worker_totals"]["messages"];
+            hits(s, "messages_close") == 1 && *routed == s["totals"]["messages_in"]
+        });
         let passed = stats["worker_totals"]["messages"].as_u64().unwrap();
         assert!((5..40).contains(&passed), "{passed}");
         release.send(()).unwrap();
