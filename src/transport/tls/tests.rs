@@ -134,12 +134,12 @@ impl Pair {
         cipher[at..at + bytes.len()].copy_from_slice(bytes);
         let (mut plain, mut out) = (vec![0; self.room], Vec::new());
         let got = self.session.receive(&mut cipher[..at + bytes.len()], &mut plain, &mut out);
-        self.to_client(&out);
+        self.client_reads(&out);
         self.received.extend_from_slice(&plain[..got?.plain_bytes]);
         Ok(())
     }
 
-    fn to_client(&mut self, mut bytes: &[u8]) {
+    fn client_reads(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
             self.client.read_tls(&mut bytes).unwrap();
             // What the client finds wrong, its alert says.
@@ -151,7 +151,7 @@ impl Pair {
     fn answer(&mut self, plain: &[u8]) {
         let mut out = Vec::new();
         self.session.send(plain, &mut out).unwrap();
-        self.to_client(&out);
+        self.client_reads(&out);
     }
 
     fn heard(&mut self) -> Vec<u8> {
@@ -186,7 +186,7 @@ fn both_ends_can_end() {
     pair.run().unwrap();
     let mut out = Vec::new();
     pair.session.close(&mut out);
-    pair.to_client(&out);
+    pair.client_reads(&out);
     assert_eq!(pair.client.reader().read(&mut [0]).unwrap(), 0, "close_notify");
     pair.client.send_close_notify();
     let mut bytes = Vec::new();
