@@ -11,6 +11,7 @@ install_debian_packages() {
   have chromium || missing+=(chromium)
   have node || missing+=(nodejs)
   have npm || missing+=(npm)
+  have openssl || missing+=(openssl)
   have python3 || missing+=(python3)
   python3 -c 'import venv, ensurepip' 2>/dev/null || missing+=(python3-venv)
   [ ${#missing[@]} -gt 0 ] || return 0
