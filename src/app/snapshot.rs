@@ -159,7 +159,7 @@ impl Snapshot {
     }
 
     /// The endpoint of what comes in at a TCP listener, by its index in
-    /// [`Config::all_tcp_listen`].
+    /// `Config::all_tcp_listen`.
     #[must_use]
     pub fn tcp_endpoint(&self, listener: usize) -> EndpointId {
         self.tcp_endpoints[listener]
