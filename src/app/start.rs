@@ -18,10 +18,9 @@ use super::shared::Shared;
 use super::snapshot::Snapshot;
 use crate::config::{Capacity, Config, FdTable, Problem, raise_descriptor_limit};
 use crate::reactor::{
-    Acceptor, Door, EventLoop, HandOver, ListenAt, LoopParts, WAKER, bind_listeners,
-    leave_shared_table,
+    Acceptor, EventLoop, HandOver, ListenAt, LoopParts, WAKER, bind_listeners, leave_shared_table,
 };
-use crate::routing::Gateway;
+use crate::routing::{Door, Gateway};
 use crate::telemetry::stages::StageCollector;
 use crate::transport::tls::TlsProblem;
 use crate::worker::{Alarm, BlockingPool, run_worker};

@@ -27,7 +27,7 @@ mod table;
 mod tls;
 mod topics;
 
-pub use accept::{Acceptor, Door, ListenAt, Listener, bind_listeners};
+pub use accept::{Acceptor, ListenAt, Listener, bind_listeners};
 pub use event_loop::{EventLoop, LoopParts, Routing, WAKER};
 pub use fd_table::{HandOver, leave_shared_table};
 pub use table::{Marks, Slot, Table};

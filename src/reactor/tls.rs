@@ -6,12 +6,11 @@ use std::ops::Range;
 
 use socket2::Socket;
 
-use super::accept::Door;
 use super::event_loop::{EventLoop, Kit};
 use super::read::{Brought, read_socket};
 use super::table::{Marks, Slot};
 use crate::connection::Received;
-use crate::routing::EndpointId;
+use crate::routing::{Door, EndpointId};
 use crate::telemetry::counters::{LoopCounters, RefusalCause, TlsFailure};
 use crate::telemetry::memory::{Component, LocalMemory};
 use crate::transport::tls::{Progress, TlsSession};

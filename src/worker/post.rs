@@ -9,8 +9,7 @@ use crate::channels::{Publish, RoomId};
 use crate::connection::Tick;
 use crate::id::ConnId;
 use crate::peer::Peer;
-use crate::reactor::Door;
-use crate::routing::{Accept, Refuse, Work};
+use crate::routing::{Accept, Door, Refuse, Work};
 
 /// Work of level 0: a loop takes it, whatever else it waits for, and posts nothing in turn.
 #[derive(Debug)]
