@@ -26,10 +26,12 @@ fn publishes_that_an_answer_pushes_out_are_counted() {
             max_frame_bytes: 1,
             max_message_bytes: 1,
             max_fragments: 1,
+            deflate: false,
         },
         room: Room { limit_bytes: 4096, policy: OverflowPolicy::DropOldest },
         spare: &mut spare,
         outboxes: &mut outboxes,
+        inflate: None,
     };
     let mut conn = Connection::new(1);
     conn.open(b"HTTP/1.1 101\r\n\r\n", &mut env);
@@ -81,10 +83,12 @@ fn pings_that_break_off_are_no_message_that_never_ends() {
                 max_frame_bytes: 9,
                 max_message_bytes: 9,
                 max_fragments: 1,
+                deflate: false,
             },
             room: Room { limit_bytes: 1 << 20, policy: OverflowPolicy::Close },
             spare: &mut spare,
             outboxes: &mut outboxes,
+            inflate: None,
         };
         if now == 1 {
             conn.open(b"HTTP/1.1 101\r\n\r\n", &mut env);

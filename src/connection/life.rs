@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::inflating::Inflate;
 use super::outbox::{Outbox, OutboxPool, Room, SharedFrame, SharedKey};
 use super::timers::{Due, Stamps, Tick, Timeouts};
 use crate::limits::CONTROL_PAYLOAD_MAX;
@@ -42,6 +43,8 @@ pub enum Inbound {
     Head(Box<Vec<u8>>),
     /// A partial frame or an unfinished message.
     Partial(Box<Partial>),
+    /// Frames that wait for another turn: see [`Received::Later`].
+    Unread(Box<Vec<u8>>),
 }
 
 /// How the peer's side ended, if it has.
@@ -69,6 +72,8 @@ pub enum Received {
     Continue,
     /// No: the connection is ending.
     Stop,
+    /// Not in this turn: inflating has used up its budget, and what is left of the bytes is kept.
+    Later,
 }
 
 /// Takes the messages of a connection.
@@ -98,6 +103,8 @@ pub struct Env<'a> {
     pub spare: &'a mut Spare,
     /// Memory for owed bytes.
     pub outboxes: &'a mut OutboxPool,
+    /// What compressed messages are inflated with, where they may come.
+    pub inflate: Option<Inflate<'a>>,
 }
 
 /// One client's state. The socket is the reactor's.
@@ -176,7 +183,9 @@ impl Connection {
     pub fn inbound_bytes(&self) -> usize {
         match &self.inbound {
             Inbound::Nothing => 0,
-            Inbound::Head(head) => head.capacity() + size_of::<Vec<u8>>(),
+            Inbound::Head(bytes) | Inbound::Unread(bytes) => {
+                bytes.capacity() + size_of::<Vec<u8>>()
+            }
             Inbound::Partial(partial) => partial.heap_bytes(),
         }
     }
@@ -254,6 +263,7 @@ impl Connection {
         }
         let mut state = match std::mem::take(&mut self.inbound) {
             Inbound::Partial(partial) => Some(partial),
+            Inbound::Unread(unread) => return self.receive_unread(*unread, input, env, sink),
             _ => None,
         };
         let received = loop {
@@ -262,6 +272,20 @@ impl Connection {
                 Ok(Some(Event::Message { kind, payload })) => self.message(kind, payload, sink),
                 Ok(Some(Event::Assembled { kind, payload })) => {
                     self.assembled(kind, payload, env, sink);
+                }
+                Ok(Some(Event::Compressed { kind, payload })) => {
+                    match self.compressed(kind, payload, input, env, sink) {
+                        Received::Continue => {}
+                        other => break other,
+                    }
+                }
+                Ok(Some(Event::CompressedAssembled { kind, payload })) => {
+                    let taken = self.compressed(kind, &payload, input, env, sink);
+                    env.spare.recycle(payload);
+                    match taken {
+                        Received::Continue => {}
+                        other => break other,
+                    }
                 }
                 Ok(Some(Event::Ping(payload))) => self.pinged(payload.as_slice(), env, sink),
                 Ok(Some(Event::Pong(payload))) => {
@@ -317,7 +341,7 @@ impl Connection {
         sink.message(kind, payload);
     }
 
-    fn assembled(
+    pub(super) fn assembled(
         &mut self,
         kind: MessageKind,
         payload: Vec<u8>,

@@ -26,6 +26,21 @@ pub enum Event<'a> {
         /// The message; valid UTF-8 if it is text. To be given back by [`Spare::recycle`].
         payload: Vec<u8>,
     },
+    /// A compressed message that lay whole in the input, as RFC 7692 has it: unmasked in place, and to
+    /// be [inflated](super::deflate::Inflater). It comes only where [`Decoder::deflate`] is set.
+    Compressed {
+        /// What it is once it is inflated, text of which nothing is checked, or binary.
+        kind: MessageKind,
+        /// The compressed bytes.
+        payload: &'a [u8],
+    },
+    /// The same of a message put together over several reads or frames.
+    CompressedAssembled {
+        /// What it is once it is inflated, text of which nothing is checked, or binary.
+        kind: MessageKind,
+        /// The compressed bytes. To be given back by [`Spare::recycle`].
+        payload: Vec<u8>,
+    },
     /// To be answered with a Pong of the same payload (RFC 6455, 5.5.2).
     Ping(ControlPayload),
     /// An answer to a Ping, or unasked (RFC 6455, 5.5.3).
@@ -52,6 +67,9 @@ pub struct Decoder {
     /// Most frames of a fragmented message. A message in one frame, as all are over plain TCP, is
     /// never refused for it.
     pub max_fragments: u32,
+    /// Whether messages may be compressed: permessage-deflate was agreed (RFC 7692). The limits hold
+    /// for the compressed bytes. It has no meaning over plain TCP.
+    pub deflate: bool,
 }
 
 impl Decoder {
@@ -86,6 +104,9 @@ impl Decoder {
                 && let Some(payload) = take_frame(input, &header)
             {
                 apply_mask(payload, header.mask);
+                if header.compressed {
+                    return compressed_frame(header.op, payload);
+                }
                 return whole_frame(header.op, payload);
             }
         }
@@ -147,7 +168,7 @@ impl Decoder {
         progress: Progress,
     ) -> Result<Option<FrameHeader>, Violation> {
         let Some(&first) = bytes.first() else { return Ok(None) };
-        let lead = Lead::parse(first)?;
+        let lead = Lead::parse(first, self.deflate)?;
         self.check_sequence(lead.op, progress)?;
         let Some((len, mask_at)) = lead.length(bytes)? else { return Ok(None) };
         if !lead.op.is_control() {
@@ -243,6 +264,13 @@ pub(super) fn whole_frame(op: OpCode, payload: &[u8]) -> Result<Option<Event<'_>
         _ => return control_event(op, payload),
     };
     Ok(Some(Event::Message { kind, payload }))
+}
+
+/// The event of a final frame that is a compressed message, its payload without mask.
+#[inline(never)]
+pub(super) fn compressed_frame(op: OpCode, payload: &[u8]) -> Result<Option<Event<'_>>, Violation> {
+    let kind = if op == OpCode::Text { MessageKind::Text } else { MessageKind::Binary };
+    Ok(Some(Event::Compressed { kind, payload }))
 }
 
 /// The event of a control frame, its payload unmasked.

@@ -282,9 +282,13 @@ pub fn put_response<N: AsRef<str>, V: AsRef<str>>(
 }
 
 /// Whether `bytes` are a token: one or more of RFC 9110's `tchar` (5.6.2).
-pub(super) fn is_token(bytes: &[u8]) -> bool {
-    let tchar = |b: &u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(b);
-    !bytes.is_empty() && bytes.iter().all(tchar)
+pub(in crate::protocol) fn is_token(bytes: &[u8]) -> bool {
+    !bytes.is_empty() && bytes.iter().copied().all(is_tchar)
+}
+
+/// Whether `byte` can stand in a token (RFC 9110, 5.6.2).
+pub(in crate::protocol) fn is_tchar(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
 /// Whether `value` can stand in a header: nothing that ends a line, no other control character.
