@@ -1,6 +1,7 @@
 //! Compressed messages on their way to the sink.
 
-use super::life::{Connection, Env, Inbound, Phase, Received, Sink};
+use super::inbound::Inbound;
+use super::life::{Connection, Env, Phase, Received, Sink};
 use crate::protocol::deflate::{Inflater, Window};
 use crate::protocol::{MessageKind, Violation};
 

@@ -2,13 +2,12 @@
 
 use std::sync::Arc;
 
+use super::inbound::{Ended, Inbound};
 use super::inflating::Inflate;
 use super::outbox::{Outbox, OutboxPool, Room, SharedFrame, SharedKey};
 use super::timers::{Due, Stamps, Tick, Timeouts};
 use crate::limits::CONTROL_PAYLOAD_MAX;
-use crate::protocol::{
-    Decoder, Event, MessageKind, OpCode, Partial, SERVER_HEADER_MAX, Spare, Violation,
-};
+use crate::protocol::{Decoder, Event, MessageKind, OpCode, Partial, SERVER_HEADER_MAX, Spare};
 use crate::telemetry::counters::CloseCause;
 
 /// Where a connection is in its life.
@@ -31,38 +30,6 @@ pub enum Phase {
     Responding,
     /// The socket can be closed.
     Dead,
-}
-
-/// Bytes that a connection keeps between reads.
-#[derive(Debug, Default)]
-pub enum Inbound {
-    /// None.
-    #[default]
-    Nothing,
-    /// A request head, and what came behind it.
-    Head(Box<Vec<u8>>),
-    /// A partial frame or an unfinished message.
-    Partial(Box<Partial>),
-    /// Frames that wait for another turn: see [`Received::Later`].
-    Unread(Box<Vec<u8>>),
-}
-
-/// How the peer's side ended, if it has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ended {
-    /// It has not.
-    No,
-    /// It sent Close.
-    Close {
-        /// What to answer with.
-        code: Option<u16>,
-        /// Whether bytes came behind it.
-        bytes_behind: bool,
-    },
-    /// It ended the TCP stream.
-    Eof,
-    /// It broke the protocol.
-    Violation(Violation),
 }
 
 /// Whether more is to be read.
@@ -181,13 +148,7 @@ impl Connection {
     #[inline]
     #[must_use]
     pub fn inbound_bytes(&self) -> usize {
-        match &self.inbound {
-            Inbound::Nothing => 0,
-            Inbound::Head(bytes) | Inbound::Unread(bytes) => {
-                bytes.capacity() + size_of::<Vec<u8>>()
-            }
-            Inbound::Partial(partial) => partial.heap_bytes(),
-        }
+        self.inbound.heap_bytes()
     }
 
     /// Bytes of memory of what is owed.

@@ -10,13 +10,15 @@
 //! - nothing is read once the peer's Close, its EOF or a violation of its was seen.
 
 mod ending;
+mod inbound;
 mod inflating;
 mod life;
 mod outbox;
 mod timers;
 
+pub use inbound::{Ended, Inbound};
 pub use inflating::Inflate;
-pub use life::{Connection, Ended, Env, Inbound, Phase, Received, Sink};
+pub use life::{Connection, Env, Phase, Received, Sink};
 pub use outbox::{
     NO_KEY, Outbox, OutboxPool, Overflow, OverflowPolicy, Room, SharedFrame, SharedKey,
 };
