@@ -99,16 +99,39 @@ impl Decoder {
             if input.is_empty() {
                 return Ok(None);
             }
-            if let Some(header) = self.web_socket_header(input, Progress::IDLE)?
+            // Read as if nothing could be compressed: what is, is found where it costs others nothing.
+            let header = match self.web_socket_header(input, Progress::IDLE, false) {
+                Ok(header) => header,
+                Err(Violation::ReservedBits) if self.deflate => {
+                    return self.next_compressed(state, spare, input);
+                }
+                Err(violation) => return Err(violation),
+            };
+            if let Some(header) = header
                 && header.fin
                 && let Some(payload) = take_frame(input, &header)
             {
                 apply_mask(payload, header.mask);
-                if header.compressed {
-                    return compressed_frame(header.op, payload);
-                }
                 return whole_frame(header.op, payload);
             }
+        }
+        self.resume(state, spare, input)
+    }
+
+    /// The same of a frame with a reserved bit.
+    #[inline(never)]
+    fn next_compressed<'a>(
+        &self,
+        state: &mut Option<Box<Partial>>,
+        spare: &mut Spare,
+        input: &mut &'a mut [u8],
+    ) -> Result<Option<Event<'a>>, Violation> {
+        if let Some(header) = self.web_socket_header(input, Progress::IDLE, true)?
+            && header.fin
+            && let Some(payload) = take_frame(input, &header)
+        {
+            apply_mask(payload, header.mask);
+            return compressed_frame(header.op, payload);
         }
         self.resume(state, spare, input)
     }
@@ -166,9 +189,10 @@ impl Decoder {
         &self,
         bytes: &[u8],
         progress: Progress,
+        deflate: bool,
     ) -> Result<Option<FrameHeader>, Violation> {
         let Some(&first) = bytes.first() else { return Ok(None) };
-        let lead = Lead::parse(first, self.deflate)?;
+        let lead = Lead::parse(first, deflate)?;
         self.check_sequence(lead.op, progress)?;
         let Some((len, mask_at)) = lead.length(bytes)? else { return Ok(None) };
         if !lead.op.is_control() {
@@ -204,7 +228,7 @@ impl Decoder {
 impl FrameRules for Decoder {
     fn header(&self, bytes: &[u8], progress: Progress) -> Result<Option<FrameHeader>, Violation> {
         match self.framing {
-            Framing::WebSocket => self.web_socket_header(bytes, progress),
+            Framing::WebSocket => self.web_socket_header(bytes, progress, self.deflate),
             Framing::Tcp => self.tcp_header(bytes),
         }
     }
@@ -267,7 +291,6 @@ pub(super) fn whole_frame(op: OpCode, payload: &[u8]) -> Result<Option<Event<'_>
 }
 
 /// The event of a final frame that is a compressed message, its payload without mask.
-#[inline(never)]
 pub(super) fn compressed_frame(op: OpCode, payload: &[u8]) -> Result<Option<Event<'_>>, Violation> {
     let kind = if op == OpCode::Text { MessageKind::Text } else { MessageKind::Binary };
     Ok(Some(Event::Compressed { kind, payload }))

@@ -198,7 +198,7 @@ pub(super) struct Lead {
 impl Lead {
     /// Reads the first byte: reserved bits, opcode, FIN of control frames. With `deflate` messages may
     /// be compressed.
-    #[inline]
+    #[inline(always)]
     pub(super) fn parse(first: u8, deflate: bool) -> Result<Self, Violation> {
         let reserved = first & 0x70;
         let compressed = reserved != 0;

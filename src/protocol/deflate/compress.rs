@@ -35,7 +35,7 @@ impl Deflater {
     #[must_use]
     pub const fn heap_bytes_of(window_bits: u8) -> usize {
         // Two windows and the chain of one; the heads of the chains, what is pending, and the trees.
-        (4 << window_bits) + 250 * 1024
+        (4 << window_bits) + 243 * 1024
     }
 
     /// What it takes of the heap, bytes.
