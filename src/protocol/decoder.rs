@@ -92,22 +92,15 @@ impl Decoder {
         spare: &mut Spare,
         input: &mut &'a mut [u8],
     ) -> Result<Option<Event<'a>>, Violation> {
-        if self.framing == Framing::Tcp {
-            return self.next_tcp(state, spare, input);
+        // One branch for both.
+        if self.framing as u8 | u8::from(self.deflate) != Framing::WebSocket as u8 {
+            return self.next_other(state, spare, input);
         }
         if state.is_none() {
             if input.is_empty() {
                 return Ok(None);
             }
-            // Read as if nothing could be compressed: what is, is found where it costs others nothing.
-            let header = match self.web_socket_header(input, Progress::IDLE, false) {
-                Ok(header) => header,
-                Err(Violation::ReservedBits) if self.deflate => {
-                    return self.next_compressed(state, spare, input);
-                }
-                Err(violation) => return Err(violation),
-            };
-            if let Some(header) = header
+            if let Some(header) = self.web_socket_header(input, Progress::IDLE, false)?
                 && header.fin
                 && let Some(payload) = take_frame(input, &header)
             {
@@ -118,28 +111,39 @@ impl Decoder {
         self.resume(state, spare, input)
     }
 
-    /// The same of a frame with a reserved bit.
+    /// The same over plain TCP, and where messages may be compressed; apart, so that it costs other
+    /// WebSockets one branch and no code.
     #[inline(never)]
-    fn next_compressed<'a>(
+    fn next_other<'a>(
         &self,
         state: &mut Option<Box<Partial>>,
         spare: &mut Spare,
         input: &mut &'a mut [u8],
     ) -> Result<Option<Event<'a>>, Violation> {
-        if let Some(header) = self.web_socket_header(input, Progress::IDLE, true)?
-            && header.fin
-            && let Some(payload) = take_frame(input, &header)
-        {
-            apply_mask(payload, header.mask);
-            return compressed_frame(header.op, payload);
+        if self.framing == Framing::Tcp {
+            return self.next_tcp(state, spare, input);
+        }
+        if state.is_none() {
+            if input.is_empty() {
+                return Ok(None);
+            }
+            if let Some(header) = self.web_socket_header(input, Progress::IDLE, true)?
+                && header.fin
+                && let Some(payload) = take_frame(input, &header)
+            {
+                apply_mask(payload, header.mask);
+                if header.compressed {
+                    return compressed_frame(header.op, payload);
+                }
+                return whole_frame(header.op, payload);
+            }
         }
         self.resume(state, spare, input)
     }
 
-    /// The same over plain TCP; apart, so that it costs WebSockets one branch and no code. What both
-    /// use is `inline(always)`: left to itself, the compiler shares it between them, which costs a
-    /// short message a quarter more instructions.
-    #[inline(never)]
+    /// What these use is `inline(always)`: left to itself, the compiler shares it between them, which
+    /// costs a short message a quarter more instructions.
+    #[inline]
     fn next_tcp<'a>(
         &self,
         state: &mut Option<Box<Partial>>,
