@@ -25,6 +25,14 @@ const DECODER: Decoder = Decoder {
     deflate: true,
 };
 
+const SETTINGS: DeflateSettings = DeflateSettings {
+    mode: DeflateMode::Dedicated,
+    level: 1,
+    threshold_bytes: 0,
+    server_window_bits: 15,
+    client_window_bits: 15,
+};
+
 /// The message in a payload, without context takeover.
 fn inflate(kind: MessageKind, payload: &[u8], max_bytes: usize) -> Result<Vec<u8>, Violation> {
     let mut out = Vec::new();
@@ -160,10 +168,40 @@ fn blocks_marked_as_the_last_one_are_bounded() {
 }
 
 #[test]
+fn frames_for_all_may_come_between_those_for_one() {
+    let agreed = Agreed::new(12, 15, true, false);
+    let mut deflaters = Deflaters::new(&DeflateSettings { threshold_bytes: 20, ..SETTINGS });
+    let mut own = deflaters.dedicated(agreed);
+    let (mut inflater, mut window) = (Inflater::new(), Window::new(12));
+    let (a, b) = (b"tides come and go ".repeat(9), b"and come again, tides ".repeat(9));
+    for (message, for_all) in
+        [(&a, false), (&b, true), (&a, false), (&a, false), (&a, true), (&b, false)]
+    {
+        let mut payload = Vec::new();
+        if for_all {
+            assert!(deflaters.compress(agreed.class(), message, &mut payload));
+            own.forget();
+        } else {
+            assert!(own.compress(message, &mut payload));
+        }
+        let (kind, mut out) = (MessageKind::Text, Vec::new());
+        let read = inflater.inflate(kind, &payload, Some(&mut window), 1000, &mut out);
+        assert_eq!((read, &out), (Ok(()), message));
+    }
+    let mut out = Vec::new();
+    deflaters.put_frame(agreed.class(), MessageKind::Text, b"short", &mut out);
+    assert_eq!(out, b"\x81\x05short");
+    out.clear();
+    deflaters.put_frame(agreed.class(), MessageKind::Text, &a, &mut out);
+    assert_eq!((out[0], usize::from(out[1])), (0xc1, out.len() - 2));
+    assert_eq!(text(&out[2..]).map(String::into_bytes), Ok(a));
+}
+
+#[test]
 fn compressors_are_made_when_they_are_needed() {
     let settings = DeflateSettings { threshold_bytes: 20, ..DeflateSettings::default() };
     let mut deflaters = Deflaters::new(&settings);
-    let class = |bits| Agreed::new(bits, 15, false, false).class().unwrap();
+    let class = |bits| Agreed::new(bits, 15, false, false).class();
     let mut out = b"before".to_vec();
     assert!(!deflaters.compress(class(9), &[7; 19], &mut out), "below the threshold");
     assert_eq!(deflaters.heap_bytes(), 0);

@@ -59,15 +59,13 @@ impl Agreed {
         self.0.get() & CLIENT_TAKEOVER != 0
     }
 
-    /// Which compressed frames the server can send to this connection and to others alike; `None`
-    /// where each is compressed for one connection.
+    /// Which compressed frames the server can send to this connection and to others alike. With
+    /// context takeover the connection's own [`Deflater`](super::Deflater) has to
+    /// [forget](super::Deflater::forget) what came before each of them.
     #[inline]
     #[must_use]
-    pub const fn class(self) -> Option<DeflateClass> {
-        if self.server_takeover() {
-            return None;
-        }
-        Some(DeflateClass(self.server_window_bits() - *DEFLATE_WINDOW_BITS.start()))
+    pub const fn class(self) -> DeflateClass {
+        DeflateClass(self.server_window_bits() - *DEFLATE_WINDOW_BITS.start())
     }
 }
 
@@ -136,8 +134,9 @@ mod tests {
                         (server, client)
                     );
                     assert_eq!((agreed.server_takeover(), agreed.client_takeover()), (s, c));
-                    let class = agreed.class().map(|class| (class.index(), class.window_bits()));
-                    assert_eq!(class, (!s).then_some((usize::from(server - 9), server)));
+                    let class = agreed.class();
+                    let expected = (usize::from(server - 9), server);
+                    assert_eq!((class.index(), class.window_bits()), expected);
                 }
             }
         }

@@ -4,12 +4,14 @@ use std::fmt;
 
 use flate2::{Compress, Compression, FlushCompress};
 
-use super::{Agreed, DeflateSettings, TAIL};
+use super::{Agreed, DeflateClass, DeflateSettings, TAIL};
 use crate::limits::{DEFLATE_LEVEL, DEFLATE_WINDOW_BITS};
-use crate::protocol::deflate::DeflateClass;
+use crate::protocol::{MessageKind, put_compressed_frame, put_frame};
 
 /// An empty message: a block with nothing in it, less its last bytes (RFC 7692, 7.2.3.6).
 const EMPTY: u8 = 0x00;
+/// Most memory to keep for payloads that are to become frames, bytes.
+const SCRATCH_MAX: usize = 64 * 1024;
 
 /// Compresses messages in windows of one size: with context takeover those of one connection, without
 /// it those of any number.
@@ -70,6 +72,12 @@ impl Deflater {
         whole && pays
     }
 
+    /// Refers to nothing before from here on: with context takeover, because the connection is sent a
+    /// message that was compressed elsewhere, which moves what it takes references to be to.
+    pub fn forget(&mut self) {
+        self.stream.reset();
+    }
+
     /// Appends all of `message`, compressed and flushed.
     fn flush(&mut self, message: &[u8], out: &mut Vec<u8>) -> Option<()> {
         // Stored blocks of what can't be compressed need a little more than the message itself.
@@ -108,6 +116,8 @@ pub struct Deflaters {
     level: u8,
     threshold_bytes: usize,
     of_class: [Option<Box<Deflater>>; DeflateClass::COUNT],
+    /// Empty; its memory is at most [`SCRATCH_MAX`].
+    scratch: Vec<u8>,
 }
 
 impl Deflaters {
@@ -118,17 +128,16 @@ impl Deflaters {
             level: settings.level,
             threshold_bytes: settings.threshold_bytes,
             of_class: [const { None }; DeflateClass::COUNT],
+            scratch: Vec::new(),
         }
     }
 
     /// What they take of the heap, bytes.
     #[must_use]
     pub fn heap_bytes(&self) -> usize {
-        self.of_class
-            .iter()
-            .flatten()
-            .map(|deflater| size_of::<Deflater>() + deflater.heap_bytes())
-            .sum()
+        let made = self.of_class.iter().flatten();
+        let bytes = made.map(|deflater| size_of::<Deflater>() + deflater.heap_bytes());
+        bytes.sum::<usize>() + self.scratch.capacity()
     }
 
     /// Appends the payload of a compressed message that says `message`, for all connections of
@@ -145,6 +154,27 @@ impl Deflaters {
         let deflater = self.of_class[class.index()]
             .get_or_insert_with(|| Box::new(Deflater::new(level, class.window_bits(), false)));
         deflater.compress(message, out)
+    }
+
+    /// Appends the server's frame of a message, compressed as [`compress`](Self::compress) has it, or
+    /// as it is.
+    pub fn put_frame(
+        &mut self,
+        class: DeflateClass,
+        kind: MessageKind,
+        message: &[u8],
+        out: &mut Vec<u8>,
+    ) {
+        let mut payload = std::mem::take(&mut self.scratch);
+        if self.compress(class, message, &mut payload) {
+            put_compressed_frame(out, kind, &payload);
+        } else {
+            put_frame(out, kind.opcode(), message);
+        }
+        if payload.capacity() <= SCRATCH_MAX {
+            payload.clear();
+            self.scratch = payload;
+        }
     }
 
     /// A compressor for what a server sends to one connection with context takeover.
