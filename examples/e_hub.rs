@@ -1,5 +1,6 @@
 //! System E's server: `cargo run --example e_hub`, then clients in the dialect `hub` on
-//! ws://127.0.0.1:8080/hub.
+//! ws://127.0.0.1:8080/hub?user=ann&type=1&device=phone&source=app. Who connects again with the same
+//! four displaces who was there.
 //!
 //! | protocol | what it does |
 //! |---|---|
@@ -22,8 +23,8 @@ use std::time::Duration;
 use clap::Parser;
 use nix::sys::signal::{SigSet, Signal};
 use tidegate::{
-    AskError, Body, ConnId, Content, Context, Dialect, Endpoint, Gateway, Message, Running,
-    StartError,
+    AskError, Body, ConnId, Content, Context, Dialect, Endpoint, Gateway, IdentityPart,
+    IdentitySource, Message, Running, SessionPolicy, StartError,
 };
 
 /// How long a client may take to answer what it is asked.
@@ -77,6 +78,8 @@ fn endpoint() -> Endpoint {
     let news = Arc::new(News::default());
     let [opened, closed, add, fetch] = std::array::from_fn(|_| Arc::clone(&news));
     Endpoint::new("/hub", Dialect::Hub)
+        .identified_by(identity())
+        .session(SessionPolicy::Displace)
         .on_established(move |ctx| opened.open(ctx))
         .on_closed(move |ended| closed.close(ended.conn))
         .pull(NEWS, move |ctx| fetch.send_new(ctx))
@@ -119,6 +122,14 @@ fn count_answer(ctx: &mut Context<'_>, _: &Message<'_>) {
 fn answers(ctx: &mut Context<'_>, _: &Message<'_>) {
     let count = ctx.store().get(ANSWERS).and_then(|count| count.as_int()).unwrap_or_default();
     ctx.reply(count.to_string().as_str());
+}
+
+/// User, type, device and source, which tell clients apart.
+fn identity() -> IdentitySource {
+    let parts = ["user", "type", "device", "source"];
+    let id = parts.map(|part| IdentityPart::Query(part.into())).into();
+    let version = Some(IdentityPart::Query("version".into()));
+    IdentitySource { id, version, charset: Some(IdentityPart::Query("charset".into())) }
 }
 
 /// All news, and all who want them.

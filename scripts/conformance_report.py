@@ -1,6 +1,7 @@
 """The Autobahn|Testsuite's input and output: writes its specification, judges its index.
 
-    conformance_report.py spec URL CASES DIR      > spec.json
+    conformance_report.py spec URL CASES DIR      > spec.json    to test the server at URL
+    conformance_report.py listen URL CASES DIR    > spec.json    to be at URL and test its clients
     conformance_report.py check INDEX EXPECTED LEAST
 """
 
@@ -24,6 +25,13 @@ def spec(url, cases, out_dir):
         "exclude-cases": [],
         "exclude-agent-cases": {},
     }
+
+
+def listen(url, cases, out_dir):
+    """Its specification as a server, for whatever clients come."""
+    whole = spec(url, cases, out_dir)
+    del whole["servers"]
+    return dict(whole, url=url)
 
 
 def order(case):
@@ -66,8 +74,8 @@ def check(results, expected, least):
 
 
 def main(args):
-    if len(args) == 4 and args[0] == "spec":
-        json.dump(spec(*args[1:]), sys.stdout, indent=1)
+    if len(args) == 4 and args[0] in ("spec", "listen"):
+        json.dump((spec if args[0] == "spec" else listen)(*args[1:]), sys.stdout, indent=1)
         return 0
     if len(args) == 4 and args[0] == "check":
         with open(args[1]) as index, open(args[2]) as expected:

@@ -66,6 +66,7 @@ pub use protocol::MessageKind;
 pub use public_id::PublicId;
 pub use routing::{
     Accept, Admission, AskError, ConnectRequest, Context, Ended, Endpoint, Flow, Gateway, Gone,
-    Liveness, Origins, Params, Refuse, Responder, Route, RunOn, SelfDelivery, Store, Verdict,
+    IdentityPart, IdentitySource, Liveness, Origins, Params, Refuse, Responder, Route, RunOn,
+    SelfDelivery, Store, Verdict,
 };
 pub use session::{ConnectionInfo, Identity, SessionPolicy};

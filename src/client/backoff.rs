@@ -1,4 +1,4 @@
-//! How long to wait before another try: exponential, with full jitter.
+//! How long to wait before another try: exponential, with full jitter unless told otherwise.
 
 use std::time::Duration;
 
@@ -9,18 +9,34 @@ pub struct Reconnect {
     pub base: Duration,
     /// The most that any wait can be.
     pub cap: Duration,
+    /// Whether a wait is drawn evenly between nothing and its bound. Else it is the bound, and clients
+    /// who lost their connections at once come back at once.
+    pub jitter: bool,
     /// What the waits are drawn from, for tests; `None`: from the system's source of randomness.
     pub seed: Option<u64>,
 }
 
-impl Default for Reconnect {
-    fn default() -> Self {
-        Self { base: Duration::from_secs(1), cap: Duration::from_secs(128), seed: None }
+impl Reconnect {
+    /// After the same pause each time.
+    #[must_use]
+    pub fn every(pause: Duration) -> Self {
+        Self { base: pause, cap: pause, jitter: false, seed: None }
     }
 }
 
-/// The waits between tries: each is drawn evenly between nothing and a bound that doubles, so that
-/// clients who lost their connections at once do not come back at once.
+impl Default for Reconnect {
+    fn default() -> Self {
+        Self {
+            base: Duration::from_secs(1),
+            cap: Duration::from_secs(128),
+            jitter: true,
+            seed: None,
+        }
+    }
+}
+
+/// The waits between tries: with jitter each is drawn evenly between nothing and a bound that doubles,
+/// so that clients who lost their connections at once do not come back at once.
 #[derive(Debug)]
 pub(super) struct Backoff {
     rules: Reconnect,
@@ -42,6 +58,9 @@ impl Backoff {
         let doubled = 1_u32.checked_shl(self.failed).unwrap_or(u32::MAX);
         let bound = self.rules.base.saturating_mul(doubled).min(self.rules.cap);
         self.failed = self.failed.saturating_add(1);
+        if !self.rules.jitter {
+            return bound;
+        }
         let nanos = u64::try_from(bound.as_nanos()).unwrap_or(u64::MAX);
         let drawn = (u128::from(self.draw()) * u128::from(nanos)) >> 64;
         Duration::from_nanos(drawn as u64)
@@ -69,6 +88,7 @@ mod tests {
         let rules = Reconnect {
             base: Duration::from_millis(100),
             cap: Duration::from_secs(3),
+            jitter: true,
             seed: Some(seed),
         };
         let mut backoff = Backoff::new(rules);
@@ -98,5 +118,15 @@ mod tests {
         }
         backoff.reset();
         assert!(backoff.next() < Duration::from_secs(1));
+    }
+
+    #[test]
+    fn without_jitter_a_wait_is_its_bound() {
+        let pause = Duration::from_secs(3);
+        let mut backoff = Backoff::new(Reconnect::every(pause));
+        assert_eq!([(); 3].map(|()| backoff.next()), [pause; 3]);
+        let mut backoff = Backoff::new(Reconnect { jitter: false, ..Reconnect::default() });
+        let seconds = [(); 9].map(|()| backoff.next().as_secs());
+        assert_eq!(seconds, [1, 2, 4, 8, 16, 32, 64, 128, 128]);
     }
 }

@@ -48,6 +48,9 @@ impl fmt::Display for Cause {
         match self {
             Self::Stopped => f.write_str("closed by this side"),
             Self::Closed { code: None, .. } => f.write_str("closed by the server"),
+            Self::Closed { code: Some(code), reason } if reason.is_empty() => {
+                write!(f, "closed by the server: {code}")
+            }
             Self::Closed { code: Some(code), reason } => {
                 write!(f, "closed by the server: {code} {reason}")
             }
@@ -65,12 +68,49 @@ impl fmt::Display for Cause {
     }
 }
 
+/// The first Close of a connection, of whichever side: from here on this side sends nothing more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct CloseBegun {
+    /// Who sent it.
+    pub by: Side,
+    /// A code of RFC 6455, 7.4; `None` for an empty Close.
+    pub code: Option<u16>,
+    /// Why, in words; often empty.
+    pub reason: String,
+}
+
+impl fmt::Display for CloseBegun {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.by {
+            Side::Client => "this side closes",
+            Side::Server => "the server closes",
+        })?;
+        match self.code {
+            Some(code) if self.reason.is_empty() => write!(f, ": {code}"),
+            Some(code) => write!(f, ": {code} {}", self.reason),
+            None => Ok(()),
+        }
+    }
+}
+
+/// One of the two ends of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// This one.
+    Client,
+    /// The other.
+    Server,
+}
+
 /// Why a connection was not opened.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum DialError {
     /// The URL cannot be used.
     Url(UrlError),
+    /// A `wss://` URL: this build cannot speak TLS.
+    NoTls,
     /// The request cannot be sent as the options have it.
     Request(InvalidHeader),
     /// The host's name could not be resolved, or no connection was made.
@@ -98,6 +138,9 @@ impl fmt::Display for DialError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Url(e) => e.fmt(f),
+            Self::NoTls => f.write_str(
+                "this build has no TLS yet, which wss:// needs: use ws://, to a proxy that adds TLS",
+            ),
             Self::Request(e) => write!(f, "the request cannot be sent: {e}"),
             Self::Io(e) => e.fmt(f),
             Self::TimedOut => f.write_str("not open within the connect timeout"),
@@ -121,14 +164,20 @@ impl From<io::Error> for DialError {
     }
 }
 
-/// Why a message was not taken to be sent.
+/// Why a message was not taken to be sent, or was not sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SendError {
     /// As much waits already as may wait.
     Full,
+    /// As many calls are open already as may be.
+    TooManyCalls,
     /// The client has ended.
     Stopped,
+    /// The connection went before all of it was written: the server may have got a part.
+    Closed,
+    /// It waited when the connection went, and such messages are not kept.
+    Dropped,
     /// The dialect has no form for it.
     Unsupported,
 }
@@ -137,7 +186,10 @@ impl fmt::Display for SendError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Full => "the queue of messages to be sent is full",
+            Self::TooManyCalls => "too many calls are open",
             Self::Stopped => "the client has ended",
+            Self::Closed => "the connection went before it was written",
+            Self::Dropped => "it was dropped with the connection that it waited for",
             Self::Unsupported => "the dialect has no form for this",
         })
     }

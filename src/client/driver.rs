@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::backoff::Backoff;
 use super::cause::{CallError, Cause, DialError, SendError};
-use super::handle::{Call, Handle};
+use super::handle::{Call, Handle, Sent};
 use super::options::{Options, OwnedBody};
 use super::url::ServerUrl;
 use super::wait::{Readiness, earlier};
@@ -34,8 +34,8 @@ impl Driver {
             let is_last = match self.dial() {
                 Ok(link) => {
                     let (cause, was_open) = self.serve(link);
-                    self.lose_calls();
-                    let is_last = cause == Cause::Displaced;
+                    self.lose_calls(was_open);
+                    let is_last = cause == Cause::Displaced && !self.options().reconnect_displaced;
                     if was_open {
                         self.closed(&cause);
                     } else {
@@ -113,25 +113,42 @@ impl Driver {
             guarded("on_dial_failed", || call(&self.handle, &error));
         }
         let mut state = self.handle.state();
-        if !state.was_open && state.first_dial.is_none() {
+        if state.opened == 0 && state.first_dial.is_none() {
             state.first_dial = Some(Err(error));
         }
         drop(state);
         self.handle.announce();
     }
 
-    /// A connection is gone, and with it the answers to what was sent on it.
-    fn lose_calls(&mut self) {
+    /// A connection is gone, and with it the answers to what was sent on it, and what waited for it
+    /// if that is not to be kept.
+    fn lose_calls(&mut self, was_open: bool) {
+        let keeps = self.options().keep_queued || !was_open;
         let mut state = self.handle.state();
         state.open = false;
-        let sent: Vec<u32> =
-            state.calls.iter().filter(|(_, call)| call.sent).map(|(id, _)| *id).collect();
-        let lost: Vec<_> = sent.into_iter().map(|id| state.calls.remove(&id)).collect();
+        let dropped = if keeps { Vec::new() } else { state.drop_queue() };
+        let calls = state.calls.iter().filter(|(_, call)| call.sent || !keeps);
+        let ids: Vec<u32> = calls.map(|(id, _)| *id).collect();
+        let lost: Vec<_> = ids.iter().filter_map(|id| state.calls.remove(id)).collect();
         drop(state);
         self.handle.announce();
+        self.tell_all(dropped, SendError::Dropped);
         for call in lost {
-            self.done(call, Err(CallError::Closed));
+            let why = if call.sent { CallError::Closed } else { SendError::Dropped.into() };
+            self.done(Some(call), Err(why));
         }
+    }
+
+    /// Tells that messages were not sent.
+    fn tell_all(&self, sent: Vec<Sent>, why: SendError) {
+        for sent in sent {
+            self.tell(sent, Err(why));
+        }
+    }
+
+    /// Tells what became of a message.
+    pub(super) fn tell(&self, sent: Sent, what: Result<(), SendError>) {
+        guarded("a message's handler", || sent(&self.handle, what));
     }
 
     fn closed(&mut self, cause: &Cause) {
@@ -143,11 +160,11 @@ impl Driver {
     fn end(&mut self) {
         let mut state = self.handle.state();
         state.ended = true;
-        state.queue.clear();
-        state.queued_bytes = 0;
+        let dropped = state.drop_queue();
         let calls = std::mem::take(&mut state.calls);
         drop(state);
         self.handle.announce();
+        self.tell_all(dropped, SendError::Stopped);
         for call in calls.into_values() {
             self.done(Some(call), Err(CallError::Send(SendError::Stopped)));
         }

@@ -8,11 +8,15 @@ use std::time::{Duration, Instant};
 
 use mio::Waker;
 
+use super::about::About;
 use super::cause::{CallError, DialError, SendError};
 use super::options::{Options, OwnedBody, own_room_keys, room_body};
 use super::speech;
 use crate::dialect::{Body, ErrorAnswer, Key};
-use crate::protocol::MessageKind;
+use crate::protocol::{ControlPayload, OpCode, is_sendable_code};
+
+/// The code of a Close that nothing was wrong with (RFC 6455, 7.4.1).
+const NORMAL: u16 = 1000;
 
 /// A client, as any thread can use it; clones are the same client.
 #[derive(Clone)]
@@ -44,10 +48,12 @@ pub(super) struct State {
     next_call: u32,
     /// To be joined on each new connection.
     pub(super) rooms: BTreeSet<String>,
-    /// Whether any connection was open so far.
-    pub(super) was_open: bool,
+    /// Counts connections that were open to the user.
+    pub(super) opened: u64,
     /// Whether to end.
     pub(super) stopping: bool,
+    /// What the Close says then.
+    pub(super) last_words: (Option<u16>, String),
     /// Counts connections; that of `open`.
     pub(super) connection: u64,
     pub(super) open: bool,
@@ -59,16 +65,19 @@ pub(super) struct State {
     pub(super) first_dial: Option<Result<(), DialError>>,
 }
 
-/// A message that waits to be sent.
+/// A message that waits to be sent, or a ping.
 pub(super) struct Outgoing {
-    pub(super) kind: MessageKind,
+    pub(super) op: OpCode,
     pub(super) payload: Vec<u8>,
     /// The call that it is.
     pub(super) call: Option<u32>,
     /// The only connection that it may be sent on.
     pub(super) only_on: Option<u64>,
+    /// Told what became of it.
+    pub(super) sent: Option<Sent>,
 }
 
+pub(super) type Sent = Box<dyn FnOnce(&Handle, Result<(), SendError>) + Send>;
 type Done = Box<dyn FnOnce(&Handle, Result<OwnedBody, CallError>) + Send>;
 
 /// A call without an answer so far.
@@ -88,8 +97,9 @@ impl Handle {
             calls: BTreeMap::new(),
             next_call: speech::first_call(&options.dialect),
             rooms: BTreeSet::new(),
-            was_open: false,
+            opened: 0,
             stopping: false,
+            last_words: (Some(NORMAL), String::new()),
             connection: 0,
             open: false,
             login: None,
@@ -112,12 +122,32 @@ impl Handle {
         self.state().open
     }
 
+    /// How many connections have been open so far, with that which is open now: in `on_established`
+    /// 1 says that it is the first, and more that it is another.
+    #[must_use]
+    pub fn connections(&self) -> u64 {
+        self.state().opened
+    }
+
     /// Queues a text message, as it is.
     ///
     /// # Errors
     /// It was not taken.
     pub fn send_text(&self, text: &str) -> Result<(), SendError> {
-        self.enqueue(Outgoing::new(MessageKind::Text, text.as_bytes().to_vec()))
+        self.enqueue(Outgoing::new(OpCode::Text, text.as_bytes().to_vec()))
+    }
+
+    /// Queues a text message, as it is, and tells what becomes of it: once, whatever that is.
+    ///
+    /// `sent` runs on the client's own thread, with `Ok` when the system has taken the last byte,
+    /// which does not mean that the server has; with an error when it is certain that it will not
+    /// be. A message that is not taken at all is told of on this thread, before the call returns.
+    pub fn send_text_then(
+        &self,
+        text: &str,
+        sent: impl FnOnce(&Handle, Result<(), SendError>) + Send + 'static,
+    ) {
+        self.enqueue_then(Ok((OpCode::Text, text.as_bytes().to_vec())), Box::new(sent));
     }
 
     /// Queues a binary message, as it is.
@@ -125,7 +155,27 @@ impl Handle {
     /// # Errors
     /// It was not taken.
     pub fn send_binary(&self, bytes: &[u8]) -> Result<(), SendError> {
-        self.enqueue(Outgoing::new(MessageKind::Binary, bytes.to_vec()))
+        self.enqueue(Outgoing::new(OpCode::Binary, bytes.to_vec()))
+    }
+
+    /// Queues a binary message, as [`send_text_then`](Self::send_text_then) does a text.
+    pub fn send_binary_then(
+        &self,
+        bytes: &[u8],
+        sent: impl FnOnce(&Handle, Result<(), SendError>) + Send + 'static,
+    ) {
+        self.enqueue_then(Ok((OpCode::Binary, bytes.to_vec())), Box::new(sent));
+    }
+
+    /// Queues a ping of up to 125 bytes, beside those of the ping interval.
+    ///
+    /// # Errors
+    /// It was not taken.
+    pub fn ping(&self, payload: &[u8]) -> Result<(), SendError> {
+        if ControlPayload::new(payload).is_none() {
+            return Err(SendError::Unsupported);
+        }
+        self.enqueue(Outgoing::new(OpCode::Ping, payload.to_vec()))
     }
 
     /// Queues what the server need not answer, in the client's dialect.
@@ -134,11 +184,22 @@ impl Handle {
     /// It was not taken.
     pub fn push<'b>(
         &self,
-        key: impl Into<Key<'b>>,
+        about: impl Into<About<'b>>,
         body: impl Into<Body<'b>>,
     ) -> Result<(), SendError> {
-        let (kind, payload) = speech::push(self.dialect(), &key.into(), body.into())?;
-        self.enqueue(Outgoing::new(kind, payload))
+        let (op, payload) = self.pushed(&about.into(), body.into())?;
+        self.enqueue(Outgoing::new(op, payload))
+    }
+
+    /// Queues what the server need not answer, in the client's dialect, and tells what becomes of it
+    /// as [`send_text_then`](Self::send_text_then) does.
+    pub fn push_then<'b>(
+        &self,
+        about: impl Into<About<'b>>,
+        body: impl Into<Body<'b>>,
+        sent: impl FnOnce(&Handle, Result<(), SendError>) + Send + 'static,
+    ) {
+        self.enqueue_then(self.pushed(&about.into(), body.into()), Box::new(sent));
     }
 
     /// Asks the server, and waits up to `timeout` for the answer. The time counts from now, also
@@ -151,22 +212,11 @@ impl Handle {
     /// answer. What was sent may have been done by the server even so.
     pub fn request<'b>(
         &self,
-        key: impl Into<Key<'b>>,
+        about: impl Into<About<'b>>,
         body: impl Into<Body<'b>>,
         timeout: Duration,
     ) -> Result<OwnedBody, CallError> {
-        if self.shared.thread.get() == Some(&thread::current().id()) {
-            return Err(CallError::WouldBlock);
-        }
-        let (tell, told) = crossbeam_channel::bounded(1);
-        let done = Box::new(move |_: &Handle, answer| drop(tell.send(answer)));
-        let id = self.call(&key.into(), body.into(), None, done)?;
-        if let Ok(answer) = told.recv_timeout(timeout) {
-            return answer;
-        }
-        self.state().give_up(id);
-        // It may have come in between.
-        told.try_recv().unwrap_or(Err(CallError::TimedOut))
+        self.wait_for(&about.into(), body.into(), timeout, |_| {})
     }
 
     /// Asks the server, and calls `done` with the answer, on the client's own thread: for handlers,
@@ -176,13 +226,13 @@ impl Handle {
     /// It was not taken, and `done` will not be called.
     pub fn request_then<'b>(
         &self,
-        key: impl Into<Key<'b>>,
+        about: impl Into<About<'b>>,
         body: impl Into<Body<'b>>,
         timeout: Duration,
         done: impl FnOnce(&Handle, Result<OwnedBody, CallError>) + Send + 'static,
     ) -> Result<(), SendError> {
         let deadline = Instant::now().checked_add(timeout);
-        self.call(&key.into(), body.into(), deadline, Box::new(done)).map(drop)
+        self.call(&about.into(), body.into(), deadline, Box::new(done)).map(drop)
     }
 
     /// Joins a room, and joins it again on each new connection until [`leave`](Self::leave).
@@ -191,9 +241,12 @@ impl Handle {
     /// As of [`request`](Self::request). After an error the room is not joined again.
     pub fn join(&self, room: &str, timeout: Duration) -> Result<OwnedBody, CallError> {
         let (join, _) = self.room_keys()?;
-        let joined = self.request(join, Body::Json(&room_body(room)), timeout)?;
-        self.state().rooms.insert(room.to_owned());
-        Ok(joined)
+        let name = room.to_owned();
+        // On the client's own thread, so that it is known before the next connection opens.
+        let joined = move |handle: &Handle| {
+            handle.state().rooms.insert(name);
+        };
+        self.wait_for(&join.into(), Body::Json(&room_body(room)), timeout, joined)
     }
 
     /// Leaves a room, whatever becomes of the request.
@@ -213,6 +266,18 @@ impl Handle {
         self.wake();
     }
 
+    /// The same, with a code and a reason, which is cut to 123 bytes. With a code that may not be sent
+    /// (RFC 6455, 7.4.2) the Close says nothing. The first of several counts.
+    pub fn close_with(&self, code: u16, reason: &str) {
+        let mut state = self.state();
+        if !state.stopping {
+            let code = Some(code).filter(|&code| is_sendable_code(code));
+            state.last_words = (code, reason.to_owned());
+        }
+        drop(state);
+        self.close();
+    }
+
     pub(super) fn answer(
         &self,
         correlation: &[u8],
@@ -221,7 +286,7 @@ impl Handle {
     ) -> Result<(), SendError> {
         let (kind, payload) = speech::answer(self.dialect(), correlation, answer)?;
         let only_on = Some(connection);
-        self.enqueue(Outgoing { only_on, ..Outgoing::new(kind, payload) })
+        self.enqueue(Outgoing { only_on, ..Outgoing::new(kind.opcode(), payload) })
     }
 
     /// Keys of joining and leaving.
@@ -231,29 +296,89 @@ impl Handle {
         keys.ok_or(SendError::Unsupported)
     }
 
+    /// Asks and waits; `good` is called on the client's own thread with a good answer.
+    fn wait_for(
+        &self,
+        about: &About<'_>,
+        body: Body<'_>,
+        timeout: Duration,
+        good: impl FnOnce(&Handle) + Send + 'static,
+    ) -> Result<OwnedBody, CallError> {
+        if self.shared.thread.get() == Some(&thread::current().id()) {
+            return Err(CallError::WouldBlock);
+        }
+        let (tell, told) = crossbeam_channel::bounded(1);
+        let done = Box::new(move |handle: &Handle, answer: Result<_, _>| {
+            if answer.is_ok() {
+                good(handle);
+            }
+            drop(tell.send(answer));
+        });
+        let id = self.call(about, body, None, done)?;
+        if let Ok(answer) = told.recv_timeout(timeout) {
+            return answer;
+        }
+        self.state().give_up(id);
+        // It may have come in between.
+        told.try_recv().unwrap_or(Err(CallError::TimedOut))
+    }
+
     fn call(
         &self,
-        key: &Key<'_>,
+        about: &About<'_>,
         body: Body<'_>,
         deadline: Option<Instant>,
         done: Done,
     ) -> Result<u32, SendError> {
+        let options = &self.shared.options;
         let mut state = self.state();
+        if state.calls.len() >= options.max_open_calls {
+            return Err(SendError::TooManyCalls);
+        }
         let id = state.take_call_id();
-        let (kind, payload) = speech::call(self.dialect(), id, key, body)?;
-        let key = key.as_text().into_owned();
-        let outgoing = Outgoing { call: Some(id), ..Outgoing::new(kind, payload) };
-        state.enqueue(&self.shared.options, outgoing)?;
+        let (kind, payload) = speech::call(&options.dialect, id, &about.key, body)?;
+        let payload = about.put_fields(&options.dialect, payload)?;
+        let key = about.key.as_text().into_owned();
+        state.check_room(options, payload.len())?;
+        state.put(Outgoing { call: Some(id), ..Outgoing::new(kind.opcode(), payload) });
         state.calls.insert(id, Call { key, deadline, sent: false, done });
         drop(state);
         self.wake();
         Ok(id)
     }
 
+    fn pushed(&self, about: &About<'_>, body: Body<'_>) -> Result<(OpCode, Vec<u8>), SendError> {
+        let (kind, payload) = speech::push(self.dialect(), &about.key, body)?;
+        Ok((kind.opcode(), about.put_fields(self.dialect(), payload)?))
+    }
+
     fn enqueue(&self, outgoing: Outgoing) -> Result<(), SendError> {
-        self.state().enqueue(&self.shared.options, outgoing)?;
+        let mut state = self.state();
+        state.check_room(&self.shared.options, outgoing.payload.len())?;
+        state.put(outgoing);
+        drop(state);
         self.wake();
         Ok(())
+    }
+
+    /// Queues a message, or tells why not: not under the lock.
+    fn enqueue_then(&self, message: Result<(OpCode, Vec<u8>), SendError>, sent: Sent) {
+        let mut state = self.state();
+        let taken = message.and_then(|(op, payload)| {
+            state.check_room(&self.shared.options, payload.len())?;
+            Ok((op, payload))
+        });
+        match taken {
+            Ok((op, payload)) => {
+                state.put(Outgoing { sent: Some(sent), ..Outgoing::new(op, payload) });
+                drop(state);
+                self.wake();
+            }
+            Err(why) => {
+                drop(state);
+                sent(self, Err(why));
+            }
+        }
     }
 
     fn dialect(&self) -> &crate::dialect::Dialect {
@@ -293,17 +418,27 @@ impl Handle {
 }
 
 impl State {
-    fn enqueue(&mut self, options: &Options, outgoing: Outgoing) -> Result<(), SendError> {
+    /// Whether a message of so many bytes may wait.
+    fn check_room(&self, options: &Options, bytes: usize) -> Result<(), SendError> {
         if self.stopping || self.ended {
             return Err(SendError::Stopped);
         }
-        let bytes = self.queued_bytes.saturating_add(outgoing.payload.len());
+        let bytes = self.queued_bytes.saturating_add(bytes);
         if self.queue.len() >= options.max_queued_messages || bytes > options.max_queued_bytes {
             return Err(SendError::Full);
         }
-        self.queued_bytes = bytes;
-        self.queue.push_back(outgoing);
         Ok(())
+    }
+
+    fn put(&mut self, outgoing: Outgoing) {
+        self.queued_bytes += outgoing.payload.len();
+        self.queue.push_back(outgoing);
+    }
+
+    /// Takes all that waits; gives who is to be told of it.
+    pub(super) fn drop_queue(&mut self) -> Vec<Sent> {
+        self.queued_bytes = 0;
+        self.queue.drain(..).filter_map(|outgoing| outgoing.sent).collect()
     }
 
     /// A number that no open call has.
@@ -331,7 +466,7 @@ impl State {
 }
 
 impl Outgoing {
-    pub(super) fn new(kind: MessageKind, payload: Vec<u8>) -> Self {
-        Self { kind, payload, call: None, only_on: None }
+    pub(super) fn new(op: OpCode, payload: Vec<u8>) -> Self {
+        Self { op, payload, call: None, only_on: None, sent: None }
     }
 }

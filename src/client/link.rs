@@ -1,9 +1,11 @@
 //! One connection: its socket, what is to be written, and what is begun of the server's messages.
 
+use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read, Write};
 
 use mio::net::TcpStream;
 
+use super::handle::Sent;
 use super::options::Options;
 use crate::protocol::{
     ClientDecoder, Decoder, Framing, OpCode, Partial, Spare, put_client_close, put_client_frame,
@@ -25,6 +27,10 @@ pub(super) struct Link {
     /// Frames, of which `written` bytes are gone.
     out: Vec<u8>,
     written: usize,
+    /// Bytes written so far, of all frames.
+    gone: u64,
+    /// Whom to tell once so many are, in order.
+    marks: VecDeque<(u64, Sent)>,
     /// What came behind the opening handshake.
     pub(super) early: Vec<u8>,
 }
@@ -52,6 +58,8 @@ impl Link {
             spare: Spare::new(1, 1, SPARE_BYTES),
             out: Vec::new(),
             written: 0,
+            gone: 0,
+            marks: VecDeque::new(),
             early,
         }
     }
@@ -81,6 +89,29 @@ impl Link {
         Ok(())
     }
 
+    /// `sent` is to be told when all that was put so far is written.
+    pub(super) fn mark(&mut self, sent: Sent) {
+        self.marks.push_back((self.gone + self.owed() as u64, sent));
+    }
+
+    /// Who is to be told that it is written.
+    pub(super) fn take_written(&mut self) -> Option<Sent> {
+        self.take_mark(|at, gone| at <= gone)
+    }
+
+    /// Who is still to be told anything.
+    pub(super) fn take_unwritten(&mut self) -> Option<Sent> {
+        self.take_mark(|_, _| true)
+    }
+
+    fn take_mark(&mut self, is_due: impl FnOnce(u64, u64) -> bool) -> Option<Sent> {
+        let (at, _) = self.marks.front()?;
+        if !is_due(*at, self.gone) {
+            return None;
+        }
+        self.marks.pop_front().map(|(_, sent)| sent)
+    }
+
     /// Writes what the socket takes; whether it took all.
     ///
     /// # Errors
@@ -89,7 +120,10 @@ impl Link {
         while self.written < self.out.len() {
             match self.stream.write(&self.out[self.written..]) {
                 Ok(0) => return Err(ErrorKind::WriteZero.into()),
-                Ok(n) => self.written += n,
+                Ok(n) => {
+                    self.written += n;
+                    self.gone += n as u64;
+                }
                 Err(e) if e.kind() == ErrorKind::WouldBlock => return Ok(false),
                 Err(e) if e.kind() == ErrorKind::Interrupted => {}
                 Err(e) => return Err(e),

@@ -2,7 +2,8 @@
 //!
 //! Invariants:
 //! - One thread owns the socket and calls all that the user gave; every other thread has a
-//!   [`Handle`], which takes a lock for the time of a few moves and never waits for the socket.
+//!   [`Handle`], which takes a lock for the time of a few moves and never waits for the socket. Only
+//!   that a message is not taken at all is told on the sender's own thread.
 //! - No callback runs under the lock, so that each may use the handle; one that would wait for its
 //!   own thread is told so instead ([`CallError::WouldBlock`]).
 //! - What waits to be sent is bounded in messages and bytes; over it the sender is told.
@@ -11,8 +12,9 @@
 //! - Every call ends: by its answer, its time, its connection's end or the client's.
 //! - After a Close nothing is sent.
 //! - Before a login is answered, nothing but the login is sent.
+//! - Whoever wants to know what became of a message is told so once.
 //!
-//! Deliberately absent: TLS and extensions.
+//! Deliberately absent: extensions; and TLS, of which only the settings are here ([`Tls`]).
 //!
 //! ```
 //! use std::time::Duration;
@@ -34,16 +36,20 @@
 //! # }
 //! ```
 
+mod about;
 mod backoff;
+mod callbacks;
 mod cause;
 mod dial;
 mod driver;
 mod handle;
+mod heard;
 mod incoming;
 mod link;
 mod options;
 mod session;
 mod speech;
+mod tls;
 mod url;
 mod wait;
 
@@ -51,11 +57,13 @@ use std::fmt;
 use std::ops::Deref;
 use std::thread::{self, JoinHandle};
 
+pub use about::About;
 pub use backoff::Reconnect;
-pub use cause::{CallError, Cause, DialError, SendError};
+pub use cause::{CallError, Cause, CloseBegun, DialError, SendError, Side};
 pub use handle::Handle;
 pub use incoming::{Incoming, Responder};
 pub use options::{Options, OwnedBody};
+pub use tls::{KeyKind, PrivateKey, Tls, TlsError};
 pub use url::{ServerUrl, UrlError};
 
 use self::driver::Driver;
@@ -84,6 +92,9 @@ impl Client {
     /// The URL cannot be used, or the system has no thread or descriptor left.
     pub fn start(url: &str, options: Options) -> Result<Self, DialError> {
         let url = ServerUrl::parse(url).map_err(DialError::Url)?;
+        if url.tls {
+            return Err(DialError::NoTls);
+        }
         let (readiness, waker) = Readiness::new()?;
         let handle = Handle::new(options, waker);
         let driver = Driver::new(handle.clone(), url, readiness);

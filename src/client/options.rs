@@ -5,11 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::backoff::Reconnect;
-use super::cause::{Cause, DialError};
-use super::handle::Handle;
-use super::incoming::Incoming;
+use super::callbacks::Callbacks;
+use super::tls::Tls;
 use crate::dialect::{Body, Dialect, Key};
-use crate::protocol::MessageKind;
 
 /// What a client is told before it connects: limits, times, and what to call when.
 ///
@@ -34,14 +32,26 @@ pub struct Options {
     pub close_timeout: Duration,
     /// When to try again; `None`: the client ends with its connection.
     pub reconnect: Option<Reconnect>,
+    /// The code of a Close that says that this client is displaced; `None`: none does.
+    pub displaced_code: Option<u16>,
+    /// Whether to try again after being displaced, as after any other end. Two clients of one
+    /// identity that both do displace each other for ever.
+    pub reconnect_displaced: bool,
+    /// Whether what waits to be sent when an open connection is gone goes out on the next. Else it
+    /// is dropped: see [`SendError::Dropped`](super::SendError::Dropped).
+    pub keep_queued: bool,
     /// Most messages that wait to be sent.
     pub max_queued_messages: usize,
     /// Most bytes that wait to be sent. A message over it is never taken.
     pub max_queued_bytes: usize,
+    /// Most calls without an answer. Rooms that are joined again count, but are never refused.
+    pub max_open_calls: usize,
     /// Most payload of a message or frame from the server, bytes.
     pub max_message_bytes: usize,
     /// Most bytes of the head, and of the body, of an answer to the opening handshake.
     pub max_header_bytes: usize,
+    /// For `wss://`.
+    pub tls: Tls,
     /// Keys and body of joining and leaving a room, where they are not the dialect's own.
     pub(super) room_keys: Option<(Key<'static>, Key<'static>)>,
     /// The key of a push that says that this client is displaced.
@@ -65,10 +75,15 @@ impl Default for Options {
             pong_timeout: Duration::from_secs(60),
             close_timeout: Duration::from_secs(5),
             reconnect: Some(Reconnect::default()),
+            displaced_code: Some(4001),
+            reconnect_displaced: false,
+            keep_queued: true,
             max_queued_messages: 1024,
             max_queued_bytes: 16 << 20,
+            max_open_calls: 1024,
             max_message_bytes: 16 << 20,
             max_header_bytes: 16 << 10,
+            tls: Tls::default(),
             room_keys: None,
             displaced_by: None,
             login: None,
@@ -107,7 +122,8 @@ impl Options {
 
     /// Signs in on each new connection: asks for `key` before anything else, and sends nothing more
     /// until it is answered. An error for an answer is a failure to connect
-    /// ([`DialError::Login`]), and so is none within the connect timeout. `body` is called for each.
+    /// ([`DialError::Login`](super::DialError::Login)), and so is none within the connect timeout.
+    /// `body` is called for each.
     #[must_use]
     pub fn login(
         mut self,
@@ -118,65 +134,18 @@ impl Options {
         self
     }
 
-    /// Called with each message as it came, before any route: for [`Dialect::Raw`], or to listen in.
-    #[must_use]
-    pub fn on_message(
-        mut self,
-        call: impl Fn(&Handle, MessageKind, &[u8]) + Send + Sync + 'static,
-    ) -> Self {
-        self.on.message = Some(Arc::new(call));
-        self
-    }
-
-    /// Called when a connection is open, also after each reconnect.
-    #[must_use]
-    pub fn on_established(mut self, call: impl Fn(&Handle) + Send + Sync + 'static) -> Self {
-        self.on.established = Some(Arc::new(call));
-        self
-    }
-
-    /// Called when a connection that was open is gone.
-    #[must_use]
-    pub fn on_closed(mut self, call: impl Fn(&Handle, &Cause) + Send + Sync + 'static) -> Self {
-        self.on.closed = Some(Arc::new(call));
-        self
-    }
-
     /// A push under `key` says that this client is displaced: for dialects that have no word of
-    /// their own for that, which only `hub` has. It is routed as well.
+    /// their own for that, or servers that have another. It is routed as well.
     #[must_use]
     pub fn displaced_by(mut self, key: &str) -> Self {
         self.displaced_by = Some(key.to_owned());
         self
     }
 
-    /// Called when the server says that this client is displaced by another of the same identity;
-    /// [`on_closed`](Self::on_closed) follows with [`Cause::Displaced`], and no reconnect.
+    /// What `wss://` is spoken by.
     #[must_use]
-    pub fn on_displaced(mut self, call: impl Fn(&Handle) + Send + Sync + 'static) -> Self {
-        self.on.displaced = Some(Arc::new(call));
-        self
-    }
-
-    /// Called when a try to connect has failed.
-    #[must_use]
-    pub fn on_dial_failed(
-        mut self,
-        call: impl Fn(&Handle, &DialError) + Send + Sync + 'static,
-    ) -> Self {
-        self.on.dial_failed = Some(Arc::new(call));
-        self
-    }
-
-    /// Called with what the server pushes or asks under `key`: a name, a decimal in dialects that
-    /// number, a `prefix.*`, or `*` for all that has no route of its own. The longest match is it.
-    #[must_use]
-    pub fn route(
-        mut self,
-        key: &str,
-        call: impl Fn(&Handle, &Incoming<'_>) + Send + Sync + 'static,
-    ) -> Self {
-        self.on.routes.push((key.to_owned(), Arc::new(call)));
+    pub fn tls(mut self, tls: Tls) -> Self {
+        self.tls = tls;
         self
     }
 }
@@ -184,41 +153,6 @@ impl Options {
 impl fmt::Debug for Options {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Options").field("dialect", &self.dialect).finish_non_exhaustive()
-    }
-}
-
-type OnMessage = dyn Fn(&Handle, MessageKind, &[u8]) + Send + Sync;
-type OnEvent = dyn Fn(&Handle) + Send + Sync;
-type OnClosed = dyn Fn(&Handle, &Cause) + Send + Sync;
-type OnDialFailed = dyn Fn(&Handle, &DialError) + Send + Sync;
-pub(super) type OnRoute = dyn Fn(&Handle, &Incoming<'_>) + Send + Sync;
-
-#[derive(Clone, Default)]
-pub(super) struct Callbacks {
-    pub(super) message: Option<Arc<OnMessage>>,
-    pub(super) established: Option<Arc<OnEvent>>,
-    pub(super) closed: Option<Arc<OnClosed>>,
-    pub(super) displaced: Option<Arc<OnEvent>>,
-    pub(super) dial_failed: Option<Arc<OnDialFailed>>,
-    pub(super) routes: Vec<(String, Arc<OnRoute>)>,
-}
-
-impl Callbacks {
-    /// Whether there is a route of exactly this key.
-    pub(super) fn has(&self, key: &str) -> bool {
-        self.routes.iter().any(|(route, _)| route == key)
-    }
-
-    /// The handler of the route that matches `key` best.
-    pub(super) fn route(&self, key: &str) -> Option<&OnRoute> {
-        let matches = |route: &str| match route.strip_suffix('*') {
-            Some(prefix) => key.starts_with(prefix),
-            None => route == key,
-        };
-        let found = self.routes.iter().filter(|(route, _)| matches(route));
-        // A name is better than a prefix of the same letters, which has a star more.
-        let best = found.max_by_key(|(route, _)| (!route.ends_with('*'), route.len()));
-        best.map(|(_, call)| &**call)
     }
 }
 

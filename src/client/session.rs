@@ -1,20 +1,18 @@
 //! The life of one open connection, turn by turn.
 
-use std::cell::Cell;
 use std::io;
 use std::mem;
 use std::time::Instant;
 
-use super::cause::{CallError, Cause};
+use super::cause::{CallError, Cause, CloseBegun, SendError, Side};
 use super::driver::{Driver, after, guarded};
 use super::handle::{Call, Handle, State};
-use super::incoming::{Incoming, Responder};
 use super::link::Link;
 use super::options::{OwnedBody, room_body};
-use super::speech::{self, Failure, Heard, To, Told};
+use super::speech;
 use super::wait::earlier;
-use crate::dialect::{Body, Dialect, Key};
-use crate::protocol::{Event, MessageKind, OpCode};
+use crate::dialect::{Body, Key};
+use crate::protocol::{Event, OpCode};
 
 /// No more is taken from the queue while so much is to be written, bytes.
 const OWED_BYTES: usize = 64 * 1024;
@@ -24,9 +22,9 @@ const READ_BYTES: usize = 64 * 1024;
 const READS_PER_TURN: usize = 16;
 
 /// An open connection, and how far its end has come.
-struct Session {
-    link: Link,
-    number: u64,
+pub(super) struct Session {
+    pub(super) link: Link,
+    pub(super) number: u64,
     /// Whether the login, if there is one, was answered well: before, nothing else is sent.
     admitted: bool,
     /// When it has to be.
@@ -36,12 +34,14 @@ struct Session {
     silent_at: Option<Instant>,
     /// Until when this side may take to close.
     stop_by: Option<Instant>,
-    displaced: bool,
-    closing: Option<Closing>,
+    pub(super) displaced: bool,
+    /// Until when the server may take to close then.
+    pub(super) leave_by: Option<Instant>,
+    pub(super) closing: Option<Closing>,
 }
 
 /// After a Close was sent: nothing more is.
-struct Closing {
+pub(super) struct Closing {
     cause: Cause,
     /// When the stream is closed though the server has not closed it.
     until: Option<Instant>,
@@ -50,7 +50,7 @@ struct Closing {
 }
 
 /// How a connection ends.
-type Ended = Result<(), Cause>;
+pub(super) type Ended = Result<(), Cause>;
 
 impl Driver {
     /// Serves a connection up to its end: why it ended, and whether it was ever open to the user.
@@ -64,10 +64,15 @@ impl Driver {
             silent_at: None,
             stop_by: None,
             displaced: false,
+            leave_by: None,
             closing: None,
         };
         let mut buf = vec![0; READ_BYTES];
         let ended = self.live(&mut session, &mut buf);
+        self.tell_written(&mut session);
+        while let Some(sent) = session.link.take_unwritten() {
+            self.tell(sent, Err(SendError::Closed));
+        }
         let cause = match (ended, session.closing) {
             _ if session.displaced => Cause::Displaced,
             // Whatever came behind a Close, that is why.
@@ -85,9 +90,9 @@ impl Driver {
         loop {
             self.read(session, buf)?;
             self.take_queue(session)?;
-            session.link.flush().map_err(io_cause)?;
+            self.flush(session)?;
             self.begin_to_stop(session)?;
-            session.link.flush().map_err(io_cause)?;
+            self.flush(session)?;
             let until = self.keep_time(session)?;
             let until = if self.readiness.readable { Some(Instant::now()) } else { until };
             self.wait(until).map_err(io_cause)?;
@@ -121,7 +126,7 @@ impl Driver {
     }
 
     /// Looks whether the login has been answered.
-    fn check_login(&mut self, session: &mut Session) -> Ended {
+    pub(super) fn check_login(&mut self, session: &mut Session) -> Ended {
         if session.admitted {
             return Ok(());
         }
@@ -143,8 +148,8 @@ impl Driver {
         self.backoff.reset();
         let mut state = self.handle.state();
         state.open = true;
-        if !state.was_open {
-            state.was_open = true;
+        state.opened += 1;
+        if state.opened == 1 {
             state.first_dial = Some(Ok(()));
         }
         self.rejoin(&mut state, session)?;
@@ -186,13 +191,23 @@ impl Driver {
         let by = *session.stop_by.get_or_insert(by.unwrap_or_else(Instant::now));
         let nothing_to_send = state.queue.is_empty() || !session.admitted;
         let nothing_waits = nothing_to_send && session.link.owed() == 0;
+        let (code, reason) = state.last_words.clone();
         drop(state);
         if nothing_waits || Instant::now() >= by {
-            session.link.put_close(Some(1000), "").map_err(io_cause)?;
+            session.link.put_close(code, &reason).map_err(io_cause)?;
             session.closing =
                 Some(Closing { cause: Cause::Stopped, until: Some(by), heard: false });
+            self.close_begun(session, Side::Client, code, &reason);
         }
         Ok(())
+    }
+
+    /// Tells that a Close was sent or has come, if the connection was open to the user.
+    fn close_begun(&self, session: &Session, by: Side, code: Option<u16>, reason: &str) {
+        if let Some(call) = self.options().on.closing.as_ref().filter(|_| session.admitted) {
+            let begun = CloseBegun { by, code, reason: reason.to_owned() };
+            guarded("on_closing", || call(&self.handle, &begun));
+        }
     }
 
     fn take_queue(&mut self, session: &mut Session) -> Ended {
@@ -207,12 +222,28 @@ impl Driver {
             if next.only_on.is_some_and(|only| only != session.number) {
                 continue;
             }
-            session.link.put(next.kind.opcode(), &next.payload).map_err(io_cause)?;
+            session.link.put(next.op, &next.payload).map_err(io_cause)?;
+            if let Some(sent) = next.sent {
+                session.link.mark(sent);
+            }
             if let Some(call) = next.call.and_then(|id| state.calls.get_mut(&id)) {
                 call.sent = true;
             }
         }
         Ok(())
+    }
+
+    /// Writes what the socket takes, and tells of what is written whole.
+    fn flush(&self, session: &mut Session) -> Ended {
+        let flushed = session.link.flush().map_err(io_cause);
+        self.tell_written(session);
+        flushed.map(drop)
+    }
+
+    fn tell_written(&self, session: &mut Session) {
+        while let Some(sent) = session.link.take_written() {
+            self.tell(sent, Ok(()));
+        }
     }
 
     fn read(&mut self, session: &mut Session, buf: &mut [u8]) -> Ended {
@@ -246,10 +277,13 @@ impl Driver {
                     session.link.spare.recycle(payload);
                 }
                 Ok(Some(Event::Compressed { .. } | Event::CompressedAssembled { .. })) => {}
-                Ok(Some(Event::Ping(payload))) if session.closing.is_none() => {
-                    session.link.put(OpCode::Pong, payload.as_slice()).map_err(io_cause)?;
+                Ok(Some(Event::Ping(payload))) => {
+                    if session.closing.is_none() {
+                        session.link.put(OpCode::Pong, payload.as_slice()).map_err(io_cause)?;
+                    }
+                    self.on_ping(payload.as_slice());
                 }
-                Ok(Some(Event::Ping(_) | Event::Pong(_))) => {}
+                Ok(Some(Event::Pong(payload))) => self.on_pong(payload.as_slice()),
                 Ok(Some(Event::Close { code, reason })) => {
                     self.on_close(session, code, reason.as_str())?;
                 }
@@ -272,18 +306,29 @@ impl Driver {
         let cause = Cause::Closed { code, reason: reason.to_owned() };
         let until = after(self.options().close_timeout);
         session.closing = Some(Closing { cause, until, heard: true });
+        if code.is_some() && code == self.options().displaced_code {
+            self.displace(session);
+        }
+        self.close_begun(session, Side::Server, code, reason);
         Ok(())
     }
 
     /// Says why the connection cannot go on, if that can still be said, behind what was queued
     /// before: the answers to what came before the fault, above all.
-    fn give_up(&mut self, session: &mut Session, code: u16, reason: &str, cause: Cause) -> Cause {
+    pub(super) fn give_up(
+        &mut self,
+        session: &mut Session,
+        code: u16,
+        reason: &str,
+        cause: Cause,
+    ) -> Cause {
         if session.closing.is_none()
             && self.take_queue(session).is_ok()
             && session.link.put_close(Some(code), reason).is_ok()
         {
             // It is gone either way.
             let _ = session.link.flush();
+            self.close_begun(session, Side::Client, Some(code), reason);
         }
         cause
     }
@@ -298,6 +343,9 @@ impl Driver {
         if over(session.silent_at) {
             return Err(Cause::Silent);
         }
+        if over(session.leave_by) {
+            return Err(self.give_up(session, 1000, "", Cause::Displaced));
+        }
         let login_by = session.login_by.filter(|_| !session.admitted);
         if over(login_by) {
             return Err(self.give_up(session, 1000, "", Cause::LoginTimedOut));
@@ -309,124 +357,12 @@ impl Driver {
             session.silent_at = session.silent_at.or_else(|| after(self.options().pong_timeout));
         }
         let next = earlier(session.ping_at, session.silent_at);
-        Ok(earlier(earlier(next, login_by), session.stop_by))
-    }
-
-    fn on_message(&mut self, session: &mut Session, kind: MessageKind, payload: &[u8]) -> Ended {
-        if let Some(call) = &self.options().on.message {
-            guarded("on_message", || call(&self.handle, kind, payload));
-        }
-        match speech::hear(&self.options().dialect, kind, payload) {
-            Err(why) => return Err(self.give_up(session, 1002, why, Cause::NotUnderstood(why))),
-            Ok(Heard::Unrouted | Heard::Heartbeat(None)) => {}
-            Ok(Heard::Heartbeat(Some((kind, pong)))) if session.closing.is_none() => {
-                session.link.put(kind.opcode(), &pong).map_err(io_cause)?;
-            }
-            Ok(Heard::Heartbeat(Some(_))) => {}
-            Ok(Heard::Displaced) => self.on_displaced(session),
-            Ok(Heard::Told { message, correlation, owed }) => {
-                self.on_told(session, message, correlation, owed);
-            }
-            Ok(Heard::Answer { to, failed, message }) => {
-                self.on_answer(session, &to, failed, message);
-            }
-        }
-        self.check_login(session)
-    }
-
-    fn on_displaced(&self, session: &mut Session) {
-        session.displaced = true;
-        if let Some(call) = &self.options().on.displaced {
-            guarded("on_displaced", || call(&self.handle));
-        }
-    }
-
-    fn on_answer(
-        &mut self,
-        session: &mut Session,
-        to: &To<'_>,
-        failed: Option<Failure<'_>>,
-        message: Told<'_>,
-    ) {
-        let mut state = self.handle.state();
-        let oldest = |matches: &dyn Fn(&Call) -> bool| {
-            state.calls.iter().find(|(_, call)| call.sent && matches(call)).map(|(id, _)| *id)
-        };
-        let id = match to {
-            To::Id(id) => Some(*id),
-            To::Key(key) => oldest(&|call| call.key == *key),
-            To::Oldest => oldest(&|_| true),
-        };
-        let call = id.and_then(|id| state.calls.remove(&id));
-        drop(state);
-        let is_push = call.is_none() && !matches!(to, To::Id(_));
-        // As system E has it: the handler of its protocol runs as well.
-        let also_routed = matches!(self.options().dialect, Dialect::Hub)
-            && failed.is_none()
-            && self.options().on.has(&message.key);
-        if call.is_some() {
-            let answer = match failed {
-                Some(Failure { code, words }) => {
-                    Err(CallError::Failed { code, message: words.into_owned() })
-                }
-                None => Ok(message.body.map_or(OwnedBody::Binary(Vec::new()), Into::into)),
-            };
-            self.done(call, answer);
-        }
-        if is_push || also_routed {
-            self.on_told(session, message, None, false);
-        }
-    }
-
-    fn on_told(
-        &mut self,
-        session: &mut Session,
-        told: Told<'_>,
-        correlation: Option<Vec<u8>>,
-        owed: bool,
-    ) {
-        if self.options().displaced_by.as_deref() == Some(&*told.key) {
-            self.on_displaced(session);
-        }
-        let connection = session.number;
-        let responder = correlation.map(|correlation| Responder {
-            handle: self.handle.clone(),
-            correlation,
-            connection,
-        });
-        let incoming = Incoming {
-            key: told.key,
-            room: told.room,
-            from: told.from,
-            body: told.body.unwrap_or(Body::Json("null")),
-            responder: Cell::new(responder),
-            owed,
-        };
-        let refusal = match self.options().on.route(&incoming.key) {
-            Some(call) => {
-                let mut returned = false;
-                guarded("a route's handler", || {
-                    call(&self.handle, &incoming);
-                    returned = true;
-                });
-                (!returned).then_some((500, "the handler panicked"))
-            }
-            None => Some((404, "no such route")),
-        };
-        if !owed {
-            return;
-        }
-        let answered = match refusal {
-            Some((code, why)) => incoming.reply_error(code, why),
-            None => incoming.reply(Body::Json("null")),
-        };
-        if let Err(e) = answered {
-            log::warn!("a client's answer was not sent: {e}");
-        }
+        let end = earlier(session.stop_by, session.leave_by);
+        Ok(earlier(earlier(next, login_by), end))
     }
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "for `map_err`")]
-fn io_cause(error: io::Error) -> Cause {
+pub(super) fn io_cause(error: io::Error) -> Cause {
     Cause::Io(error.kind())
 }

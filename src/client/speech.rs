@@ -47,8 +47,8 @@ pub(super) enum Heard<'a> {
     Told { message: Told<'a>, correlation: Option<Vec<u8>>, owed: bool },
     /// The dialect's own ping, with what to answer; or its pong.
     Heartbeat(Option<Said>),
-    /// Another client of the same identity has come.
-    Displaced,
+    /// Another client of the same identity has come; what says so is routed as well.
+    Displaced(Told<'a>),
     /// Nothing for routes.
     Unrouted,
 }
@@ -70,6 +70,8 @@ impl<'a> Told<'a> {
 
 /// The protocol by which system E tells a client that it is displaced.
 const HUB_DISPLACED: u32 = 2_147_483_647;
+/// The command of the push by which system D does: a `KickoutNotify`.
+const KIM_DISPLACED: &str = "login.signin";
 /// The protocol of an error answer of `hub`.
 const HUB_ERROR: u32 = 2_147_483_646;
 
@@ -200,6 +202,9 @@ fn hear_same<'a>(dialect: &Dialect, message: Message<'a>) -> Heard<'a> {
             correlation.and_then(|of| answer(dialect, &of, Ok(Body::Binary(b""))).ok()),
         ),
         Kind::Request => Heard::Told { message: told, correlation, owed: true },
+        Kind::Push if matches!(dialect, Dialect::Kim) && told.key == KIM_DISPLACED => {
+            Heard::Displaced(told)
+        }
         Kind::Push => Heard::Told { message: told, correlation, owed: false },
     }
 }
@@ -209,7 +214,7 @@ fn hear_hub(message: Message<'_>) -> Heard<'_> {
     let Key::Number(protocol) = message.key else { return Heard::Unrouted };
     let told = Told::about(protocol.to_string().into(), message.body);
     match (message.kind, message.correlation) {
-        (Kind::Push, _) if protocol == HUB_DISPLACED => Heard::Displaced,
+        (Kind::Push, _) if protocol == HUB_DISPLACED => Heard::Displaced(told),
         (Kind::Request, Some(ids)) => {
             let sn = ids.get(4..).and_then(|sn| sn.first_chunk());
             let to = To::Id(sn.map_or(0, |sn| u32::from_le_bytes(*sn)));
@@ -332,7 +337,7 @@ impl Object {
     }
 }
 
-fn json_of(body: Body<'_>) -> Cow<'_, str> {
+pub(super) fn json_of(body: Body<'_>) -> Cow<'_, str> {
     match body {
         Body::Json(json) => Cow::Borrowed(json),
         Body::Text(text) => Cow::Owned(quoted(text)),
@@ -340,7 +345,7 @@ fn json_of(body: Body<'_>) -> Cow<'_, str> {
     }
 }
 
-fn quoted(text: &str) -> String {
+pub(super) fn quoted(text: &str) -> String {
     serde_json::to_string(text).expect("a string is JSON")
 }
 

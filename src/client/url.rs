@@ -4,14 +4,16 @@ use std::fmt;
 
 use crate::protocol::Framing;
 
-/// A server's address, as `ws://host[:port][/path][?query]` or `tcp://host:port`.
+/// A server's address, as `ws://host[:port][/path][?query]`, the same with `wss`, or `tcp://host:port`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServerUrl {
     /// How messages stand in the stream: the scheme says it.
     pub framing: Framing,
+    /// Whether the scheme asks for TLS: `wss`.
+    pub tls: bool,
     /// A name or an address; IPv6 without its brackets.
     pub host: String,
-    /// 80 where a `ws` URL names none.
+    /// Where the URL names none, 80 for `ws` and 443 for `wss`.
     pub port: u16,
     /// Path and query, from the `/` on.
     pub target: String,
@@ -24,10 +26,10 @@ impl ServerUrl {
     /// What is wrong with it.
     pub fn parse(url: &str) -> Result<Self, UrlError> {
         let (scheme, rest) = url.split_once("://").ok_or(UrlError::Scheme)?;
-        let framing = match scheme {
-            "ws" => Framing::WebSocket,
-            "tcp" => Framing::Tcp,
-            "wss" => return Err(UrlError::Tls),
+        let (framing, tls) = match scheme {
+            "ws" => (Framing::WebSocket, false),
+            "wss" => (Framing::WebSocket, true),
+            "tcp" => (Framing::Tcp, false),
             _ => return Err(UrlError::Scheme),
         };
         let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
@@ -35,7 +37,7 @@ impl ServerUrl {
         let (host, port) = split_port(authority)?;
         let port = match (port, framing) {
             (Some(port), _) => port.parse().map_err(|_| UrlError::Port)?,
-            (None, Framing::WebSocket) => 80,
+            (None, Framing::WebSocket) => default_port(tls),
             (None, Framing::Tcp) => return Err(UrlError::Port),
         };
         let target = if target.starts_with('/') { target.to_owned() } else { format!("/{target}") };
@@ -43,7 +45,7 @@ impl ServerUrl {
         if !target.bytes().all(|b| b.is_ascii_graphic() && b != b'#') {
             return Err(UrlError::Path);
         }
-        Ok(Self { framing, host: host.to_owned(), port, target })
+        Ok(Self { framing, tls, host: host.to_owned(), port, target })
     }
 
     /// What the `Host` header says.
@@ -51,8 +53,12 @@ impl ServerUrl {
     pub fn authority(&self) -> String {
         let host =
             if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };
-        if self.port == 80 { host } else { format!("{host}:{}", self.port) }
+        if self.port == default_port(self.tls) { host } else { format!("{host}:{}", self.port) }
     }
+}
+
+fn default_port(tls: bool) -> u16 {
+    if tls { 443 } else { 80 }
 }
 
 fn split_port(authority: &str) -> Result<(&str, Option<&str>), UrlError> {
@@ -81,10 +87,8 @@ fn split_port(authority: &str) -> Result<(&str, Option<&str>), UrlError> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum UrlError {
-    /// It begins with neither `ws://` nor `tcp://`.
+    /// It begins with none of `ws://`, `wss://` and `tcp://`.
     Scheme,
-    /// `wss://`: TLS is not spoken.
-    Tls,
     /// No host, or one with characters that none has.
     Host,
     /// No port where one is needed, or none of 0 to 65535.
@@ -96,8 +100,7 @@ pub enum UrlError {
 impl fmt::Display for UrlError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Scheme => "a URL begins with ws:// or tcp://",
-            Self::Tls => "TLS is not spoken: the URL has to begin with ws:// or tcp://",
+            Self::Scheme => "a URL begins with ws://, wss:// or tcp://",
             Self::Host => "the URL names no valid host",
             Self::Port => "the URL names no valid port",
             Self::Path => "the URL's path has spaces, a fragment or characters that are not ASCII",
@@ -118,16 +121,19 @@ mod tests {
             ("ws://a:81", Framing::WebSocket, "a", 81, "/", "a:81"),
             ("ws://a?x", Framing::WebSocket, "a", 80, "/?x", "a"),
             ("ws://[::1]:9/x", Framing::WebSocket, "::1", 9, "/x", "[::1]:9"),
+            ("wss://a.b/c", Framing::WebSocket, "a.b", 443, "/c", "a.b"),
+            ("wss://a.b:80", Framing::WebSocket, "a.b", 80, "/", "a.b:80"),
             ("tcp://127.0.0.1:9000", Framing::Tcp, "127.0.0.1", 9000, "/", "127.0.0.1:9000"),
         ] {
             let read = ServerUrl::parse(url).unwrap();
             assert_eq!((read.framing, &*read.host, read.port), (framing, host, port), "{url}");
             assert_eq!((&*read.target, &*read.authority()), (target, authority), "{url}");
+            assert_eq!(read.tls, url.starts_with("wss"), "{url}");
         }
         for (url, want) in [
             ("a.b", UrlError::Scheme),
             ("http://a", UrlError::Scheme),
-            ("wss://a", UrlError::Tls),
+            ("wss://", UrlError::Host),
             ("ws://", UrlError::Host),
             ("ws://:80", UrlError::Host),
             ("ws://u@a", UrlError::Host),

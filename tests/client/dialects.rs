@@ -4,7 +4,7 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::time::Duration;
 
 use tidegate::client::{
-    CallError, Cause, Client, DialError, Incoming, Options, OwnedBody, SendError,
+    About, CallError, Cause, Client, DialError, Incoming, Options, OwnedBody, SendError,
 };
 use tidegate::{Body, Content, Dialect, Endpoint, Gateway, JsonDialect, Running, SelfDelivery};
 
@@ -167,34 +167,6 @@ fn calls_and_pushes_of_every_dialect() {
 }
 
 #[test]
-fn a_push_that_says_so_displaces() {
-    let kick = |ctx: &mut tidegate::Context<'_>, _: &tidegate::Message<'_>| {
-        ctx.push(ctx.conn(), Content::named("login.kickout", "elsewhere"));
-        ctx.close(1000, "");
-    };
-    let endpoint = Endpoint::new("/kim", Dialect::Kim).route("kick", kick);
-    let running = Gateway::builder()
-        .without_default_endpoints()
-        .endpoint(endpoint)
-        .listen(([127, 0, 0, 1], 0))
-        .start()
-        .unwrap();
-    let options = Options::new(Dialect::Kim).displaced_by("login.kickout");
-    let (options, seen) = watched(options);
-    let url = format!("ws://{}/kim", running.addresses()[0]);
-    let client = Client::connect(&url, options).unwrap();
-    client.push("kick", "").unwrap();
-    let words = || std::iter::repeat_with(|| next(&seen)).find(|s| !matches!(s, Seen::Message(_)));
-    assert_eq!(words(), Some(Seen::Established));
-    assert_eq!(words(), Some(Seen::Displaced));
-    assert_eq!(words(), Some(Seen::Closed(Cause::Displaced)));
-    while client.push("kick", "") != Err(SendError::Stopped) {
-        std::thread::yield_now();
-    }
-    running.stop(|| false);
-}
-
-#[test]
 fn many_threads_share_one_client() {
     let running = gateway();
     let dialect = Dialect::Json(JsonDialect::default());
@@ -347,22 +319,78 @@ fn a_login_that_is_not_answered_is_given_up() {
     server.done();
 }
 
+/// What stands around a message's body reaches a handler as it reads it.
 #[test]
-fn a_displaced_client_does_not_come_back() {
-    let server = crate::servers::Server::one(|mut socket| {
-        let packet = b"\xfe\xef\x08\0\0\0\xff\xff\xff\x7f\0\0\0\0".to_vec();
-        socket.send(tungstenite::Message::binary(packet)).unwrap();
-        socket.close(None).unwrap();
-        while socket.read().is_ok() {}
-    });
-    let (options, seen) = watched(Options::new(Dialect::Hub));
-    let client = Client::connect(&server.url, options).unwrap();
-    assert_eq!(next(&seen), Seen::Established);
-    assert!(matches!(next(&seen), Seen::Message(_)));
-    assert_eq!(next(&seen), Seen::Displaced);
-    assert_eq!(next(&seen), Seen::Closed(Cause::Displaced));
-    server.done();
-    while client.send_text("x") != Err(SendError::Stopped) {
-        std::thread::yield_now();
+fn fields_around_the_body_arrive() {
+    const READ: [&str; 7] = [
+        "token",
+        "client_ids",
+        "dest",
+        "channelId",
+        "shard",
+        "/router/source",
+        "/router/destination",
+    ];
+    let read = |ctx: &mut tidegate::Context<'_>, m: &tidegate::Message<'_>| {
+        let found = READ.iter().filter_map(|name| Some(format!("{name}={}", m.meta.get(name)?)));
+        let said = String::from_utf8_lossy(m.body.as_bytes()).into_owned();
+        ctx.reply(&*found.chain([said]).collect::<Vec<_>>().join(" "));
+    };
+    let endpoint = |dialect: &Dialect| {
+        let path = format!("/of/{}", dialect.name());
+        Endpoint::new(&path, dialect.clone()).route(&key(dialect, "read"), read)
+    };
+    let builder = Gateway::builder().without_default_endpoints().listen(([127, 0, 0, 1], 0));
+    let running = all().iter().fold(builder, |b, dialect| b.endpoint(endpoint(dialect)));
+    let running = running.start().unwrap();
+    let ids = || Body::Json(r#"["a","b"]"#);
+    for (dialect, about, want) in [
+        (
+            0,
+            About::key("read").with("token", "x").with("client_ids", ids()),
+            "token=x client_ids=[\"a\",\"b\"] 1.50",
+        ),
+        (
+            2,
+            About::key("read").with("token", "x").with("client_ids", ids()),
+            "token=x client_ids=[\"a\",\"b\"] 1.50",
+        ),
+        (
+            4,
+            About::key("read").with("dest", "bob").with("channelId", "ann").with("shard", "7"),
+            "dest=bob channelId=ann shard=7 1.50",
+        ),
+        (
+            1,
+            About::key("do:read").with("source", "edge-1").with("destination", "cloud"),
+            "/router/source=edge-1 /router/destination=cloud 1.50",
+        ),
+    ] {
+        let dialect = all()[dialect].clone();
+        let client = Client::connect(&url(&running, &dialect), Options::new(dialect)).unwrap();
+        let answer = client.request(about.clone(), Body::Json("1.50"), PATIENCE).unwrap();
+        let answer = match answer {
+            OwnedBody::Json(json) => serde_json::from_str::<String>(&json).unwrap(),
+            OwnedBody::Text(text) => text,
+            OwnedBody::Binary(bytes) => String::from_utf8(bytes).unwrap(),
+        };
+        assert_eq!(answer, want);
+        client.push(about, "x").unwrap();
+        client.stop();
     }
+    for (dialect, about) in [
+        (0, About::key("read").with("route", "other")),
+        (1, About::key("do:read").with("dest", "x")),
+        (2, About::key("read").with("actioncode", "other")),
+        (3, About::key("read").with("dest", "x")),
+        (5, About::key("7").with("dest", "x")),
+    ] {
+        let dialect = all()[dialect].clone();
+        let client = Client::connect(&url(&running, &dialect), Options::new(dialect)).unwrap();
+        assert_eq!(client.push(about.clone(), "x"), Err(SendError::Unsupported), "{about:?}");
+        let error = client.request(about, "x", PATIENCE).unwrap_err();
+        assert_eq!(error, CallError::Send(SendError::Unsupported));
+        client.stop();
+    }
+    running.stop(|| false);
 }

@@ -1,6 +1,8 @@
 //! The client against servers of other people and against the gateway itself.
 
+mod callbacks;
 mod dialects;
+mod displaced;
 mod others;
 mod servers;
 mod sockets;
@@ -40,6 +42,7 @@ fn watched(options: Options) -> (Options, Receiver<Seen>) {
     options.reconnect = Some(Reconnect {
         base: Duration::from_millis(1),
         cap: Duration::from_millis(20),
+        jitter: true,
         seed: Some(1),
     });
     (options, seen)

@@ -20,7 +20,7 @@ async function echo(socket, data, isBinary) {
   } else if (text === 'fragments') {
     for (let n = 0; n < 10; n++) socket.send('a', { fin: n === 9 })
   } else if (text === 'close') {
-    socket.close(4001, 'as asked')
+    socket.close(4002, 'as asked')
   } else {
     socket.send(data, { binary: isBinary })
   }

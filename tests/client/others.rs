@@ -49,7 +49,7 @@ fn echoes(server: &Server) {
     client.send_text("fragments").unwrap();
     assert_eq!(next(&seen), Seen::Message("a".repeat(10).into_bytes()));
     client.send_text("close").unwrap();
-    let cause = Cause::Closed { code: Some(4001), reason: "as asked".to_owned() };
+    let cause = Cause::Closed { code: Some(4002), reason: "as asked".to_owned() };
     assert_eq!(next(&seen), Seen::Closed(cause));
     assert_eq!(next_but_dials(&seen), Seen::Established);
     client.stop();

@@ -15,7 +15,7 @@ async def echo(ws):
         elif message == "fragments":
             await ws.send(["a"] * 10)
         elif message == "close":
-            await ws.close(4001, "as asked")
+            await ws.close(4002, "as asked")
         else:
             await ws.send(message)
 

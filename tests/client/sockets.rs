@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::time::Duration;
 
-use tidegate::client::{CallError, Cause, Client, DialError, Options, SendError};
+use tidegate::client::{CallError, Cause, Client, DialError, Options, SendError, Tls};
 use tidegate::protocol::Violation;
 use tidegate::{Body, Dialect, JsonDialect};
 use tungstenite::Message;
@@ -194,8 +194,24 @@ fn refusals_say_what_the_server_said() {
     assert!(matches!(error, DialError::NotUpgraded(_)), "{error:?}");
     assert!(matches!(refused("220 mail ready\r\n"), DialError::Response(_)));
     assert!(matches!(refused("HTTP/1.1 101 x\r\n"), DialError::Io(_)));
-    let error = Client::connect("wss://127.0.0.1", Options::default()).unwrap_err();
+    let error = Client::connect("http://127.0.0.1", Options::default()).unwrap_err();
     assert!(matches!(error, DialError::Url(_)));
+}
+
+#[test]
+fn without_tls_there_is_no_wss() {
+    let root = b"-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\n";
+    let options = || Options::default().tls(Tls::default().roots_pem(root).unwrap());
+    let (options, seen) = watched(options());
+    for error in [
+        Client::connect("wss://127.0.0.1", options.clone()).unwrap_err(),
+        Client::start("wss://127.0.0.1", options).unwrap_err(),
+    ] {
+        assert!(matches!(error, DialError::NoTls), "{error:?}");
+        assert!(error.to_string().starts_with("this build has no TLS yet"), "{error}");
+    }
+    // Nothing was tried.
+    assert!(seen.try_recv().is_err());
 }
 
 #[test]
@@ -223,10 +239,12 @@ fn what_waits_goes_out_on_the_next_connection() {
     let (options, seen) = watched(Options::default());
     let client = Client::connect(&server.url, options).unwrap();
     assert_eq!(next(&seen), Seen::Established);
+    assert_eq!(client.connections(), 1);
     client.send_text("one").unwrap();
     assert!(matches!(next(&seen), Seen::Closed(Cause::Lost | Cause::Io(_))));
     client.send_text("two").unwrap();
     assert_eq!(next_but_dials(&seen), Seen::Established);
+    assert_eq!(client.connections(), 2);
     assert_eq!(next(&seen), Seen::Message(b"two".to_vec()));
     client.stop();
     server.done();
@@ -309,6 +327,32 @@ fn calls_end_with_their_connection_or_their_time() {
     client.request_then("a", Body::Json("1"), short, done).unwrap();
     assert_eq!(told.recv_timeout(PATIENCE).unwrap(), Err(CallError::TimedOut));
     client.stop();
+    server.done();
+}
+
+#[test]
+fn open_calls_are_bounded() {
+    let server = Server::one(|mut socket| while socket.read().is_ok() {});
+    let mut options = Options::new(Dialect::Json(JsonDialect::default()));
+    options.max_open_calls = 2;
+    let client = Client::connect(&server.url, options).unwrap();
+    let (tell, told) = std::sync::mpsc::channel();
+    let ask = |timeout| {
+        let tell = tell.clone();
+        client.request_then("a", "b", timeout, move |_, answer| tell.send(answer).unwrap())
+    };
+    ask(PATIENCE).unwrap();
+    ask(Duration::from_millis(50)).unwrap();
+    assert_eq!(ask(PATIENCE), Err(SendError::TooManyCalls));
+    let error = client.request("a", "b", PATIENCE).unwrap_err();
+    assert_eq!(error, CallError::Send(SendError::TooManyCalls));
+    // What wants no answer is no call.
+    client.push("a", "b").unwrap();
+    // One that is over makes room for another.
+    assert_eq!(told.recv_timeout(PATIENCE).unwrap(), Err(CallError::TimedOut));
+    ask(PATIENCE).unwrap();
+    client.stop();
+    assert_eq!(told.recv_timeout(PATIENCE).unwrap(), Err(CallError::Closed));
     server.done();
 }
 

@@ -11,6 +11,7 @@ mod b_ginserver;
 #[allow(dead_code)]
 #[path = "../../examples/c_rooms.rs"]
 mod c_rooms;
+mod clients;
 #[allow(dead_code)]
 #[path = "../../examples/d_kim.rs"]
 mod d_kim;
@@ -98,14 +99,14 @@ fn play(transcript: &str, start: impl Fn(&[String]) -> Server) -> Result<(), Str
     player.finish().map_err(|why| format!("at the end: {why}"))
 }
 
-fn text_of(transcript: &str) -> String {
+pub(crate) fn text_of(transcript: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/transcripts").join(transcript);
     fs::read_to_string(path).expect("a transcript")
 }
 
 #[test]
 fn a_server_that_says_something_else_is_found_out() {
-    let right = "$\n1+\n1> 'GET /hub HTTP/1.1\\r\\nHost: a\\r\\nUpgrade: websocket\\r\\n'\n  \
+    let right = "$\n1+\n1> 'GET /hub?user=a&type=1&device=b&source=c HTTP/1.1\\r\\nHost: a\\r\\nUpgrade: websocket\\r\\n'\n  \
         'Connection: Upgrade\\r\\nSec-WebSocket-Version: 13\\r\\n'\n  \
         'Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\\r\\n\\r\\n'\n\
         1< 'HTTP/1.1 101 Switching Protocols\\r\\nUpgrade: websocket\\r\\n'\n  \
