@@ -10,6 +10,7 @@ const DECODER: Decoder = Decoder {
     max_frame_bytes: 1 << 20,
     max_message_bytes: 1 << 20,
     max_fragments: 4096,
+    deflate: false,
 };
 const TCP: Decoder = Decoder { framing: Framing::Tcp, ..DECODER };
 const SIZES: [usize; 3] = [20, 1024, 16 * 1024];

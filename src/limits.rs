@@ -13,6 +13,14 @@ pub const CONNECTIONS_PER_LOOP_MAX: usize = 1 << id::SLOT_BITS;
 pub const CONTROL_PAYLOAD_MAX: usize = 125;
 /// Longest frame header: 2 bytes, 8 of extended length, 4 of mask (RFC 6455, 5.2).
 pub const FRAME_HEADER_MAX: usize = 14;
+/// Bounds of a window of permessage-deflate, as a power of two of bytes (RFC 7692, 7.1.2). It goes
+/// down to 8 there, which zlib has no compressor for.
+pub const DEFLATE_WINDOW_BITS: RangeInclusive<u8> = 9..=15;
+/// Bounds of the compression level: 1 is the fastest.
+pub const DEFLATE_LEVEL: RangeInclusive<u8> = 1..=9;
+/// Most blocks of one compressed message that are marked as the last one (RFC 7692, 7.2.3.4 and
+/// 7.2.3.5). Each costs as much as a message, and two bytes are enough for one.
+pub const DEFLATE_FINAL_BLOCKS_MAX: u32 = 1000;
 /// Most header fields of a request.
 pub const REQUEST_HEADERS_MAX: usize = 96;
 /// One tick of connection deadlines, milliseconds. A `u32` of them is 6.8 years.

@@ -28,10 +28,12 @@ fn publishes_that_an_answer_pushes_out_are_counted() {
             max_frame_bytes: 1,
             max_message_bytes: 1,
             max_fragments: 1,
+            deflate: false,
         },
         room: Room { limit_bytes: 4096, policy: OverflowPolicy::DropOldest },
         spare: &mut spare,
         outboxes: &mut outboxes,
+        inflate: None,
     };
     let mut conn = Connection::new(1);
     conn.open(b"HTTP/1.1 101\r\n\r\n", &mut env);
@@ -102,10 +104,12 @@ fn what_is_not_admitted_ends_the_connection_behind_what_was() {
                 max_frame_bytes: 9,
                 max_message_bytes: 9,
                 max_fragments: 9,
+                deflate: false,
             },
             room: Room { limit_bytes: 1 << 20, policy: OverflowPolicy::Close },
             spare: &mut spare,
             outboxes: &mut outboxes,
+            inflate: None,
         };
         let mut conn = Connection::new(1);
         conn.open(b"HTTP/1.1 101\r\n\r\n", &mut env);
@@ -150,9 +154,10 @@ fn env<'a>(now: Tick, spare: &'a mut Spare, outboxes: &'a mut OutboxPool) -> Env
         max_frame_bytes: 9,
         max_message_bytes: 9,
         max_fragments: 1,
+        deflate: false,
     };
     let room = Room { limit_bytes: 1 << 20, policy: OverflowPolicy::Close };
-    Env { now, decoder, room, spare, outboxes }
+    Env { now, decoder, room, spare, outboxes, inflate: None }
 }
 
 #[test]

@@ -18,6 +18,7 @@ const WIDE: Decoder = Decoder {
     max_frame_bytes: 1 << 20,
     max_message_bytes: 1 << 20,
     max_fragments: 1 << 20,
+    deflate: false,
 };
 
 /// A client's frame, in the shortest form.

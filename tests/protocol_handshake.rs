@@ -255,7 +255,7 @@ fn golden(put: impl FnOnce(&mut Vec<u8>)) -> String {
 fn the_upgrade_answer() {
     let extra = [("Set-Cookie".to_owned(), "a=b".to_owned())];
     let key = "dGhlIHNhbXBsZSBub25jZQ==";
-    let answer = golden(|out| put_upgrade_response(out, key, Some("chat"), &extra).unwrap());
+    let answer = golden(|out| put_upgrade_response(out, key, Some("chat"), None, &extra).unwrap());
     assert_eq!(
         answer,
         "HTTP/1.1 101 Switching Protocols\r\n\
@@ -265,7 +265,7 @@ fn the_upgrade_answer() {
          Sec-WebSocket-Protocol: chat\r\n\
          Set-Cookie: a=b\r\n\r\n"
     );
-    let answer = golden(|out| put_upgrade_response(out, key, None, NO_HEADERS).unwrap());
+    let answer = golden(|out| put_upgrade_response(out, key, None, None, NO_HEADERS).unwrap());
     assert!(answer.ends_with("xOo=\r\n\r\n"));
 }
 
@@ -347,10 +347,10 @@ fn no_header_can_be_smuggled_into_an_answer() {
         let extra = [("Fine", "yes"), (name, value)];
         let page = put_response(&mut out, Status::OK, "a/b", &extra, b"", false);
         assert_eq!(page, Err(error), "{name}: {value}");
-        assert_eq!(put_upgrade_response(&mut out, "k", None, &extra), Err(error));
+        assert_eq!(put_upgrade_response(&mut out, "k", None, None, &extra), Err(error));
     }
     for name in ["", "a b", "a\r\nX: y", "a,b"] {
-        let answer = put_upgrade_response(&mut out, "k", Some(name), NO_HEADERS);
+        let answer = put_upgrade_response(&mut out, "k", Some(name), None, NO_HEADERS);
         assert_eq!(answer, Err(InvalidHeader::Subprotocol), "{name:?}");
     }
     let page = put_response(&mut out, Status::OK, "a\r\nX: y", NO_HEADERS, b"", false);

@@ -4,10 +4,14 @@
 mod support;
 
 use std::env;
+use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
+use data_encoding::HEXLOWER;
 use support::Gateway;
+use tidegate::protocol::MessageKind;
+use tidegate::protocol::deflate::{Deflater, Inflater, Window};
 
 #[test]
 fn python_websockets_inline() {
@@ -37,6 +41,76 @@ fn chromium_inline() {
 #[test]
 fn chromium_pooled() {
     run(&node(), "chromium.mjs", &["--workers", "2"]);
+}
+
+/// What one of the two compresses, the other takes for the same, with every window and with context
+/// takeover and without.
+#[test]
+fn python_websockets_and_deflate() {
+    let mut seed = 1_u64;
+    for bits in 9..=15 {
+        for takeover in [false, true] {
+            let messages: Vec<_> = (0..12).map(|n| noisy_text(&mut seed, n * n * 60)).collect();
+            let mut deflater = Deflater::new(1 + bits % 9, bits, takeover);
+            let mut sent = format!("{bits} {takeover}\n");
+            for message in &messages {
+                let mut payload = Vec::new();
+                let compressed = deflater.compress(message, &mut payload);
+                let what = if compressed { "c" } else { "p" };
+                sent += &format!("{what} {}\n", hex(if compressed { &payload } else { message }));
+            }
+            let (mut inflater, mut window) = (Inflater::new(), Window::new(bits));
+            let mut answers = python_deflates(&sent).into_iter();
+            for message in &messages {
+                assert_eq!(answers.next().as_deref(), Some(&message[..]), "{bits} {takeover}");
+                let payload = answers.next().expect("what they compress");
+                let window = takeover.then_some(&mut window);
+                let mut out = Vec::new();
+                let kind = MessageKind::Binary;
+                assert_eq!(
+                    inflater.inflate(kind, &payload, window, message.len(), &mut out),
+                    Ok(())
+                );
+                assert_eq!(&out, message);
+            }
+        }
+    }
+}
+
+/// Text with repetitions near and far, and some noise in it.
+fn noisy_text(seed: &mut u64, len: usize) -> Vec<u8> {
+    let mut text = vec![b'm'];
+    while text.len() <= len {
+        *seed =
+            seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let (back, run) = ((*seed >> 40) as usize % text.len(), (*seed >> 33) as usize % 40);
+        let from = text.len() - 1 - back;
+        text.extend_from_within(from..(from + run).min(text.len()));
+        text.push((*seed >> 56) as u8);
+    }
+    text
+}
+
+/// What `tests/clients/python_deflate.py` says to `input`, a line at a time.
+fn python_deflates(input: &str) -> Vec<Vec<u8>> {
+    let mut child = Command::new(python())
+        .arg(checkout().join("tests/clients/python_deflate.py"))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("the interpreter starts");
+    let mut stdin = child.stdin.take().expect("piped");
+    let input = input.to_owned();
+    let writer = std::thread::spawn(move || stdin.write_all(input.as_bytes()));
+    let output = child.wait_with_output().expect("it ends");
+    writer.join().expect("no panic").expect("all is read");
+    assert!(output.status.success(), "{}", output.status);
+    let text = String::from_utf8(output.stdout).expect("hex digits");
+    text.lines().map(|line| HEXLOWER.decode(line.as_bytes()).expect("hex digits")).collect()
+}
+
+fn hex(bytes: &[u8]) -> String {
+    HEXLOWER.encode(bytes)
 }
 
 fn run(interpreter: &Path, script: &str, gateway_args: &[&str]) {

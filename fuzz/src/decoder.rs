@@ -28,6 +28,8 @@ const REPLACED: &str = "Protocol violation";
 pub enum Said {
     /// A message, however it was put together.
     Message(MessageKind, Vec<u8>),
+    /// A compressed message, as it came.
+    Compressed(MessageKind, Vec<u8>),
     /// A Ping.
     Ping(Vec<u8>),
     /// A Pong.
@@ -57,13 +59,14 @@ pub fn check(data: &[u8]) {
     agrees_with_tungstenite(frames);
 }
 
-/// A few sets of limits, tight and wide.
+/// A few sets of limits, tight and wide, with and without compression.
 pub fn limits_of(choice: u8) -> Decoder {
     let max_frame_bytes = [1 << 20, 0, 125, 1000][usize::from(choice & 3)];
     let max_message_bytes = [1 << 20, 0, 200, 3000][usize::from(choice >> 2 & 3)];
     let max_fragments = [1 << 20, 0, 1, 3][usize::from(choice >> 4 & 3)];
     let framing = Framing::WebSocket;
-    Decoder { framing, max_frame_bytes, max_message_bytes, max_fragments }
+    let deflate = choice & 0x40 != 0;
+    Decoder { framing, max_frame_bytes, max_message_bytes, max_fragments, deflate }
 }
 
 /// Reads `frames` at once, byte by byte and in pieces by `seed`: all the same.
@@ -162,6 +165,12 @@ fn own(event: Event<'_>, spare: &mut Spare) -> Said {
             spare.recycle(payload);
             said
         }
+        Event::Compressed { kind, payload } => Said::Compressed(kind, payload.to_vec()),
+        Event::CompressedAssembled { kind, payload } => {
+            let said = Said::Compressed(kind, payload.clone());
+            spare.recycle(payload);
+            said
+        }
         Event::Ping(payload) => Said::Ping(payload.as_slice().to_vec()),
         Event::Pong(payload) => Said::Pong(payload.as_slice().to_vec()),
         Event::Close { code, reason } => Said::Close(code, reason.as_str().to_owned()),
@@ -180,6 +189,7 @@ pub fn agrees_with_tungstenite(frames: &[u8]) {
         max_frame_bytes: MAX,
         max_message_bytes: MAX,
         max_fragments: u32::MAX,
+        deflate: false,
     };
     let ours = run_bare(&decoder, &[frames]);
     let (theirs, end) = tungstenite_says(frames, MAX);

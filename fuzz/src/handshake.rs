@@ -61,7 +61,7 @@ fn read(request: Request<'_>, head: &[u8], limits: HeadLimits) {
     assert!(request.wants_upgrade() && request.minor_version() == 1 && upgrade.key.len() == 24);
     for name in request.subprotocols() {
         let mut out = Vec::new();
-        put_upgrade_response(&mut out, upgrade.key, Some(name), &[("X", name)]).unwrap();
+        put_upgrade_response(&mut out, upgrade.key, Some(name), None, &[("X", name)]).unwrap();
         assert_eq!(head_end(&out, 0), Some(out.len()));
     }
 }

@@ -2,5 +2,6 @@
 //! test and the gateway's own tests can use the same functions.
 
 pub mod decoder;
+pub mod deflate;
 pub mod dialect;
 pub mod handshake;

@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path};
 
-use tidegate_fuzz::{decoder, dialect, handshake};
+use tidegate_fuzz::{decoder, deflate, dialect, handshake};
 
 fn run(target: &str, least: usize, check: fn(&[u8])) {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus").join(target);
@@ -19,6 +19,11 @@ fn run(target: &str, least: usize, check: fn(&[u8])) {
 #[test]
 fn decoder() {
     run("decoder", 24, decoder::check);
+}
+
+#[test]
+fn deflate() {
+    run("deflate", 12, deflate::check);
 }
 
 #[test]

@@ -55,6 +55,7 @@ impl Snapshot {
             max_frame_bytes: config.max_frame_bytes,
             max_message_bytes: config.max_message_bytes,
             max_fragments: config.max_fragments,
+            deflate: false,
         };
         let head_limits = HeadLimits {
             max_header_bytes: config.max_header_bytes,

@@ -68,6 +68,7 @@ impl Driver {
             target: &self.url.target.clone(),
             key: &key,
             subprotocols: &options.subprotocols,
+            deflate: None,
             headers: &options.headers,
         };
         let mut out = Vec::new();

@@ -47,6 +47,7 @@ impl Link {
             max_frame_bytes: options.max_message_bytes,
             max_message_bytes: options.max_message_bytes,
             max_fragments: *crate::limits::FRAGMENTS.end(),
+            deflate: false,
         });
         Self {
             stream,

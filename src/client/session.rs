@@ -276,6 +276,7 @@ impl Driver {
                     self.on_message(session, kind, &payload)?;
                     session.link.spare.recycle(payload);
                 }
+                Ok(Some(Event::Compressed { .. } | Event::CompressedAssembled { .. })) => {}
                 Ok(Some(Event::Ping(payload))) => {
                     if session.closing.is_none() {
                         session.link.put(OpCode::Pong, payload.as_slice()).map_err(io_cause)?;

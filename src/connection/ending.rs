@@ -1,6 +1,7 @@
 //! The ends of a connection: by the peer, by a violation, by a handler, by time or by want of memory.
 
-use super::life::{Connection, Ended, Env, Inbound, Phase};
+use super::inbound::{Ended, Inbound};
+use super::life::{Connection, Env, Phase};
 use super::timers::Tick;
 use crate::protocol::{Violation, put_close};
 use crate::telemetry::counters::CloseCause;

@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
+use super::inbound::{Ended, Inbound};
+use super::inflating::Inflate;
 use super::outbound::SharedFrame;
 use super::outbox::{Dropped, Outbox, Room};
 use super::outbox_pool::OutboxPool;
 use super::timers::{Due, Stamps, Tick, Timeouts};
 use crate::limits::CONTROL_PAYLOAD_MAX;
-use crate::protocol::{
-    Decoder, Event, MessageKind, OpCode, Partial, SERVER_HEADER_MAX, Spare, Violation,
-};
+use crate::protocol::{Decoder, Event, MessageKind, OpCode, Partial, SERVER_HEADER_MAX, Spare};
 use crate::telemetry::counters::CloseCause;
 
 /// Where a connection is in its life.
@@ -34,36 +34,6 @@ pub enum Phase {
     Dead,
 }
 
-/// Bytes that a connection keeps between reads.
-#[derive(Debug, Default)]
-pub enum Inbound {
-    /// None.
-    #[default]
-    Nothing,
-    /// A request head, and what came behind it.
-    Head(Box<Vec<u8>>),
-    /// A partial frame or an unfinished message.
-    Partial(Box<Partial>),
-}
-
-/// How the peer's side ended, if it has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ended {
-    /// It has not.
-    No,
-    /// It sent Close.
-    Close {
-        /// What to answer with.
-        code: Option<u16>,
-        /// Whether bytes came behind it.
-        bytes_behind: bool,
-    },
-    /// It ended the TCP stream.
-    Eof,
-    /// It broke the protocol.
-    Violation(Violation),
-}
-
 /// Whether more is to be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Received {
@@ -71,6 +41,8 @@ pub enum Received {
     Continue,
     /// No: the connection is ending.
     Stop,
+    /// Not in this turn: inflating has used up its budget, and what is left of the bytes is kept.
+    Later,
 }
 
 /// Takes the messages of a connection.
@@ -106,6 +78,8 @@ pub struct Env<'a> {
     pub spare: &'a mut Spare,
     /// Memory for owed bytes.
     pub outboxes: &'a mut OutboxPool,
+    /// What compressed messages are inflated with, where they may come.
+    pub inflate: Option<Inflate<'a>>,
 }
 
 /// One client's state. The socket is the reactor's.
@@ -182,11 +156,7 @@ impl Connection {
     #[inline]
     #[must_use]
     pub fn inbound_bytes(&self) -> usize {
-        match &self.inbound {
-            Inbound::Nothing => 0,
-            Inbound::Head(head) => head.capacity() + size_of::<Vec<u8>>(),
-            Inbound::Partial(partial) => partial.heap_bytes(),
-        }
+        self.inbound.heap_bytes()
     }
 
     /// Bytes of memory of what is owed.
@@ -269,6 +239,7 @@ impl Connection {
         }
         let mut state = match std::mem::take(&mut self.inbound) {
             Inbound::Partial(partial) => Some(partial),
+            Inbound::Unread(unread) => return self.receive_unread(*unread, input, env, sink),
             _ => None,
         };
         let received = loop {
@@ -279,6 +250,20 @@ impl Connection {
                 }
                 Ok(Some(Event::Assembled { kind, payload })) => {
                     self.assembled(kind, payload, env, sink);
+                }
+                Ok(Some(Event::Compressed { kind, payload })) => {
+                    match self.compressed(kind, payload, input, env, sink) {
+                        Received::Continue => {}
+                        other => break other,
+                    }
+                }
+                Ok(Some(Event::CompressedAssembled { kind, payload })) => {
+                    let taken = self.compressed(kind, &payload, input, env, sink);
+                    env.spare.recycle(payload);
+                    match taken {
+                        Received::Continue => {}
+                        other => break other,
+                    }
                 }
                 Ok(Some(Event::Ping(payload))) => self.pinged(payload.as_slice(), env, sink),
                 Ok(Some(Event::Pong(payload))) => {
@@ -343,7 +328,7 @@ impl Connection {
         sink.message(kind, payload);
     }
 
-    fn assembled(
+    pub(super) fn assembled(
         &mut self,
         kind: MessageKind,
         payload: Vec<u8>,

@@ -10,13 +10,17 @@
 //! - nothing is read once the peer's Close, its EOF or a violation of its was seen.
 
 mod ending;
+mod inbound;
+mod inflating;
 mod life;
 mod outbound;
 mod outbox;
 mod outbox_pool;
 mod timers;
 
-pub use life::{Connection, Ended, Env, Inbound, Phase, Received, Sink};
+pub use inbound::{Ended, Inbound};
+pub use inflating::Inflate;
+pub use life::{Connection, Env, Phase, Received, Sink};
 pub use outbound::{
     NO_BUDGET, NO_KEY, Outbound, OverflowPolicy, PublishTerms, SharedFrame, SharedKey,
 };

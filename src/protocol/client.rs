@@ -1,8 +1,12 @@
 //! The client's role (RFC 6455, 5.1): what it sends is masked, what it gets is not.
 
 use super::close::close_payload;
-use super::decoder::{Decoder, Event, FrameRules, Progress, take_frame, whole_frame};
-use super::frame::{FrameHeader, Lead, OpCode, SERVER_HEADER_MAX, encode_header};
+use super::decoder::{
+    Decoder, Event, FrameRules, Progress, compressed_frame, take_frame, whole_frame,
+};
+use super::frame::{
+    FrameHeader, Lead, MessageKind, OpCode, RSV1, SERVER_HEADER_MAX, encode_header,
+};
 use super::framing::Framing;
 use super::mask::apply_mask;
 use super::partial::{Partial, Spare};
@@ -38,6 +42,9 @@ impl ClientDecoder {
                 && header.fin
                 && let Some(payload) = take_frame(input, &header)
             {
+                if header.compressed {
+                    return compressed_frame(header.op, payload);
+                }
                 return whole_frame(header.op, payload);
             }
         }
@@ -53,13 +60,14 @@ impl ClientDecoder {
 impl FrameRules for ClientDecoder {
     fn header(&self, bytes: &[u8], progress: Progress) -> Result<Option<FrameHeader>, Violation> {
         let Some(&first) = bytes.first() else { return Ok(None) };
-        let Lead { fin, op } = Lead::parse(first)?;
+        let lead = Lead::parse(first, self.0.deflate)?;
+        let Lead { fin, compressed, op } = lead;
         self.0.check_sequence(op, progress)?;
-        let Some((len, size)) = Lead { fin, op }.server_length(bytes)? else { return Ok(None) };
+        let Some((len, size)) = lead.server_length(bytes)? else { return Ok(None) };
         if !op.is_control() {
             self.0.check_length(len, progress)?;
         }
-        Ok(Some(FrameHeader { fin, op, len, mask: [0; 4], size }))
+        Ok(Some(FrameHeader { fin, compressed, op, len, mask: [0; 4], size }))
     }
 
     fn max_message_bytes(&self) -> usize {
@@ -93,6 +101,19 @@ pub fn put_client_frame(
     apply_mask(&mut out[at..], mask);
 }
 
+/// Appends a final frame of a compressed message from a client, masked with `mask` (RFC 7692, 6.1):
+/// `payload` is what [`Deflater`](super::deflate::Deflater) made of it.
+pub fn put_compressed_client_frame(
+    out: &mut Vec<u8>,
+    kind: MessageKind,
+    payload: &[u8],
+    mask: [u8; 4],
+) {
+    let at = out.len();
+    put_client_frame(Framing::WebSocket, out, kind.opcode(), payload, mask);
+    out[at] |= RSV1;
+}
+
 /// Appends a client's Close frame: see [`put_close`](super::put_close).
 pub fn put_client_close(
     framing: Framing,
@@ -111,13 +132,14 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::protocol::{MessageKind, put_close};
+    use crate::protocol::put_close;
 
     const LIMITS: Decoder = Decoder {
         framing: Framing::WebSocket,
         max_frame_bytes: 1 << 20,
         max_message_bytes: 1 << 20,
         max_fragments: 16,
+        deflate: false,
     };
 
     /// Everything that `decode` makes of the pieces of a stream, as text.

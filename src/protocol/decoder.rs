@@ -26,6 +26,21 @@ pub enum Event<'a> {
         /// The message; valid UTF-8 if it is text. To be given back by [`Spare::recycle`].
         payload: Vec<u8>,
     },
+    /// A compressed message that lay whole in the input, as RFC 7692 has it: unmasked in place, and to
+    /// be [inflated](super::deflate::Inflater). It comes only where [`Decoder::deflate`] is set.
+    Compressed {
+        /// What it is once it is inflated, text of which nothing is checked, or binary.
+        kind: MessageKind,
+        /// The compressed bytes.
+        payload: &'a [u8],
+    },
+    /// The same of a message put together over several reads or frames.
+    CompressedAssembled {
+        /// What it is once it is inflated, text of which nothing is checked, or binary.
+        kind: MessageKind,
+        /// The compressed bytes. To be given back by [`Spare::recycle`].
+        payload: Vec<u8>,
+    },
     /// To be answered with a Pong of the same payload (RFC 6455, 5.5.2).
     Ping(ControlPayload),
     /// An answer to a Ping, or unasked (RFC 6455, 5.5.3).
@@ -52,6 +67,9 @@ pub struct Decoder {
     /// Most frames of a fragmented message. A message in one frame, as all are over plain TCP, is
     /// never refused for it.
     pub max_fragments: u32,
+    /// Whether messages may be compressed: permessage-deflate was agreed (RFC 7692). The limits hold
+    /// for the compressed bytes. It has no meaning over plain TCP.
+    pub deflate: bool,
 }
 
 impl Decoder {
@@ -74,14 +92,15 @@ impl Decoder {
         spare: &mut Spare,
         input: &mut &'a mut [u8],
     ) -> Result<Option<Event<'a>>, Violation> {
-        if self.framing == Framing::Tcp {
-            return self.next_tcp(state, spare, input);
+        // One branch for both.
+        if self.framing as u8 | u8::from(self.deflate) != Framing::WebSocket as u8 {
+            return self.next_other(state, spare, input);
         }
         if state.is_none() {
             if input.is_empty() {
                 return Ok(None);
             }
-            if let Some(header) = self.web_socket_header(input, Progress::IDLE)?
+            if let Some(header) = self.web_socket_header(input, Progress::IDLE, false)?
                 && header.fin
                 && let Some(payload) = take_frame(input, &header)
             {
@@ -92,10 +111,39 @@ impl Decoder {
         self.resume(state, spare, input)
     }
 
-    /// The same over plain TCP; apart, so that it costs WebSockets one branch and no code. What both
-    /// use is `inline(always)`: left to itself, the compiler shares it between them, which costs a
-    /// short message a quarter more instructions.
+    /// The same over plain TCP, and where messages may be compressed; apart, so that it costs other
+    /// WebSockets one branch and no code.
     #[inline(never)]
+    fn next_other<'a>(
+        &self,
+        state: &mut Option<Box<Partial>>,
+        spare: &mut Spare,
+        input: &mut &'a mut [u8],
+    ) -> Result<Option<Event<'a>>, Violation> {
+        if self.framing == Framing::Tcp {
+            return self.next_tcp(state, spare, input);
+        }
+        if state.is_none() {
+            if input.is_empty() {
+                return Ok(None);
+            }
+            if let Some(header) = self.web_socket_header(input, Progress::IDLE, true)?
+                && header.fin
+                && let Some(payload) = take_frame(input, &header)
+            {
+                apply_mask(payload, header.mask);
+                if header.compressed {
+                    return compressed_frame(header.op, payload);
+                }
+                return whole_frame(header.op, payload);
+            }
+        }
+        self.resume(state, spare, input)
+    }
+
+    /// What these use is `inline(always)`: left to itself, the compiler shares it between them, which
+    /// costs a short message a quarter more instructions.
+    #[inline]
     fn next_tcp<'a>(
         &self,
         state: &mut Option<Box<Partial>>,
@@ -145,9 +193,10 @@ impl Decoder {
         &self,
         bytes: &[u8],
         progress: Progress,
+        deflate: bool,
     ) -> Result<Option<FrameHeader>, Violation> {
         let Some(&first) = bytes.first() else { return Ok(None) };
-        let lead = Lead::parse(first)?;
+        let lead = Lead::parse(first, deflate)?;
         self.check_sequence(lead.op, progress)?;
         let Some((len, mask_at)) = lead.length(bytes)? else { return Ok(None) };
         if !lead.op.is_control() {
@@ -183,7 +232,7 @@ impl Decoder {
 impl FrameRules for Decoder {
     fn header(&self, bytes: &[u8], progress: Progress) -> Result<Option<FrameHeader>, Violation> {
         match self.framing {
-            Framing::WebSocket => self.web_socket_header(bytes, progress),
+            Framing::WebSocket => self.web_socket_header(bytes, progress, self.deflate),
             Framing::Tcp => self.tcp_header(bytes),
         }
     }
@@ -243,6 +292,12 @@ pub(super) fn whole_frame(op: OpCode, payload: &[u8]) -> Result<Option<Event<'_>
         _ => return control_event(op, payload),
     };
     Ok(Some(Event::Message { kind, payload }))
+}
+
+/// The event of a final frame that is a compressed message, its payload without mask.
+pub(super) fn compressed_frame(op: OpCode, payload: &[u8]) -> Result<Option<Event<'_>>, Violation> {
+    let kind = if op == OpCode::Text { MessageKind::Text } else { MessageKind::Binary };
+    Ok(Some(Event::Compressed { kind, payload }))
 }
 
 /// The event of a control frame, its payload unmasked.

@@ -7,6 +7,9 @@ use std::fmt;
 /// Longest header of an unmasked frame, bytes: 2 and 8 of extended length.
 pub const SERVER_HEADER_MAX: usize = 10;
 
+/// The bit of a frame's first byte that says that it begins a compressed message (RFC 7692, 6).
+pub(super) const RSV1: u8 = 0x40;
+
 /// What a frame is (RFC 6455, 5.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
@@ -160,10 +163,21 @@ pub fn put_frame(out: &mut Vec<u8>, op: OpCode, payload: &[u8]) {
     out.extend_from_slice(payload);
 }
 
+/// Appends a whole unmasked frame, FIN set, of a compressed message (RFC 7692, 6.1): `payload` is
+/// what [`Deflater`](super::deflate::Deflater) made of it.
+#[inline]
+pub fn put_compressed_frame(out: &mut Vec<u8>, kind: MessageKind, payload: &[u8]) {
+    let at = out.len();
+    put_frame(out, kind.opcode(), payload);
+    out[at] |= RSV1;
+}
+
 /// The header of a client's frame, checked for all that does not hang on limits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct FrameHeader {
     pub(super) fin: bool,
+    /// RSV1: this begins a compressed message (RFC 7692, 6).
+    pub(super) compressed: bool,
     pub(super) op: OpCode,
     /// Payload, bytes; under 2^63.
     pub(super) len: u64,
@@ -177,14 +191,19 @@ pub(super) struct FrameHeader {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Lead {
     pub(super) fin: bool,
+    pub(super) compressed: bool,
     pub(super) op: OpCode,
 }
 
 impl Lead {
-    /// Reads the first byte: reserved bits, opcode, FIN of control frames.
-    #[inline]
-    pub(super) fn parse(first: u8) -> Result<Self, Violation> {
-        if first & 0x70 != 0 {
+    /// Reads the first byte: reserved bits, opcode, FIN of control frames. With `deflate` messages may
+    /// be compressed.
+    #[inline(always)]
+    pub(super) fn parse(first: u8, deflate: bool) -> Result<Self, Violation> {
+        let reserved = first & 0x70;
+        let compressed = reserved != 0;
+        // Only the first frame of a message, text or binary, can say that it is compressed.
+        if compressed && !(deflate && reserved == RSV1 && matches!(first & 0x0f, 1 | 2)) {
             return Err(Violation::ReservedBits);
         }
         let op = OpCode::from_bits(first).ok_or(Violation::ReservedOpcode)?;
@@ -192,7 +211,7 @@ impl Lead {
         if op.is_control() && !fin {
             return Err(Violation::ControlFragmented);
         }
-        Ok(Self { fin, op })
+        Ok(Self { fin, compressed, op })
     }
 
     /// Reads what follows the first byte, as far as it has come: the payload's length and the
@@ -231,7 +250,8 @@ impl Lead {
     #[inline]
     pub(super) fn header(self, bytes: &[u8], len: u64, mask_at: usize) -> Option<FrameHeader> {
         let mask = *bytes.get(mask_at..)?.first_chunk()?;
-        Some(FrameHeader { fin: self.fin, op: self.op, len, mask, size: mask_at + 4 })
+        let Self { fin, compressed, op } = self;
+        Some(FrameHeader { fin, compressed, op, len, mask, size: mask_at + 4 })
     }
 }
 

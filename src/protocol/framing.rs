@@ -78,7 +78,15 @@ pub(super) fn tcp_header(bytes: &[u8]) -> Result<Option<FrameHeader>, Violation>
     if op.is_control() && len as usize > CONTROL_PAYLOAD_MAX {
         return Err(Violation::ControlTooLong);
     }
-    Ok(Some(FrameHeader { fin: true, op, len: len.into(), mask: [0; 4], size: TCP_HEADER_BYTES }))
+    let len = len.into();
+    Ok(Some(FrameHeader {
+        fin: true,
+        compressed: false,
+        op,
+        len,
+        mask: [0; 4],
+        size: TCP_HEADER_BYTES,
+    }))
 }
 
 #[cfg(test)]

@@ -13,11 +13,13 @@
 //! - The server's decoder has no branch for the client's role, which has a decoder of its own; masks
 //!   of what a client sends are handed in.
 //!
-//! Deliberately absent: extensions (a reserved bit is a violation), request bodies.
+//! Deliberately absent: extensions beside permessage-deflate (a reserved bit is a violation), request
+//! bodies.
 
 mod client;
 mod close;
 mod decoder;
+pub mod deflate;
 mod frame;
 mod framing;
 pub mod handshake;
@@ -26,10 +28,13 @@ mod partial;
 mod utf8;
 mod violation;
 
-pub use client::{ClientDecoder, put_client_close, put_client_frame};
+pub use client::{ClientDecoder, put_client_close, put_client_frame, put_compressed_client_frame};
 pub use close::{CLOSE_REASON_MAX, CloseReason, is_sendable_code, put_close};
 pub use decoder::{Decoder, Event};
-pub use frame::{ControlPayload, MessageKind, OpCode, SERVER_HEADER_MAX, encode_header, put_frame};
+pub use frame::{
+    ControlPayload, MessageKind, OpCode, SERVER_HEADER_MAX, encode_header, put_compressed_frame,
+    put_frame,
+};
 pub use framing::Framing;
 pub use mask::{apply_mask, rotated};
 pub use partial::{Partial, Spare};

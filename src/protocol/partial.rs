@@ -66,6 +66,8 @@ impl Rest {
 #[derive(Clone, Copy, Debug)]
 struct Message {
     kind: MessageKind,
+    /// RSV1 was set on its first frame.
+    compressed: bool,
     /// Frames begun, from 1.
     fragments: u32,
     /// Of the text so far.
@@ -73,8 +75,13 @@ struct Message {
 }
 
 impl Message {
-    fn begun(kind: MessageKind) -> Self {
-        Self { kind, fragments: 1, utf8: Utf8Stream::default() }
+    fn begun(kind: MessageKind, compressed: bool) -> Self {
+        Self { kind, compressed, fragments: 1, utf8: Utf8Stream::default() }
+    }
+
+    /// Whether its bytes are judged as they come: what is compressed has no meaning yet.
+    fn is_plain_text(&self) -> bool {
+        self.kind == MessageKind::Text && !self.compressed
     }
 }
 
@@ -185,8 +192,12 @@ impl Partial {
         let rest = Rest { len, mask: header.mask };
         self.stage = Stage::Data { fin: header.fin, rest };
         match header.op {
-            OpCode::Text => self.message = Some(Message::begun(MessageKind::Text)),
-            OpCode::Binary => self.message = Some(Message::begun(MessageKind::Binary)),
+            OpCode::Text => {
+                self.message = Some(Message::begun(MessageKind::Text, header.compressed));
+            }
+            OpCode::Binary => {
+                self.message = Some(Message::begun(MessageKind::Binary, header.compressed));
+            }
             OpCode::Continuation => {
                 let message = self.message.as_mut().ok_or(Violation::UnexpectedContinuation)?;
                 message.fragments += 1;
@@ -224,7 +235,7 @@ impl Partial {
     ) -> Result<Option<Event<'static>>, Violation> {
         let piece = rest.take(input);
         if let Some(message) = &mut self.message
-            && message.kind == MessageKind::Text
+            && message.is_plain_text()
             && message.utf8.push(piece).is_err()
         {
             return Err(Violation::InvalidUtf8);
@@ -263,6 +274,9 @@ impl Partial {
     fn finish(&mut self) -> Result<Option<Event<'static>>, Violation> {
         let payload = mem::take(&mut self.payload);
         match self.message.take() {
+            Some(Message { kind, compressed: true, .. }) => {
+                Ok(Some(Event::CompressedAssembled { kind, payload }))
+            }
             Some(message) if message.utf8.is_complete() => {
                 Ok(Some(Event::Assembled { kind: message.kind, payload }))
             }
@@ -346,7 +360,8 @@ impl Spare {
         self.partials.pop().unwrap_or_else(|| Box::new(Partial::new()))
     }
 
-    fn buffer(&mut self) -> Vec<u8> {
+    /// An empty buffer, with memory if there is some to spare.
+    pub(crate) fn buffer(&mut self) -> Vec<u8> {
         let Some(buffer) = self.buffers.pop() else { return Vec::new() };
         self.total_bytes -= buffer.capacity();
         buffer

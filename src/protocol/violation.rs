@@ -6,7 +6,8 @@ use std::fmt;
 /// to be decoded, and the connection fails with [`close_code`](Self::close_code) (RFC 6455, 7.1.7).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Violation {
-    /// A reserved bit is set and no extension gave it a meaning (RFC 6455, 5.2).
+    /// A reserved bit is set where no extension gives it a meaning (RFC 6455, 5.2): with
+    /// permessage-deflate RSV1 has one on the first frame of a message (RFC 7692, 6).
     ReservedBits,
     /// An opcode of 3–7 or 11–15 (RFC 6455, 5.2), over plain TCP of 3–7 or 11–255.
     ReservedOpcode,
@@ -29,6 +30,8 @@ pub enum Violation {
     ExpectedContinuation,
     /// A text message that is not UTF-8 (RFC 6455, 8.1).
     InvalidUtf8,
+    /// A compressed message that can't be inflated (RFC 7692, 7.2.2).
+    InvalidDeflate,
     /// A Close of one byte: half a code (RFC 6455, 5.5.1).
     CloseLengthOne,
     /// A close code that must not be sent (RFC 6455, 7.4).
@@ -45,7 +48,7 @@ pub enum Violation {
 
 impl Violation {
     /// Every kind of fault, in the order of declaration.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::ReservedBits,
         Self::ReservedOpcode,
         Self::Unmasked,
@@ -57,6 +60,7 @@ impl Violation {
         Self::UnexpectedContinuation,
         Self::ExpectedContinuation,
         Self::InvalidUtf8,
+        Self::InvalidDeflate,
         Self::CloseLengthOne,
         Self::CloseCode,
         Self::CloseReasonUtf8,
@@ -70,7 +74,7 @@ impl Violation {
     #[must_use]
     pub const fn close_code(self) -> u16 {
         match self {
-            Self::InvalidUtf8 | Self::CloseReasonUtf8 => 1007,
+            Self::InvalidUtf8 | Self::InvalidDeflate | Self::CloseReasonUtf8 => 1007,
             Self::FrameTooBig | Self::MessageTooBig | Self::TooManyFragments => 1009,
             _ => 1002,
         }
@@ -91,6 +95,7 @@ impl Violation {
             Self::UnexpectedContinuation => "nothing to continue",
             Self::ExpectedContinuation => "message not finished",
             Self::InvalidUtf8 => "text is not UTF-8",
+            Self::InvalidDeflate => "compressed data is broken",
             Self::CloseLengthOne => "close frame of one byte",
             Self::CloseCode => "invalid close code",
             Self::CloseReasonUtf8 => "close reason is not UTF-8",

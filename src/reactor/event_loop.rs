@@ -237,7 +237,8 @@ impl Kit {
     #[inline]
     pub(super) fn env(&mut self, endpoint: EndpointId) -> Env<'_> {
         let Terms { room, decoder, .. } = self.terms[usize::from(endpoint.0)];
-        Env { now: self.tick, decoder, room, spare: &mut self.spare, outboxes: &mut self.outboxes }
+        let (spare, outboxes) = (&mut self.spare, &mut self.outboxes);
+        Env { now: self.tick, decoder, room, spare, outboxes, inflate: None }
     }
 }
 

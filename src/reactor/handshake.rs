@@ -336,7 +336,7 @@ fn upgrade_response(
     };
     let headers = accept.map_or(&[][..], |accept| &accept.headers);
     let mut out = Vec::with_capacity(160);
-    put_upgrade_response(&mut out, upgrade.key, chosen, headers).map_err(|e| {
+    put_upgrade_response(&mut out, upgrade.key, chosen, None, headers).map_err(|e| {
         let body = format!("the hook's answer can't be sent: {e}\n");
         Reject::new(Status::INTERNAL_SERVER_ERROR, body)
     })?;

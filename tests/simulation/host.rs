@@ -102,6 +102,7 @@ macro_rules! env {
             room: $host.room,
             spare: &mut $host.spare,
             outboxes: &mut $host.outboxes,
+            inflate: None,
         }
     };
 }
@@ -120,6 +121,7 @@ impl Host {
                 max_frame_bytes: 4096,
                 max_message_bytes: 4096,
                 max_fragments: 100,
+                deflate: false,
             },
             room: Room { limit_bytes: setting.limit_bytes, policy: setting.policy },
             spare: Spare::new(2, 2, 1024),

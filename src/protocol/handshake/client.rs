@@ -9,6 +9,7 @@ use tungstenite::handshake::derive_accept_key;
 use super::request::{elements, fields};
 use super::response::{InvalidHeader, is_token, is_value, put_header};
 use crate::limits::REQUEST_HEADERS_MAX;
+use crate::protocol::deflate::{Agreed, Offer};
 
 /// Headers that make the handshake: written here only, never taken from a caller.
 const RESERVED: [&str; 10] = [
@@ -35,6 +36,8 @@ pub struct UpgradeRequest<'a> {
     pub key: &'a str,
     /// Subprotocols, best first.
     pub subprotocols: &'a [String],
+    /// Compression.
+    pub deflate: Option<Offer>,
     /// Further headers.
     pub headers: &'a [(String, String)],
 }
@@ -58,6 +61,9 @@ pub fn put_upgrade_request(
     put_header(out, "Sec-WebSocket-Version", "13");
     if !request.subprotocols.is_empty() {
         put_header(out, "Sec-WebSocket-Protocol", &request.subprotocols.join(", "));
+    }
+    if let Some(offer) = request.deflate {
+        put_header(out, "Sec-WebSocket-Extensions", &offer.to_string());
     }
     for (name, value) in request.headers {
         put_header(out, name, value);
@@ -197,10 +203,7 @@ impl<'b> Response<'b> {
         if self.only("Sec-WebSocket-Accept") != Some(accept.as_bytes()) {
             return Err(NotUpgraded::Accept);
         }
-        // None was asked for, so none may be chosen.
-        if self.headers("Sec-WebSocket-Extensions").flat_map(elements).next().is_some() {
-            return Err(NotUpgraded::Extension);
-        }
+        self.deflate(request)?;
         let mut chosen = self.headers("Sec-WebSocket-Protocol");
         let (Some(name), None) = (chosen.next(), chosen.next()) else {
             let none = self.headers("Sec-WebSocket-Protocol").next().is_none();
@@ -209,6 +212,19 @@ impl<'b> Response<'b> {
         let name = std::str::from_utf8(name).map_err(|_| NotUpgraded::Subprotocol)?;
         let asked = request.subprotocols.iter().any(|asked| asked == name);
         if asked { Ok(Some(name)) } else { Err(NotUpgraded::Subprotocol) }
+    }
+
+    /// What is agreed on compression with the offer of `request`: `None` for none.
+    ///
+    /// # Errors
+    /// [`NotUpgraded::Extension`] for an extension that was not offered, or not like that.
+    pub fn deflate(&self, request: &UpgradeRequest<'_>) -> Result<Option<Agreed>, NotUpgraded> {
+        let mut headers = self.headers("Sec-WebSocket-Extensions");
+        match request.deflate {
+            Some(offer) => offer.check(headers).map_err(|_| NotUpgraded::Extension),
+            None if headers.all(|value| elements(value).next().is_none()) => Ok(None),
+            None => Err(NotUpgraded::Extension),
+        }
     }
 
     /// The value of the header of this name, if there is exactly one.
@@ -235,7 +251,7 @@ pub enum NotUpgraded {
     Connection,
     /// `Sec-WebSocket-Accept` does not answer the key.
     Accept,
-    /// An extension that was not asked for.
+    /// An extension that was not asked for, or not with these parameters.
     Extension,
     /// A subprotocol that was not asked for, or two.
     Subprotocol,
@@ -259,7 +275,10 @@ impl std::error::Error for NotUpgraded {}
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::protocol::handshake::{HeadLimits, NO_HEADERS, parse_request, put_upgrade_response};
+    use crate::protocol::deflate::{DeflateMode, DeflateSettings};
+    use crate::protocol::handshake::{
+        HeadLimits, NO_HEADERS, Status, parse_request, put_upgrade_response,
+    };
 
     const LIMITS: ResponseLimits = ResponseLimits { max_header_bytes: 512 };
     const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
@@ -273,6 +292,7 @@ mod tests {
             target: "/chat?a=b",
             key: KEY,
             subprotocols,
+            deflate: None,
             headers,
         }
     }
@@ -296,7 +316,7 @@ mod tests {
         assert_eq!(read.subprotocols().collect::<Vec<_>>(), ["kim", "json"]);
         let mut answer = Vec::new();
         let key = read.upgrade().unwrap().key;
-        put_upgrade_response(&mut answer, key, Some("json"), NO_HEADERS).unwrap();
+        put_upgrade_response(&mut answer, key, Some("json"), None, NO_HEADERS).unwrap();
         let (response, len) = parse_response(&answer, LIMITS).unwrap().unwrap();
         assert_eq!(len, answer.len());
         assert_eq!(response.check_upgrade(&asked), Ok(Some("json")));
@@ -357,6 +377,32 @@ mod tests {
         }
         let twice = "Sec-WebSocket-Protocol: a\r\nSec-WebSocket-Protocol: a\r\n";
         assert_eq!(and(twice), Err(NotUpgraded::Subprotocol));
+    }
+
+    #[test]
+    fn compression_is_offered_answered_and_agreed() {
+        let settings = DeflateSettings { mode: DeflateMode::Dedicated, ..Default::default() };
+        let asked = UpgradeRequest { deflate: settings.offer(), ..request(&[], &[]) };
+        let mut out = Vec::new();
+        put_upgrade_request(&mut out, &asked).unwrap();
+        let limits = HeadLimits { max_header_bytes: 1024, max_headers: 32 };
+        let (read, _) = parse_request(&out, limits).unwrap().unwrap();
+        let answer = read.deflate(&DeflateSettings::default()).unwrap();
+        assert_eq!(read.deflate(&DeflateSettings { mode: DeflateMode::Off, ..settings }), Ok(None));
+        let mut upgraded = Vec::new();
+        put_upgrade_response(&mut upgraded, KEY, None, answer, NO_HEADERS).unwrap();
+        let (response, _) = parse_response(&upgraded, LIMITS).unwrap().unwrap();
+        assert_eq!(response.check_upgrade(&asked), Ok(None));
+        assert_eq!(response.deflate(&asked), Ok(answer.map(|answer| answer.agreed())));
+        assert!(answer.is_some());
+        // Who did not offer it takes no answer.
+        let plain = request(&[], &[]);
+        assert_eq!(response.check_upgrade(&plain), Err(NotUpgraded::Extension));
+        assert_eq!(response.deflate(&plain), Err(NotUpgraded::Extension));
+        let malformed = String::from_utf8(out).unwrap().replace("permessage-", "permessage ");
+        let (read, _) = parse_request(malformed.as_bytes(), limits).unwrap().unwrap();
+        let refused = read.deflate(&settings).unwrap_err();
+        assert_eq!(refused.status, Status::BAD_REQUEST);
     }
 
     #[test]

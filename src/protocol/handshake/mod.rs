@@ -16,3 +16,4 @@ pub use client::{
 };
 pub use request::{HeadLimits, Request, Upgrade, head_end, parse_request};
 pub use response::{InvalidHeader, NO_HEADERS, Reject, Status, put_response, put_upgrade_response};
+pub(super) use response::{is_tchar, is_token};

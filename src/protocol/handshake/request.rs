@@ -2,6 +2,7 @@
 
 use super::response::{Reject, Status, is_token};
 use crate::limits::REQUEST_HEADERS_MAX;
+use crate::protocol::deflate::{Answer, DeflateSettings};
 use memchr::{memchr, memchr_iter};
 use std::mem::MaybeUninit;
 
@@ -182,6 +183,17 @@ impl<'b> Request<'b> {
         self.headers("Sec-WebSocket-Protocol")
             .flat_map(elements)
             .filter_map(|name| std::str::from_utf8(name).ok())
+    }
+
+    /// The answer to what the client offers of permessage-deflate: `None` for none.
+    ///
+    /// # Errors
+    /// 400 if what it offers is no list of extensions, which is looked at only where there is
+    /// compression.
+    pub fn deflate(&self, settings: &DeflateSettings) -> Result<Option<Answer>, Reject> {
+        settings
+            .answer(self.headers("Sec-WebSocket-Extensions"))
+            .map_err(|_| Reject::bad_request("Sec-WebSocket-Extensions is not a list\n"))
     }
 
     /// The value of the header of this name, if there is exactly one.

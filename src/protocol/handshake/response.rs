@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 use std::fmt;
+
+use crate::protocol::deflate::Answer;
 use tungstenite::handshake::derive_accept_key;
 
 /// No further headers, where a list of them is asked for.
@@ -230,7 +232,8 @@ impl Reject {
 }
 
 /// Appends 101, which opens the connection (RFC 6455, 4.2.2). `key` is the request's, of
-/// [`Upgrade`](super::Upgrade); `subprotocol` is one that the client asked for.
+/// [`Upgrade`](super::Upgrade); `subprotocol` is one that the client asked for; `deflate` answers
+/// what it offered.
 ///
 /// # Errors
 /// [`InvalidHeader`] if `subprotocol` or one of `extra` can't be sent; `out` is as it was.
@@ -238,6 +241,7 @@ pub fn put_upgrade_response<N: AsRef<str>, V: AsRef<str>>(
     out: &mut Vec<u8>,
     key: &str,
     subprotocol: Option<&str>,
+    deflate: Option<Answer>,
     extra: &[(N, V)],
 ) -> Result<(), InvalidHeader> {
     check_headers(extra)?;
@@ -250,6 +254,9 @@ pub fn put_upgrade_response<N: AsRef<str>, V: AsRef<str>>(
     put_header(out, "Sec-WebSocket-Accept", &derive_accept_key(key.as_bytes()));
     if let Some(name) = subprotocol {
         put_header(out, "Sec-WebSocket-Protocol", name);
+    }
+    if let Some(answer) = deflate {
+        put_header(out, "Sec-WebSocket-Extensions", &answer.to_string());
     }
     put_headers(out, extra);
     out.extend_from_slice(b"\r\n");
@@ -282,9 +289,13 @@ pub fn put_response<N: AsRef<str>, V: AsRef<str>>(
 }
 
 /// Whether `bytes` are a token: one or more of RFC 9110's `tchar` (5.6.2).
-pub(super) fn is_token(bytes: &[u8]) -> bool {
-    let tchar = |b: &u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(b);
-    !bytes.is_empty() && bytes.iter().all(tchar)
+pub(in crate::protocol) fn is_token(bytes: &[u8]) -> bool {
+    !bytes.is_empty() && bytes.iter().copied().all(is_tchar)
+}
+
+/// Whether `byte` can stand in a token (RFC 9110, 5.6.2).
+pub(in crate::protocol) fn is_tchar(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
 /// Whether `value` can stand in a header: nothing that ends a line, no other control character.
