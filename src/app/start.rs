@@ -22,6 +22,7 @@ use crate::reactor::{
 };
 use crate::routing::{Door, Gateway};
 use crate::telemetry::stages::StageCollector;
+use crate::transport::proxy::ListenerKind;
 use crate::transport::tls::TlsProblem;
 use crate::worker::{Alarm, BlockingPool, run_worker};
 
@@ -168,12 +169,18 @@ fn start_pool(shared: &Shared) -> io::Result<()> {
 /// Takes all addresses; says also what comes in at each.
 fn reserve_all(snapshot: &Snapshot) -> io::Result<(Vec<Reservation>, Vec<ListenAt>)> {
     let config = &snapshot.config;
-    let door = |tls| move |address: &SocketAddr| (*address, Door { tcp: None, tls });
+    let proxy = |tcp: Option<_>, tls, index| {
+        let protocol = config.proxy.protocol_at(ListenerKind::of(tcp.is_some(), tls), index);
+        Door { tcp, tls, proxy: protocol }
+    };
+    let door =
+        |tls| move |(index, address): (usize, &SocketAddr)| (*address, proxy(None, tls, index));
     let tcp = config.all_tcp_listen().enumerate().map(|(index, (listen, tls))| {
-        (listen.address, Door { tcp: Some(snapshot.tcp_endpoint(index)), tls })
+        let own_index = if tls { index - config.tcp_listen.len() } else { index };
+        (listen.address, proxy(Some(snapshot.tcp_endpoint(index)), tls, own_index))
     });
-    let all = config.listen.iter().map(door(false));
-    let all = all.chain(config.tls_listen.iter().map(door(true))).chain(tcp);
+    let all = config.listen.iter().enumerate().map(door(false));
+    let all = all.chain(config.tls_listen.iter().enumerate().map(door(true))).chain(tcp);
     all.map(|(address, door)| {
         let reserved = reserve(address)?;
         let at = ListenAt { address: reserved.addr, door };

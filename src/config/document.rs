@@ -108,6 +108,7 @@ fn about(table: Table) -> &'static str {
         Table::Tls => {
             "Certificates of listeners with TLS: versions 1.2, with AEAD suites, and 1.3."
         }
+        Table::Proxy => "Who the client is behind a proxy.",
         Table::Listener => {
             "An address to listen on; as many as 64 of each kind. Without any, it is 0.0.0.0:8080 for \
              WebSockets. `--listen` takes the place of all with transport `websocket` and without TLS, \

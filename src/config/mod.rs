@@ -15,6 +15,7 @@ mod capacity;
 mod cross;
 mod definitions;
 mod definitions_file;
+mod definitions_proxy;
 mod document;
 mod endpoints;
 mod file;
@@ -24,6 +25,7 @@ mod machine;
 mod parse;
 mod paths;
 mod problem;
+mod proxy;
 mod resolve;
 mod show;
 mod shown;
@@ -53,6 +55,7 @@ pub use show::{show_json, show_toml};
 pub use sysfs::{CgroupLimit, Sysfs};
 pub use units::{format_bytes, format_duration, parse_bytes, parse_count, parse_duration};
 
+use crate::transport::proxy::ProxySettings;
 use crate::transport::tls::TlsSettings;
 
 /// Which descriptor table loops keep their sockets in. See `docs/OPERATING.md`.
@@ -88,6 +91,8 @@ pub struct Config {
     pub tls_tcp_listen: Vec<TcpListen>,
     /// What listeners with TLS are configured with.
     pub tls: TlsSettings,
+    /// What is taken from proxies, and from whom.
+    pub proxy: ProxySettings,
     /// Event-loop threads, 1 to 1024.
     pub loops: usize,
     /// Worker threads; 0 routes inline on the loops.
@@ -228,6 +233,7 @@ impl Default for Config {
             tls_listen: Vec::new(),
             tls_tcp_listen: Vec::new(),
             tls: TlsSettings::default(),
+            proxy: ProxySettings::default(),
             loops: 1,
             workers: 1,
             blocking_threads: 16,

@@ -13,6 +13,7 @@ use super::{
     RouteConfig, SecretSource, Sources, TcpListen, format_bytes, format_duration,
 };
 use crate::quota::Rate;
+use crate::transport::proxy::{ListenerKind, ProxyProtocol};
 
 /// One table.
 #[derive(Debug)]
@@ -110,6 +111,13 @@ fn setting(key: &str, resolved: &Resolved) -> Value {
             Some(auth) if auth.is_optional => "optional",
             _ => "required",
         }),
+        "proxy_protocol" => text(config.proxy.protocol.word()),
+        "trusted_proxies" => {
+            Value::Texts(config.proxy.trusted.iter().map(ToString::to_string).collect())
+        }
+        "untrusted_proxies" => text(config.proxy.untrusted.word()),
+        "forwarded_headers" => text(config.proxy.forwarded.word()),
+        "untrusted_forwarded" => text(config.proxy.untrusted_forwarded.word()),
         "log_format" => text(match log.format {
             OutputFormat::Text => "text",
             OutputFormat::Json => "json",
@@ -132,7 +140,9 @@ fn listeners(resolved: &Resolved) -> Vec<Shown> {
     {
         for (index, address) in all.iter().enumerate() {
             let flag = format!("{flag}[{index}]");
-            tables.push(listener_table(address, None, tls, |key| sources.of_listener(&flag, key)));
+            let proxy = config.proxy.protocol_at(ListenerKind::of(false, tls), index);
+            let source = |key: &str| sources.of_listener(&flag, key);
+            tables.push(listener_table(address, None, tls, proxy, source));
         }
     }
     for (flag, tls, all) in [
@@ -142,7 +152,8 @@ fn listeners(resolved: &Resolved) -> Vec<Shown> {
         for (index, TcpListen { address, endpoint }) in all.iter().enumerate() {
             let flag = format!("{flag}[{index}]");
             let source = |key: &str| sources.of_listener(&flag, key);
-            tables.push(listener_table(address, Some(endpoint.as_str()), tls, source));
+            let proxy = config.proxy.protocol_at(ListenerKind::of(true, tls), index);
+            tables.push(listener_table(address, Some(endpoint.as_str()), tls, proxy, source));
         }
     }
     tables
@@ -152,6 +163,7 @@ fn listener_table(
     address: &SocketAddr,
     endpoint: Option<&str>,
     tls: bool,
+    proxy: ProxyProtocol,
     source: impl Fn(&str) -> String,
 ) -> Shown {
     table_of(Table::Listener, |key| {
@@ -160,6 +172,7 @@ fn listener_table(
             "transport" => text(if endpoint.is_some() { "tcp" } else { "websocket" }),
             "endpoint" => optional(endpoint),
             "tls" => Value::Switch(tls),
+            "proxy_protocol" => text(proxy.word()),
             _ => unreachable!("a key of a listener that nobody shows: {key}"),
         };
         (value, source(key))

@@ -21,6 +21,7 @@ mod gate;
 mod handshake;
 mod mailbox;
 mod memory;
+mod proxy;
 mod quota;
 mod read;
 mod table;

@@ -1,6 +1,6 @@
 //! A loop's connections: one slab of slots, and dense columns beside it.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::marker::PhantomData;
 
 use slab::Slab;
@@ -11,7 +11,7 @@ use crate::connection::{Connection, Phase, Tick};
 use crate::id::{ConnId, GENERATION_BITS};
 use crate::peer::Peer;
 use crate::quota::Levels;
-use crate::routing::EndpointId;
+use crate::routing::{Door, EndpointId};
 use crate::session::SlotInfo;
 
 /// One connection: its socket, its state, and what the loop notes of it.
@@ -178,6 +178,8 @@ pub struct Table {
     deadlines: Vec<Tick>,
     /// Of connections over TLS; no longer than need be.
     tls: Vec<Option<Box<Tls>>>,
+    /// Of connections whose PROXY header has not come yet: what comes behind it.
+    doors: HashMap<usize, Door>,
     /// What each has used of its limits. Empty where nobody has any.
     levels: Vec<Levels>,
     _on_one_thread: PhantomData<*const ()>,
@@ -198,6 +200,7 @@ impl Table {
             generations: Vec::with_capacity(capacity),
             deadlines: Vec::with_capacity(capacity),
             tls: Vec::new(),
+            doors: HashMap::new(),
             levels: Vec::new(),
             _on_one_thread: PhantomData,
         }
@@ -229,6 +232,7 @@ impl Table {
     pub fn free(&mut self, index: usize) -> Slot {
         self.generations[index] = (self.generations[index] + 1) & ((1 << GENERATION_BITS) - 1);
         self.deadlines[index] = Tick::MAX;
+        self.take_door(index);
         if let Some(levels) = self.levels.get_mut(index) {
             *levels = Levels::default();
         }
@@ -262,6 +266,25 @@ impl Table {
     /// Takes a slot's TLS, if it has that.
     pub(super) fn take_tls(&mut self, index: usize) -> Option<Box<Tls>> {
         self.tls.get_mut(index)?.take()
+    }
+
+    /// What comes in behind the PROXY header that a connection has to send first, if it has.
+    #[inline]
+    pub(super) fn door(&self, index: usize) -> Option<Door> {
+        if self.doors.is_empty() { None } else { self.doors.get(&index).copied() }
+    }
+
+    /// Notes that a PROXY header comes first.
+    pub(super) fn put_door(&mut self, index: usize, door: Door) {
+        self.doors.insert(index, door);
+    }
+
+    /// The PROXY header has come, or won't.
+    pub(super) fn take_door(&mut self, index: usize) {
+        if !self.doors.is_empty() && self.doors.remove(&index).is_some() && self.doors.is_empty() {
+            // No memory stays behind those who waited.
+            self.doors = HashMap::new();
+        }
     }
 
     /// The slot at an index that is in use, and the id of its connection.
