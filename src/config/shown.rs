@@ -140,7 +140,7 @@ fn listeners(resolved: &Resolved) -> Vec<Shown> {
     {
         for (index, address) in all.iter().enumerate() {
             let flag = format!("{flag}[{index}]");
-            let proxy = config.proxy.protocol_at(ListenerKind::of(false, tls), index);
+            let proxy = config.proxy.own_protocol_at(ListenerKind::of(false, tls), index);
             let source = |key: &str| sources.of_listener(&flag, key);
             tables.push(listener_table(address, None, tls, proxy, source));
         }
@@ -152,7 +152,7 @@ fn listeners(resolved: &Resolved) -> Vec<Shown> {
         for (index, TcpListen { address, endpoint }) in all.iter().enumerate() {
             let flag = format!("{flag}[{index}]");
             let source = |key: &str| sources.of_listener(&flag, key);
-            let proxy = config.proxy.protocol_at(ListenerKind::of(true, tls), index);
+            let proxy = config.proxy.own_protocol_at(ListenerKind::of(true, tls), index);
             tables.push(listener_table(address, Some(endpoint.as_str()), tls, proxy, source));
         }
     }
@@ -163,7 +163,7 @@ fn listener_table(
     address: &SocketAddr,
     endpoint: Option<&str>,
     tls: bool,
-    proxy: ProxyProtocol,
+    proxy: Option<ProxyProtocol>,
     source: impl Fn(&str) -> String,
 ) -> Shown {
     table_of(Table::Listener, |key| {
@@ -172,7 +172,7 @@ fn listener_table(
             "transport" => text(if endpoint.is_some() { "tcp" } else { "websocket" }),
             "endpoint" => optional(endpoint),
             "tls" => Value::Switch(tls),
-            "proxy_protocol" => text(proxy.word()),
+            "proxy_protocol" => optional(proxy.map(Words::word)),
             _ => unreachable!("a key of a listener that nobody shows: {key}"),
         };
         (value, source(key))
