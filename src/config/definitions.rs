@@ -1,6 +1,7 @@
 //! Every setting that has a flag: what it is called, what it takes, and what it means. The command
 //! line, the file, `tidegate config` and `docs/CONFIGURATION.md` are all made of this table.
 
+use super::definitions_deflate::DEFLATE;
 use super::definitions_file::{FILE_ONLY, OVER};
 
 /// One setting.
@@ -66,6 +67,8 @@ pub enum Table {
     Output,
     /// `[tls]`
     Tls,
+    /// `[deflate]`
+    Deflate,
     /// `[[listener]]`
     Listener,
     /// `[[endpoint]]`
@@ -81,12 +84,13 @@ pub enum Table {
 }
 
 /// The tables of a file, in the order in which they are written.
-pub(crate) const TABLES: [Table; 11] = [
+pub(crate) const TABLES: [Table; 12] = [
     Table::Capacity,
     Table::Limits,
     Table::Timeouts,
     Table::Output,
     Table::Tls,
+    Table::Deflate,
     Table::Listener,
     Table::Endpoint,
     Table::Json,
@@ -95,9 +99,14 @@ pub(crate) const TABLES: [Table; 11] = [
     Table::Room,
 ];
 
+/// The settings with flags.
+pub(super) fn flags() -> impl Iterator<Item = &'static Definition> {
+    FLAGS.iter().chain(DEFLATE)
+}
+
 /// All settings, those with flags first.
 pub fn definitions() -> impl Iterator<Item = &'static Definition> {
-    FLAGS.iter().chain(FILE_ONLY)
+    flags().chain(FILE_ONLY)
 }
 
 /// The settings of one table.
@@ -125,7 +134,7 @@ impl Definition {
     /// Whether there is a flag for it, and so a variable.
     #[must_use]
     pub fn has_flag(&self) -> bool {
-        FLAGS.iter().any(|flag| flag.key == self.key && flag.table == self.table)
+        flags().any(|flag| flag.key == self.key && flag.table == self.table)
     }
 
     /// `--max-message`
@@ -192,6 +201,7 @@ impl Table {
             Self::Timeouts => "timeouts",
             Self::Output => "output",
             Self::Tls => "tls",
+            Self::Deflate => "deflate",
             Self::Listener => "listener",
             Self::Endpoint => "endpoint",
             Self::Json => "json",
@@ -211,6 +221,7 @@ impl Table {
             Self::Timeouts => "[timeouts]",
             Self::Output => "[output]",
             Self::Tls => "[tls]",
+            Self::Deflate => "[deflate]",
             Self::Listener => "[[listener]]",
             Self::Endpoint => "[[endpoint]]",
             Self::Json => "[endpoint.json]",
@@ -240,6 +251,7 @@ impl Table {
             Self::Timeouts => "Timeouts",
             Self::Output => "Output",
             Self::Tls => "TLS",
+            Self::Deflate => "Compression",
             _ => "Capacity",
         }
     }
@@ -252,9 +264,9 @@ const TIMES: &str = "1ms to 365d";
 const TIMES_OR_NEVER: &str = "1ms to 365d, 0 or off: never";
 const MESSAGES: &str = "1B to 1GiB";
 
-/// The settings with flags. What is said of ranges and defaults is compared with the real ones by
+/// Those of the command line's own headings. What is said of ranges and defaults is compared with the real ones by
 /// tests.
-pub(crate) static FLAGS: &[Definition] = &[
+static FLAGS: &[Definition] = &[
     Definition::new(
         FlagOnly,
         File,

@@ -14,6 +14,7 @@ mod banner;
 mod capacity;
 mod cross;
 mod definitions;
+mod definitions_deflate;
 mod definitions_file;
 mod document;
 mod endpoints;
@@ -53,6 +54,7 @@ pub use show::{show_json, show_toml};
 pub use sysfs::{CgroupLimit, Sysfs};
 pub use units::{format_bytes, format_duration, parse_bytes, parse_count, parse_duration};
 
+use crate::protocol::deflate::DeflateSettings;
 use crate::transport::tls::TlsSettings;
 
 /// Which descriptor table loops keep their sockets in. See `docs/OPERATING.md`.
@@ -88,6 +90,8 @@ pub struct Config {
     pub tls_tcp_listen: Vec<TcpListen>,
     /// What listeners with TLS are configured with.
     pub tls: TlsSettings,
+    /// The terms on which messages are compressed.
+    pub deflate: DeflateSettings,
     /// Event-loop threads, 1 to 1024.
     pub loops: usize,
     /// Worker threads; 0 routes inline on the loops.
@@ -184,6 +188,9 @@ pub struct Tuning {
     pub reads_per_turn: usize,
     /// Bytes read per connection and turn.
     pub bytes_per_turn: usize,
+    /// Bytes in and out of messages inflated per connection and turn; the message that is beyond it is
+    /// the turn's last.
+    pub inflate_bytes_per_turn: u64,
     /// Connections accepted per loop and turn.
     pub accepts_per_turn: usize,
     /// Handshakes answered per loop and turn.
@@ -209,6 +216,7 @@ impl Default for Tuning {
             batch_messages: 1024,
             reads_per_turn: 4,
             bytes_per_turn: 256 * 1024,
+            inflate_bytes_per_turn: 1024 * 1024,
             accepts_per_turn: 64,
             handshakes_per_turn: 128,
             tls_handshakes_per_turn: 4,
@@ -228,6 +236,7 @@ impl Default for Config {
             tls_listen: Vec::new(),
             tls_tcp_listen: Vec::new(),
             tls: TlsSettings::default(),
+            deflate: DeflateSettings::default(),
             loops: 1,
             workers: 1,
             blocking_threads: 16,

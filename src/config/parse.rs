@@ -4,11 +4,13 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::definitions_deflate::MODES;
 use super::definitions_file::OVER;
-use super::endpoints::Words as _;
+use super::endpoints::Words;
 use super::paths::check_plain_path;
 use super::suggest::nearest;
 use super::{FdTable, OutputFormat, TcpListen, parse_bytes, parse_count, parse_duration};
+use crate::protocol::deflate::DeflateMode;
 use crate::quota::Over;
 
 /// Whom connections of a `--tcp-listen` without a path are for.
@@ -41,12 +43,21 @@ pub(super) fn parse_optional_bytes(text: &str) -> Result<Option<u64>, String> {
 }
 
 pub(super) fn parse_over(text: &str) -> Result<Over, String> {
-    let words = || Over::ALL.iter();
+    parse_word(text, OVER)
+}
+
+pub(super) fn parse_deflate_mode(text: &str) -> Result<DeflateMode, String> {
+    parse_word(text, MODES)
+}
+
+/// One of the words of a type, which are listed in `all`.
+fn parse_word<T: Words>(text: &str, all: &str) -> Result<T, String> {
+    let words = || T::ALL.iter();
     let found = words().find(|(word, _)| word.eq_ignore_ascii_case(text));
-    found.map(|(_, over)| *over).ok_or_else(|| {
+    found.map(|(_, value)| *value).ok_or_else(|| {
         let meant = nearest(text, words().map(|(word, _)| *word));
         let meant = meant.map_or(String::new(), |word| format!(": did you mean `{word}`?"));
-        format!("{OVER}{meant}")
+        format!("{all}{meant}")
     })
 }
 

@@ -11,9 +11,9 @@ use super::capacity::{Layout, loops_needed};
 use super::file::File;
 use super::given::{Given, GivenValue, Source, Sources};
 use super::parse::{
-    fitting_count, parse_address, parse_bool, parse_client_auth, parse_fd_table, parse_file,
-    parse_log_format, parse_optional_bytes, parse_optional_duration, parse_over, parse_some_count,
-    parse_tcp_listen,
+    fitting_count, parse_address, parse_bool, parse_client_auth, parse_deflate_mode,
+    parse_fd_table, parse_file, parse_log_format, parse_optional_bytes, parse_optional_duration,
+    parse_over, parse_some_count, parse_tcp_listen,
 };
 use super::validate::is_capacity_flag;
 use super::{
@@ -119,6 +119,7 @@ impl<'a> Draft<'a> {
         };
         draft.read_file(known_handlers);
         draft.read_limits();
+        draft.read_deflate();
         draft.read_timeouts();
         draft.read_output();
         draft.read_capacity(machine);
@@ -157,6 +158,17 @@ impl<'a> Draft<'a> {
         self.read("--bandwidth-over-limit", &mut config.bandwidth_over_limit, parse_over);
         self.read("--tcp-nodelay", &mut config.tcp_nodelay, parse_bool);
         self.config = config;
+    }
+
+    fn read_deflate(&mut self) {
+        let mut deflate = self.config.deflate;
+        self.read("--deflate", &mut deflate.mode, parse_deflate_mode);
+        self.read("--deflate-level", &mut deflate.level, fitting_count);
+        self.read_bytes("--deflate-threshold", &mut deflate.threshold_bytes);
+        let (server, client) = (&mut deflate.server_window_bits, &mut deflate.client_window_bits);
+        self.read("--deflate-server-window-bits", server, fitting_count);
+        self.read("--deflate-client-window-bits", client, fitting_count);
+        self.config.deflate = deflate;
     }
 
     fn read_timeouts(&mut self) {

@@ -110,6 +110,11 @@ fn setting(key: &str, resolved: &Resolved) -> Value {
             Some(auth) if auth.is_optional => "optional",
             _ => "required",
         }),
+        "deflate" => text(config.deflate.mode.word()),
+        "deflate_level" => Value::Number(config.deflate.level.into()),
+        "deflate_threshold" => size(config.deflate.threshold_bytes),
+        "deflate_server_window_bits" => Value::Number(config.deflate.server_window_bits.into()),
+        "deflate_client_window_bits" => Value::Number(config.deflate.client_window_bits.into()),
         "log_format" => text(match log.format {
             OutputFormat::Text => "text",
             OutputFormat::Json => "json",

@@ -76,6 +76,7 @@ impl Config {
         self.check_listen(&mut found);
         self.check_tls(&mut found);
         self.check_counts(&mut found);
+        self.check_deflate(&mut found);
         self.check_sizes(&mut found);
         self.check_times(&mut found);
         self.check_files(&mut found);
@@ -134,6 +135,16 @@ impl Config {
         found.count("--max-connections", self.max_connections, &(1..=connections));
         found.count("--backlog", self.backlog, &(1..=limits::BACKLOG_MAX));
         found.count("--max-fragments", self.max_fragments, &limits::FRAGMENTS);
+    }
+
+    fn check_deflate(&self, found: &mut Problems) {
+        let settings = &self.deflate;
+        found.count("--deflate-level", settings.level, &limits::DEFLATE_LEVEL);
+        let bits = &limits::DEFLATE_WINDOW_BITS;
+        found.count("--deflate-server-window-bits", settings.server_window_bits, bits);
+        found.count("--deflate-client-window-bits", settings.client_window_bits, bits);
+        let threshold = &(0..=*limits::MESSAGE_BYTES.end());
+        found.bytes("--deflate-threshold", settings.threshold_bytes, threshold);
     }
 
     fn check_sizes(&self, found: &mut Problems) {

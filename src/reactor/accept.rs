@@ -388,6 +388,7 @@ impl EventLoop {
             accepted_us: self.micros(),
             endpoint: door.tcp.unwrap_or(EndpointId(0)),
             marks,
+            deflate: None,
         };
         let index = self.table.insert(slot);
         if self.register_slot(index).is_err() {

@@ -13,6 +13,7 @@
 mod accept;
 mod batches;
 mod deadlines;
+mod deflate;
 mod drain;
 mod event_loop;
 mod fd_table;

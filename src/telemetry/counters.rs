@@ -288,6 +288,12 @@ pub struct LoopCounters {
     pub tls_resumed: Counter,
     /// Connections whose TLS failed, by cause.
     pub tls_failures: PerCause<{ TlsFailure::ALL.len() }>,
+    /// Connections opened that have permessage-deflate.
+    pub deflate_agreed: Counter,
+    /// Compressed messages received.
+    pub messages_inflated: Counter,
+    /// Messages queued that are compressed.
+    pub messages_deflated: Counter,
     /// Times that something was over a limit, by what came of it.
     pub limits: PerCause<{ LimitHit::ALL.len() }>,
     /// Bytes in outboxes and their entries now.
