@@ -57,7 +57,7 @@ pub mod transport;
 pub mod worker;
 
 pub use app::{GatewayBuilder, Running, StartError, Stopped};
-pub use config::{Config, FdTable, TcpListen};
+pub use config::{Config, FdTable, ListenAddr, TcpListen};
 pub use connection::{Outbound, OverflowPolicy};
 pub use dialect::{
     Ask, AskId, Body, Content, CustomDialect, Dialect, ErrorAnswer, JsonDialect, Key, Kind,

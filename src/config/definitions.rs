@@ -3,6 +3,7 @@
 
 use super::definitions_deflate::DEFLATE;
 use super::definitions_file::{FILE_ONLY, OVER};
+use super::definitions_sockets::SOCKETS;
 
 /// One setting.
 #[derive(Clone, Copy, Debug)]
@@ -69,6 +70,8 @@ pub enum Table {
     Tls,
     /// `[deflate]`
     Deflate,
+    /// `[sockets]`
+    Sockets,
     /// `[[listener]]`
     Listener,
     /// `[[endpoint]]`
@@ -84,13 +87,14 @@ pub enum Table {
 }
 
 /// The tables of a file, in the order in which they are written.
-pub(crate) const TABLES: [Table; 12] = [
+pub(crate) const TABLES: [Table; 13] = [
     Table::Capacity,
     Table::Limits,
     Table::Timeouts,
     Table::Output,
     Table::Tls,
     Table::Deflate,
+    Table::Sockets,
     Table::Listener,
     Table::Endpoint,
     Table::Json,
@@ -100,8 +104,8 @@ pub(crate) const TABLES: [Table; 12] = [
 ];
 
 /// The settings with flags.
-pub(super) fn flags() -> impl Iterator<Item = &'static Definition> {
-    FLAGS.iter().chain(DEFLATE)
+pub(crate) fn flags() -> impl Iterator<Item = &'static Definition> {
+    FLAGS.iter().chain(DEFLATE).chain(SOCKETS)
 }
 
 /// All settings, those with flags first.
@@ -184,7 +188,7 @@ impl Kind {
             Self::Word | Self::Text => "a string",
             Self::File => "the name of a file, in quotes",
             Self::Files => "a list of names of files, such as [\"a.pem\", \"b.pem\"]",
-            Self::Address => "an address such as \"0.0.0.0:8080\"",
+            Self::Address => "an address such as \"0.0.0.0:8080\" or \"unix:/run/tidegate.sock\"",
             Self::Texts => "a list of strings, such as [\"a\", \"b\"]",
         }
     }
@@ -202,6 +206,7 @@ impl Table {
             Self::Output => "output",
             Self::Tls => "tls",
             Self::Deflate => "deflate",
+            Self::Sockets => "sockets",
             Self::Listener => "listener",
             Self::Endpoint => "endpoint",
             Self::Json => "json",
@@ -222,6 +227,7 @@ impl Table {
             Self::Output => "[output]",
             Self::Tls => "[tls]",
             Self::Deflate => "[deflate]",
+            Self::Sockets => "[sockets]",
             Self::Listener => "[[listener]]",
             Self::Endpoint => "[[endpoint]]",
             Self::Json => "[endpoint.json]",
@@ -252,6 +258,7 @@ impl Table {
             Self::Output => "Output",
             Self::Tls => "TLS",
             Self::Deflate => "Compression",
+            Self::Sockets => "Sockets",
             _ => "Capacity",
         }
     }
@@ -260,12 +267,14 @@ impl Table {
 use Kind::{Address, Count, File, Files, Size, Switch, Time, Word};
 use Table::{Capacity, FlagOnly, Limits, Output, Timeouts, Tls};
 
+pub(super) const LISTEN: &str = "IP:PORT, unix:/PATH, systemd or systemd:NAME";
+const TCP_LISTEN: &str = "as --listen; with =/path behind it for another endpoint than /kim";
 const TIMES: &str = "1ms to 365d";
 const TIMES_OR_NEVER: &str = "1ms to 365d, 0 or off: never";
 const MESSAGES: &str = "1B to 1GiB";
 
-/// Those of the command line's own headings. What is said of ranges and defaults is compared with the real ones by
-/// tests.
+/// Settings with flags; [`flags`] are all. What is said of ranges and defaults is compared with the
+/// real ones by tests.
 static FLAGS: &[Definition] = &[
     Definition::new(
         FlagOnly,
@@ -279,19 +288,22 @@ static FLAGS: &[Definition] = &[
         FlagOnly,
         Address,
         "listen",
-        ("IP:PORT, port 0 takes a free one", "0.0.0.0:8080"),
+        (LISTEN, "0.0.0.0:8080"),
         "Address to listen on, repeatable",
     )
     .detail(
-        "In the environment, addresses stand apart by commas. `[::]:8080` takes IPv4 clients too; \
-         an IPv4 address costs 128 bytes less per connection. Given once, no listener of the file \
-         with transport \"websocket\" holds.",
+        "In the environment, addresses stand apart by commas. Port 0 takes a free one. `[::]:8080` \
+         takes IPv4 clients too; an IPv4 address costs 128 bytes less per connection. A file of a \
+         Unix-domain socket that nobody listens on is replaced; unix:@NAME has no file. `systemd` \
+         are the sockets that the service manager passes, `systemd:NAME` those of a name; where it \
+         passes some and no listener is given, that is the default. Given once, no listener of the \
+         file with transport \"websocket\" holds.",
     ),
     Definition::new(
         FlagOnly,
         Address,
         "tcp_listen",
-        ("IP:PORT, or IP:PORT=/path for another endpoint than /kim", "none"),
+        (TCP_LISTEN, "none"),
         "Address to listen on for frames over plain TCP, repeatable",
     )
     .detail(
@@ -303,7 +315,7 @@ static FLAGS: &[Definition] = &[
         FlagOnly,
         Address,
         "tls_listen",
-        ("IP:PORT, port 0 takes a free one", "none"),
+        (LISTEN, "none"),
         "Address to listen on for WebSockets over TLS (wss), repeatable",
     )
     .detail(
@@ -314,7 +326,7 @@ static FLAGS: &[Definition] = &[
         FlagOnly,
         Address,
         "tls_tcp_listen",
-        ("IP:PORT, or IP:PORT=/path for another endpoint than /kim", "none"),
+        (TCP_LISTEN, "none"),
         "Address to listen on for frames over TLS without a handshake of WebSockets, repeatable",
     )
     .detail("As --tcp-listen, over TLS."),

@@ -1,6 +1,6 @@
 //! The settings that only a file has: listeners, endpoints, routes and rooms.
 
-use super::definitions::{Definition, Kind, REQUIRED, Table};
+use super::definitions::{Definition, Kind, LISTEN, REQUIRED, Table};
 
 use Kind::{Address, Count, File, Size, Switch, Text, Texts, Time, Word};
 use Table::{Endpoint, Json, Listener, Login, Room, Route};
@@ -24,9 +24,10 @@ pub(super) static FILE_ONLY: &[Definition] = &[
         Listener,
         Address,
         "address",
-        ("IP:PORT, port 0 takes a free one", REQUIRED),
-        "Address to listen on",
-    ),
+        (LISTEN, REQUIRED),
+        "What to listen on",
+    )
+    .detail("Port 0 takes a free one; `unix:@NAME` is a Unix-domain socket without a file."),
     Definition::new(
         Listener,
         Word,

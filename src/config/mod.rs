@@ -16,11 +16,13 @@ mod cross;
 mod definitions;
 mod definitions_deflate;
 mod definitions_file;
+mod definitions_sockets;
 mod document;
 mod endpoints;
 mod file;
 mod flags;
 mod given;
+mod listen_addr;
 mod machine;
 mod parse;
 mod paths;
@@ -28,12 +30,12 @@ mod problem;
 mod resolve;
 mod show;
 mod shown;
+mod sockets;
 mod suggest;
 mod sysfs;
 mod units;
 mod validate;
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -47,10 +49,12 @@ pub use endpoints::{
 };
 pub use flags::{CheckArgs, Cli, Command, ConfigArgs, ConfigFormat, DevCertArgs, OutputFormat};
 pub use given::Sources;
+pub use listen_addr::ListenAddr;
 pub use machine::{Machine, descriptor_limits, raise_descriptor_limit};
 pub use problem::{Origin, Place, Problem};
 pub use resolve::{LogSettings, Resolved, planned, resolve, resolve_with};
 pub use show::{show_json, show_toml};
+pub use sockets::SocketConfig;
 pub use sysfs::{CgroupLimit, Sysfs};
 pub use units::{format_bytes, format_duration, parse_bytes, parse_count, parse_duration};
 
@@ -70,7 +74,7 @@ pub enum FdTable {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TcpListen {
     /// The address. Port 0 takes a free one.
-    pub address: SocketAddr,
+    pub address: ListenAddr,
     /// The path of the endpoint that its connections are of. It can't have an `on_connect`, for there
     /// is no request to ask it about.
     pub endpoint: String,
@@ -80,12 +84,12 @@ pub struct TcpListen {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Config {
-    /// Addresses to listen on. Port 0 takes a free one.
-    pub listen: Vec<SocketAddr>,
+    /// What to listen on. Port 0 takes a free one.
+    pub listen: Vec<ListenAddr>,
     /// Addresses to listen on for frames over plain TCP, without a handshake.
     pub tcp_listen: Vec<TcpListen>,
     /// Addresses to listen on for WebSockets over TLS.
-    pub tls_listen: Vec<SocketAddr>,
+    pub tls_listen: Vec<ListenAddr>,
     /// Addresses to listen on for frames over TLS, without a handshake of WebSockets.
     pub tls_tcp_listen: Vec<TcpListen>,
     /// What listeners with TLS are configured with.
@@ -141,6 +145,8 @@ pub struct Config {
     pub bandwidth_over_limit: Over,
     /// `TCP_NODELAY` on client sockets.
     pub tcp_nodelay: bool,
+    /// Other options of sockets.
+    pub sockets: SocketConfig,
     /// Where SIGUSR1 and exit write the statistics, as one JSON object.
     pub stats_out: Option<PathBuf>,
     /// Where latency histograms are logged, in the HdrHistogram interval log format.
@@ -231,7 +237,7 @@ impl Default for Config {
     /// (`loops`, `workers`: 1; `max_connections`: 1024).
     fn default() -> Self {
         Self {
-            listen: vec![SocketAddr::from(([0, 0, 0, 0], 8080))],
+            listen: vec![([0, 0, 0, 0], 8080).into()],
             tcp_listen: Vec::new(),
             tls_listen: Vec::new(),
             tls_tcp_listen: Vec::new(),
@@ -261,6 +267,7 @@ impl Default for Config {
             bandwidth_reserve_percent: 50,
             bandwidth_over_limit: Over::Delay,
             tcp_nodelay: true,
+            sockets: SocketConfig::default(),
             stats_out: None,
             histogram_out: None,
             histogram_interval: Duration::from_secs(10),

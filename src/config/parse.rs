@@ -1,6 +1,5 @@
 //! Texts → values, for flags and for files alike. An error is what was expected instead.
 
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -9,7 +8,9 @@ use super::definitions_file::OVER;
 use super::endpoints::Words;
 use super::paths::check_plain_path;
 use super::suggest::nearest;
-use super::{FdTable, OutputFormat, TcpListen, parse_bytes, parse_count, parse_duration};
+use super::{
+    FdTable, ListenAddr, OutputFormat, TcpListen, parse_bytes, parse_count, parse_duration,
+};
 use crate::protocol::deflate::DeflateMode;
 use crate::quota::Over;
 
@@ -108,13 +109,19 @@ pub(super) fn parse_file(text: &str) -> Result<Option<PathBuf>, String> {
     }
 }
 
-pub(super) fn parse_address(text: &str) -> Result<SocketAddr, String> {
+pub(super) fn parse_address(text: &str) -> Result<ListenAddr, String> {
     text.parse()
-        .map_err(|_| "an IP address and a port, such as 0.0.0.0:8080 or [::]:8080".to_owned())
+}
+
+/// An address, and what stands behind the `=` that follows it. Names of files may have that in them.
+pub(super) fn split_endpoint(text: &str) -> (&str, Option<&str>) {
+    let at = if text.starts_with("unix:") { text.rfind("=/") } else { text.find('=') };
+    at.map_or((text, None), |at| (&text[..at], Some(&text[at + 1..])))
 }
 
 pub(super) fn parse_tcp_listen(text: &str) -> Result<TcpListen, String> {
-    let (address, endpoint) = text.split_once('=').unwrap_or((text, TCP_ENDPOINT));
+    let (address, endpoint) = split_endpoint(text);
+    let endpoint = endpoint.unwrap_or(TCP_ENDPOINT);
     check_plain_path(endpoint)?;
     Ok(TcpListen { address: parse_address(address)?, endpoint: endpoint.to_owned() })
 }

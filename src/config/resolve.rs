@@ -3,7 +3,6 @@
 
 use std::cmp::Ordering;
 use std::fs;
-use std::net::SocketAddr;
 
 use log::LevelFilter;
 
@@ -13,12 +12,12 @@ use super::given::{Given, GivenValue, Source, Sources};
 use super::parse::{
     fitting_count, parse_address, parse_bool, parse_client_auth, parse_deflate_mode,
     parse_fd_table, parse_file, parse_log_format, parse_optional_bytes, parse_optional_duration,
-    parse_over, parse_some_count, parse_tcp_listen,
+    parse_over, parse_some_count, parse_tcp_listen, split_endpoint,
 };
 use super::validate::is_capacity_flag;
 use super::{
-    Capacity, Cli, Config, FdTable, Machine, Origin, OutputFormat, Problem, parse_bytes,
-    parse_duration,
+    Capacity, Cli, Config, FdTable, ListenAddr, Machine, Origin, OutputFormat, Problem,
+    parse_bytes, parse_duration,
 };
 use crate::limits;
 use crate::transport::tls::{CertificateFiles, ClientAuth};
@@ -97,7 +96,7 @@ pub fn planned(cli: &Cli, machine: &Machine) -> Result<Config, Vec<Problem>> {
 }
 
 /// A configuration in the making.
-struct Draft<'a> {
+pub(super) struct Draft<'a> {
     cli: &'a Cli,
     file: File,
     config: Config,
@@ -157,6 +156,7 @@ impl<'a> Draft<'a> {
         self.read("--bandwidth-reserve-percent", percent, fitting_count);
         self.read("--bandwidth-over-limit", &mut config.bandwidth_over_limit, parse_over);
         self.read("--tcp-nodelay", &mut config.tcp_nodelay, parse_bool);
+        self.read_sockets(&mut config);
         self.config = config;
     }
 
@@ -326,7 +326,7 @@ impl<'a> Draft<'a> {
     }
 
     /// Reads one flag into `target`, wherever it was given: what goes before comes last.
-    fn read<T>(
+    pub(super) fn read<T>(
         &mut self,
         flag: &'static str,
         target: &mut T,
@@ -425,8 +425,8 @@ fn field_of(problem: &Problem) -> &str {
 
 /// The address in a value of `--listen` or `--tcp-listen`, as it is written out.
 fn address_in(text: &str) -> String {
-    let address = text.split_once('=').map_or(text, |(address, _)| address);
-    address.parse::<SocketAddr>().map_or_else(|_| address.to_owned(), |a| a.to_string())
+    let (address, _) = split_endpoint(text);
+    address.parse::<ListenAddr>().map_or_else(|_| address.to_owned(), |a| a.to_string())
 }
 
 /// What was asked for in particular; `None` leaves the choice to [`lay_out`].

@@ -1,6 +1,5 @@
 //! The configuration in force as tables of values, each with its source.
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -8,9 +7,10 @@ use log::LevelFilter;
 
 use super::definitions::{Definition, TABLES, Table, definitions_of};
 use super::endpoints::Words;
+use super::sockets;
 use super::{
-    DialectName, EndpointConfig, FdTable, LoginConfig, OutputFormat, Resolved, RoomConfig,
-    RouteConfig, SecretSource, Sources, TcpListen, format_bytes, format_duration,
+    DialectName, EndpointConfig, FdTable, ListenAddr, LoginConfig, OutputFormat, Resolved,
+    RoomConfig, RouteConfig, SecretSource, Sources, TcpListen, format_bytes, format_duration,
 };
 use crate::quota::Rate;
 
@@ -125,7 +125,8 @@ fn setting(key: &str, resolved: &Resolved) -> Value {
             _ => 0,
         }),
         "quiet" => Value::Switch(log.level == LevelFilter::Warn),
-        _ => unreachable!("a setting that nobody shows: {key}"),
+        _ => sockets::shown(key, &config.sockets)
+            .unwrap_or_else(|| unreachable!("a setting that nobody shows: {key}")),
     }
 }
 
@@ -154,7 +155,7 @@ fn listeners(resolved: &Resolved) -> Vec<Shown> {
 }
 
 fn listener_table(
-    address: &SocketAddr,
+    address: &ListenAddr,
     endpoint: Option<&str>,
     tls: bool,
     source: impl Fn(&str) -> String,

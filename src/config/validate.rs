@@ -1,11 +1,12 @@
 //! The rules a [`Config`] must keep, however it was made.
 
 use std::fmt::Display;
-use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use super::{Capacity, Config, Machine, Problem, TcpListen, format_bytes, format_duration};
+use super::{
+    Capacity, Config, ListenAddr, Machine, Problem, TcpListen, format_bytes, format_duration,
+};
 use crate::limits;
 
 impl Config {
@@ -81,6 +82,7 @@ impl Config {
         self.check_times(&mut found);
         self.check_files(&mut found);
         self.check_tuning(&mut found);
+        found.0.extend(self.socket_problems());
         found.0
     }
 
@@ -96,8 +98,8 @@ impl Config {
                 found.add(flag, addresses.len(), what, "leave some of them out");
             }
             for address in addresses {
-                if address.port() != 0 && seen.contains(&address) {
-                    found.add(flag, address, "given twice", "leave one of them out");
+                if address.is_one_place() && seen.contains(&address) {
+                    found.add(flag, &address, "given twice", "leave one of them out");
                 }
                 seen.push(address);
             }
@@ -105,8 +107,8 @@ impl Config {
     }
 
     /// The flags that name addresses to listen on, and what they name.
-    fn listen_flags(&self) -> [(&'static str, Vec<SocketAddr>); 4] {
-        let of = |all: &[TcpListen]| all.iter().map(|listen| listen.address).collect();
+    pub(super) fn listen_flags(&self) -> [(&'static str, Vec<ListenAddr>); 4] {
+        let of = |all: &[TcpListen]| all.iter().map(|listen| listen.address.clone()).collect();
         [
             ("--listen", self.listen.clone()),
             ("--tcp-listen", of(&self.tcp_listen)),

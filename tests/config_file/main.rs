@@ -101,6 +101,14 @@ fn every_setting_reaches_its_field() {
     assert_eq!((config.max_message_bytes, config.max_frame_bytes), (2 << 20, 1_000_000));
     assert_eq!((config.max_fragments, config.outbound_limit_bytes), (9, 3 << 20));
     assert!(!config.tcp_nodelay);
+    let sockets = &config.sockets;
+    assert_eq!((sockets.unix_mode, sockets.ipv6_only), (Some(0o620), true));
+    assert_eq!(sockets.tcp_keepalive, Some(Duration::from_secs(120)));
+    assert_eq!(sockets.tcp_keepalive_interval, Some(Duration::from_secs(20)));
+    assert_eq!(sockets.tcp_keepalive_count, Some(4));
+    assert_eq!(sockets.tcp_user_timeout, Some(Duration::from_secs(90)));
+    assert_eq!(sockets.receive_buffer_bytes, Some(128 << 10));
+    assert_eq!(sockets.send_buffer_bytes, Some(256 << 10));
     assert_eq!(config.bandwidth_bytes_per_s, Some(10_000_000));
     assert_eq!(config.bandwidth_reserve_percent, 40);
     assert_eq!(config.bandwidth_over_limit, Over::Close);
