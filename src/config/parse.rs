@@ -4,11 +4,12 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::definitions_file::OVER;
+use super::definitions_file::{OVER, TCP_FRAMINGS};
 use super::endpoints::Words as _;
 use super::paths::check_plain_path;
 use super::suggest::nearest;
 use super::{FdTable, OutputFormat, TcpListen, parse_bytes, parse_count, parse_duration};
+use crate::protocol::TcpFraming;
 use crate::quota::Over;
 
 /// Whom connections of a `--tcp-listen` without a path are for.
@@ -104,6 +105,17 @@ pub(super) fn parse_address(text: &str) -> Result<SocketAddr, String> {
 
 pub(super) fn parse_tcp_listen(text: &str) -> Result<TcpListen, String> {
     let (address, endpoint) = text.split_once('=').unwrap_or((text, TCP_ENDPOINT));
+    // Paths begin with a slash, so what stands before a colon is none.
+    let (framing, endpoint) = match endpoint.split_once(':') {
+        Some((word, path)) if !word.contains('/') => (Some(parse_tcp_framing(word)?), path),
+        _ => (None, endpoint),
+    };
     check_plain_path(endpoint)?;
-    Ok(TcpListen { address: parse_address(address)?, endpoint: endpoint.to_owned() })
+    Ok(TcpListen { address: parse_address(address)?, endpoint: endpoint.to_owned(), framing })
+}
+
+pub(super) fn parse_tcp_framing(text: &str) -> Result<TcpFraming, String> {
+    let mut all = TcpFraming::ALL.into_iter();
+    let found = all.find(|(word, _)| word.eq_ignore_ascii_case(text));
+    found.map(|(_, framing)| framing).ok_or_else(|| TCP_FRAMINGS.to_owned())
 }
