@@ -128,7 +128,7 @@ impl Connection {
 
     pub(super) fn put_close(&mut self, code: Option<u16>, reason: &str, env: &mut Env<'_>) {
         if !env.decoder.framing.has_control_frames() {
-            return self.end_without_close(env.now);
+            return self.end_without_close(env);
         }
         let mut frame = Vec::with_capacity(128);
         put_close(env.decoder.framing, &mut frame, code, reason);
@@ -140,12 +140,16 @@ impl Connection {
 
     /// Ends where there is no Close to send and none to wait for: our side of the TCP connection is
     /// shut behind what is owed, and what still comes is thrown away.
-    fn end_without_close(&mut self, now: Tick) {
+    fn end_without_close(&mut self, env: &mut Env<'_>) {
         if self.ended == Ended::No {
             self.ended = Ended::Close { code: None, bytes_behind: true };
         }
         self.inbound = Inbound::Nothing;
-        self.enter(Phase::Closing, now);
+        self.enter(Phase::Closing, env.now);
+        // All that was owed may have been given up.
+        if let Some(outbox) = self.outbox.take_if(|outbox| outbox.is_empty()) {
+            env.outboxes.give(outbox);
+        }
     }
 
     /// Lets go of a partial frame, unless the peer's Close, still to come, would be lost in it.
