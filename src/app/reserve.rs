@@ -54,13 +54,15 @@ impl Reserved {
                 }
             }
         }
-        for (index, (TcpListen { address, endpoint }, tls)) in config.all_tcp_listen().enumerate() {
+        for (index, (TcpListen { address, endpoint, framing }, tls)) in
+            config.all_tcp_listen().enumerate()
+        {
             let flag = if tls { "--tls-tcp-listen" } else { "--tcp-listen" };
             let door = Door { tcp: Some(snapshot.tcp_endpoint(index)), tls };
             for address in reserved.add(flag, address, door, &mut passed)? {
                 let config = &mut reserved.config;
                 let all = if tls { &mut config.tls_tcp_listen } else { &mut config.tcp_listen };
-                all.push(TcpListen { address, endpoint: endpoint.clone() });
+                all.push(TcpListen { address, endpoint: endpoint.clone(), framing: *framing });
             }
         }
         passed.warn_of_rest();

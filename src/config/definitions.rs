@@ -307,8 +307,8 @@ static FLAGS: &[Definition] = &[
         "Address to listen on for frames over plain TCP, repeatable",
     )
     .detail(
-        "A frame is an opcode as in a WebSocket (one byte), the length (four bytes, big-endian) and \
-         the payload; there is no handshake. Given once, no listener of the file with transport \
+        "There is no handshake. IP:PORT=u32:/path and IP:PORT=opcode:/path say what frames look \
+         like, as `framing` of [[listener]] does. Given once, no listener of the file with transport \
          \"tcp\" holds.",
     ),
     Definition::new(

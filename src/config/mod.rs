@@ -39,6 +39,7 @@ mod validate;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::protocol::TcpFraming;
 use crate::quota::{BandwidthLimit, Over};
 pub use banner::start_banner;
 pub use capacity::{Capacity, loops_needed};
@@ -78,6 +79,9 @@ pub struct TcpListen {
     /// The path of the endpoint that its connections are of. It can't have an `on_connect`, for there
     /// is no request to ask it about.
     pub endpoint: String,
+    /// What frames look like. `None`: by lengths alone if the endpoint's dialect is `json` or `hub`, else
+    /// with opcodes.
+    pub framing: Option<TcpFraming>,
 }
 
 /// Everything the gateway runs by, validated: limits fit each other, counts fit the machine.

@@ -4,13 +4,14 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::definitions_deflate::MODES;
-use super::definitions_file::OVER;
+use super::definitions_file::{OVER, TCP_FRAMINGS};
 use super::endpoints::Words;
 use super::paths::check_plain_path;
 use super::suggest::nearest;
 use super::{
     FdTable, ListenAddr, OutputFormat, TcpListen, parse_bytes, parse_count, parse_duration,
 };
+use crate::protocol::TcpFraming;
 use crate::protocol::deflate::DeflateMode;
 use crate::quota::Over;
 
@@ -115,13 +116,34 @@ pub(super) fn parse_address(text: &str) -> Result<ListenAddr, String> {
 
 /// An address, and what stands behind the `=` that follows it. Names of files may have that in them.
 pub(super) fn split_endpoint(text: &str) -> (&str, Option<&str>) {
-    let at = if text.starts_with("unix:") { text.rfind("=/") } else { text.find('=') };
+    let at = if text.starts_with("unix:") {
+        let is_endpoint = |at: &usize| split_framing(&text[at + 1..]).1.starts_with('/');
+        text.rmatch_indices('=').map(|(at, _)| at).find(is_endpoint)
+    } else {
+        text.find('=')
+    };
     at.map_or((text, None), |at| (&text[..at], Some(&text[at + 1..])))
+}
+
+/// The framing before the path of an endpoint. Paths begin with a slash, so what stands before a colon
+/// is none.
+fn split_framing(endpoint: &str) -> (Option<&str>, &str) {
+    match endpoint.split_once(':') {
+        Some((word, path)) if !word.contains('/') => (Some(word), path),
+        _ => (None, endpoint),
+    }
 }
 
 pub(super) fn parse_tcp_listen(text: &str) -> Result<TcpListen, String> {
     let (address, endpoint) = split_endpoint(text);
-    let endpoint = endpoint.unwrap_or(TCP_ENDPOINT);
+    let (word, endpoint) = split_framing(endpoint.unwrap_or(TCP_ENDPOINT));
+    let framing = word.map(parse_tcp_framing).transpose()?;
     check_plain_path(endpoint)?;
-    Ok(TcpListen { address: parse_address(address)?, endpoint: endpoint.to_owned() })
+    Ok(TcpListen { address: parse_address(address)?, endpoint: endpoint.to_owned(), framing })
+}
+
+pub(super) fn parse_tcp_framing(text: &str) -> Result<TcpFraming, String> {
+    let mut all = TcpFraming::ALL.into_iter();
+    let found = all.find(|(word, _)| word.eq_ignore_ascii_case(text));
+    found.map(|(_, framing)| framing).ok_or_else(|| TCP_FRAMINGS.to_owned())
 }

@@ -138,17 +138,18 @@ fn listeners(resolved: &Resolved) -> Vec<Shown> {
     {
         for (index, address) in all.iter().enumerate() {
             let flag = format!("{flag}[{index}]");
-            tables.push(listener_table(address, None, tls, |key| sources.of_listener(&flag, key)));
+            let source = |key: &str| sources.of_listener(&flag, key);
+            tables.push(listener_table(address, None, tls, source));
         }
     }
     for (flag, tls, all) in [
         ("--tcp-listen", false, &config.tcp_listen),
         ("--tls-tcp-listen", true, &config.tls_tcp_listen),
     ] {
-        for (index, TcpListen { address, endpoint }) in all.iter().enumerate() {
+        for (index, listen) in all.iter().enumerate() {
             let flag = format!("{flag}[{index}]");
             let source = |key: &str| sources.of_listener(&flag, key);
-            tables.push(listener_table(address, Some(endpoint.as_str()), tls, source));
+            tables.push(listener_table(&listen.address, Some(listen), tls, source));
         }
     }
     tables
@@ -156,15 +157,16 @@ fn listeners(resolved: &Resolved) -> Vec<Shown> {
 
 fn listener_table(
     address: &ListenAddr,
-    endpoint: Option<&str>,
+    tcp: Option<&TcpListen>,
     tls: bool,
     source: impl Fn(&str) -> String,
 ) -> Shown {
     table_of(Table::Listener, |key| {
         let value = match key {
             "address" => text(address),
-            "transport" => text(if endpoint.is_some() { "tcp" } else { "websocket" }),
-            "endpoint" => optional(endpoint),
+            "transport" => text(if tcp.is_some() { "tcp" } else { "websocket" }),
+            "endpoint" => optional(tcp.map(|listen| listen.endpoint.as_str())),
+            "framing" => tcp.and_then(|listen| listen.framing).map_or(Value::Unset, text),
             "tls" => Value::Switch(tls),
             _ => unreachable!("a key of a listener that nobody shows: {key}"),
         };

@@ -35,7 +35,7 @@ pub use frame::{
     ControlPayload, FirstFrame, MessageKind, OpCode, SERVER_HEADER_MAX, encode_header, first_frame,
     put_compressed_frame, put_frame,
 };
-pub use framing::Framing;
+pub use framing::{Framing, TcpFraming};
 pub use mask::{apply_mask, rotated};
 pub use partial::{Partial, Spare};
 pub use utf8::{InvalidUtf8, Utf8Stream};

@@ -125,15 +125,20 @@ fn every_setting_reaches_its_field() {
     assert_eq!(log.level, log::LevelFilter::Trace);
     assert_eq!(log.format, tidegate::config::OutputFormat::Json);
     assert_eq!(config.listen, ["127.0.0.1:0".parse().unwrap()]);
-    let tcp = TcpListen { address: "[::1]:9000".parse().unwrap(), endpoint: "/kim".to_owned() };
+    let tcp = tcp_at("[::1]:9000", "/kim");
     assert_eq!(config.tcp_listen, [tcp]);
+}
+
+fn tcp_at(address: &str, endpoint: &str) -> TcpListen {
+    let address = address.parse().expect("an address");
+    TcpListen { address, endpoint: endpoint.to_owned(), framing: None }
 }
 
 #[test]
 fn listeners_with_tls_are_as_they_are_written() {
     let Resolved { config, .. } = resolved(WHOLE);
     assert_eq!(config.tls_listen, ["[::1]:9443".parse().unwrap()]);
-    let tcp = TcpListen { address: "[::1]:9444".parse().unwrap(), endpoint: "/kim".to_owned() };
+    let tcp = tcp_at("[::1]:9444", "/kim");
     assert_eq!(config.tls_tcp_listen, [tcp]);
     let files = |name: &str| CertificateFiles {
         certificate: format!("{name}.pem").into(),
