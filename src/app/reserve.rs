@@ -14,6 +14,7 @@ use super::unix_socket::{self, SocketFile};
 use crate::config::{Config, ListenAddr, TcpListen};
 use crate::reactor::{ListenAt, bind_tcp};
 use crate::routing::Door;
+use crate::transport::proxy::ListenerKind;
 
 /// All that is listened on, before any loop does.
 #[derive(Debug)]
@@ -46,8 +47,9 @@ impl Reserved {
         for (flag, all, tls) in
             [("--listen", &config.listen, false), ("--tls-listen", &config.tls_listen, true)]
         {
-            for address in all {
-                let door = Door { tcp: None, tls };
+            for (index, address) in all.iter().enumerate() {
+                let proxy = config.proxy.protocol_at(ListenerKind::of(false, tls), index);
+                let door = Door { tcp: None, tls, proxy };
                 for address in reserved.add(flag, address, door, &mut passed)? {
                     let config = &mut reserved.config;
                     if tls { &mut config.tls_listen } else { &mut config.listen }.push(address);
@@ -58,7 +60,9 @@ impl Reserved {
             config.all_tcp_listen().enumerate()
         {
             let flag = if tls { "--tls-tcp-listen" } else { "--tcp-listen" };
-            let door = Door { tcp: Some(snapshot.tcp_endpoint(index)), tls };
+            let own_index = if tls { index - config.tcp_listen.len() } else { index };
+            let proxy = config.proxy.protocol_at(ListenerKind::of(true, tls), own_index);
+            let door = Door { tcp: Some(snapshot.tcp_endpoint(index)), tls, proxy };
             for address in reserved.add(flag, address, door, &mut passed)? {
                 let config = &mut reserved.config;
                 let all = if tls { &mut config.tls_tcp_listen } else { &mut config.tcp_listen };

@@ -3,6 +3,7 @@
 
 use super::definitions_deflate::DEFLATE;
 use super::definitions_file::{FILE_ONLY, OVER};
+use super::definitions_proxy::PROXY;
 use super::definitions_sockets::SOCKETS;
 
 /// One setting.
@@ -72,6 +73,8 @@ pub enum Table {
     Deflate,
     /// `[sockets]`
     Sockets,
+    /// `[proxy]`
+    Proxy,
     /// `[[listener]]`
     Listener,
     /// `[[endpoint]]`
@@ -87,7 +90,7 @@ pub enum Table {
 }
 
 /// The tables of a file, in the order in which they are written.
-pub(crate) const TABLES: [Table; 13] = [
+pub(crate) const TABLES: [Table; 14] = [
     Table::Capacity,
     Table::Limits,
     Table::Timeouts,
@@ -95,6 +98,7 @@ pub(crate) const TABLES: [Table; 13] = [
     Table::Tls,
     Table::Deflate,
     Table::Sockets,
+    Table::Proxy,
     Table::Listener,
     Table::Endpoint,
     Table::Json,
@@ -105,7 +109,7 @@ pub(crate) const TABLES: [Table; 13] = [
 
 /// The settings with flags.
 pub(crate) fn flags() -> impl Iterator<Item = &'static Definition> {
-    FLAGS.iter().chain(DEFLATE).chain(SOCKETS)
+    FLAGS.iter().chain(DEFLATE).chain(SOCKETS).chain(PROXY)
 }
 
 /// All settings, those with flags first.
@@ -207,6 +211,7 @@ impl Table {
             Self::Tls => "tls",
             Self::Deflate => "deflate",
             Self::Sockets => "sockets",
+            Self::Proxy => "proxy",
             Self::Listener => "listener",
             Self::Endpoint => "endpoint",
             Self::Json => "json",
@@ -228,6 +233,7 @@ impl Table {
             Self::Tls => "[tls]",
             Self::Deflate => "[deflate]",
             Self::Sockets => "[sockets]",
+            Self::Proxy => "[proxy]",
             Self::Listener => "[[listener]]",
             Self::Endpoint => "[[endpoint]]",
             Self::Json => "[endpoint.json]",
@@ -259,6 +265,7 @@ impl Table {
             Self::Tls => "TLS",
             Self::Deflate => "Compression",
             Self::Sockets => "Sockets",
+            Self::Proxy => "Proxies",
             _ => "Capacity",
         }
     }

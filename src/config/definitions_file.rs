@@ -1,6 +1,7 @@
 //! The settings that only a file has: listeners, endpoints, routes and rooms.
 
 use super::definitions::{Definition, Kind, LISTEN, REQUIRED, Table};
+use super::definitions_proxy::PROTOCOLS;
 
 use Kind::{Address, Count, File, Size, Switch, Text, Texts, Time, Word};
 use Table::{Endpoint, Json, Listener, Login, Room, Route};
@@ -43,6 +44,13 @@ pub(super) static FILE_ONLY: &[Definition] = &[
         "tls",
         ("true or false", "false"),
         "Whether it is over TLS, with the certificates of [tls]",
+    ),
+    Definition::new(
+        Listener,
+        Word,
+        "proxy_protocol",
+        (PROTOCOLS, "that of [proxy]"),
+        "Whether a PROXY header stands in front of what comes in at it",
     ),
     Definition::new(
         Listener,

@@ -16,6 +16,7 @@ mod cross;
 mod definitions;
 mod definitions_deflate;
 mod definitions_file;
+mod definitions_proxy;
 mod definitions_sockets;
 mod document;
 mod endpoints;
@@ -27,6 +28,7 @@ mod machine;
 mod parse;
 mod paths;
 mod problem;
+mod proxy;
 mod resolve;
 mod show;
 mod shown;
@@ -60,6 +62,7 @@ pub use sysfs::{CgroupLimit, Sysfs};
 pub use units::{format_bytes, format_duration, parse_bytes, parse_count, parse_duration};
 
 use crate::protocol::deflate::DeflateSettings;
+use crate::transport::proxy::ProxySettings;
 use crate::transport::tls::TlsSettings;
 
 /// Which descriptor table loops keep their sockets in. See `docs/OPERATING.md`.
@@ -100,6 +103,8 @@ pub struct Config {
     pub tls: TlsSettings,
     /// The terms on which messages are compressed.
     pub deflate: DeflateSettings,
+    /// What is taken from proxies, and from whom.
+    pub proxy: ProxySettings,
     /// Event-loop threads, 1 to 1024.
     pub loops: usize,
     /// Worker threads; 0 routes inline on the loops.
@@ -247,6 +252,7 @@ impl Default for Config {
             tls_tcp_listen: Vec::new(),
             tls: TlsSettings::default(),
             deflate: DeflateSettings::default(),
+            proxy: ProxySettings::default(),
             loops: 1,
             workers: 1,
             blocking_threads: 16,

@@ -98,11 +98,11 @@ pub fn planned(cli: &Cli, machine: &Machine) -> Result<Config, Vec<Problem>> {
 /// A configuration in the making.
 pub(super) struct Draft<'a> {
     cli: &'a Cli,
-    file: File,
+    pub(super) file: File,
     config: Config,
     log: LogSettings,
     problems: Vec<Problem>,
-    sources: Sources,
+    pub(super) sources: Sources,
 }
 
 impl<'a> Draft<'a> {
@@ -239,6 +239,7 @@ impl<'a> Draft<'a> {
         let (mut loops, mut wanted, mut fd_table) = (None, None, None);
         let mut config = self.config.clone();
         self.read_listen(&mut config);
+        self.read_proxy(&mut config);
         self.read("--loops", &mut loops, parse_some_count);
         self.read("--max-connections", &mut wanted, parse_some_count);
         self.read("--fd-table", &mut fd_table, parse_fd_table);
@@ -345,7 +346,7 @@ impl<'a> Draft<'a> {
     }
 
     /// Reads a repeatable flag: its values of one source take the place of those of another.
-    fn read_each<T>(
+    pub(super) fn read_each<T>(
         &mut self,
         flag: &'static str,
         target: &mut Vec<T>,

@@ -51,6 +51,7 @@ impl Config {
             ));
         }
         warnings.extend(self.memory_warning(machine));
+        warnings.extend(self.proxy_warning());
         warnings
     }
 
@@ -76,6 +77,7 @@ impl Config {
         let mut found = Problems(Vec::new());
         self.check_listen(&mut found);
         self.check_tls(&mut found);
+        found.0.extend(self.proxy_problem());
         self.check_counts(&mut found);
         self.check_deflate(&mut found);
         self.check_sizes(&mut found);

@@ -45,6 +45,9 @@ impl EventLoop {
             self.queue_run(index);
             return None;
         }
+        if let Some(door) = self.table.door(index) {
+            return self.read_proxy_header(index, door);
+        }
         if self.opens_by_tls(index) {
             return self.read_opening(index);
         }
@@ -77,6 +80,9 @@ impl EventLoop {
             self.read_buffer[..total].copy_from_slice(&head);
         }
         self.handshakes_left -= 1;
+        if !self.take_forwarded(index, total) {
+            return self.readable(index).then_some(total - have);
+        }
         match decide(&self.kit.snapshot, &self.read_buffer[..total]) {
             Decision::Incomplete => self.keep_head(index, self.read_buffer[..total].to_vec()),
             Decision::Respond(response, cause) => self.respond(index, &response, cause),
@@ -246,6 +252,9 @@ impl EventLoop {
 
     /// Refuses a connection that has not been upgraded, with the answer that fits the cause.
     pub(super) fn refuse(&mut self, index: usize, cause: RefusalCause) {
+        if self.refuse_unfinished(index, cause) {
+            return;
+        }
         let reject = match cause {
             RefusalCause::HandshakeTimeout => Reject::request_timeout(),
             _ => Reject::unavailable(RETRY_AFTER_S),

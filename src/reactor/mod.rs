@@ -23,6 +23,7 @@ mod handshake;
 mod listener;
 mod mailbox;
 mod memory;
+mod proxy;
 mod quota;
 mod read;
 mod table;

@@ -1,6 +1,6 @@
 //! A loop's connections: one slab of slots, and dense columns beside it.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::marker::PhantomData;
 
 use slab::Slab;
@@ -13,7 +13,7 @@ use crate::id::{ConnId, GENERATION_BITS};
 use crate::peer::Peer;
 use crate::protocol::deflate::Agreed;
 use crate::quota::Levels;
-use crate::routing::EndpointId;
+use crate::routing::{Door, EndpointId};
 use crate::session::SlotInfo;
 
 /// One connection: its socket, its state, and what the loop notes of it.
@@ -192,6 +192,8 @@ pub struct Table {
     tls: Vec<Option<Box<Tls>>>,
     /// Of connections with context takeover that have spoken or been answered; no longer than need be.
     takeovers: Vec<Option<Box<Takeover>>>,
+    /// Of connections whose PROXY header has not come yet: what comes behind it.
+    doors: HashMap<usize, Door>,
     /// What each has used of its limits. Empty where nobody has any.
     levels: Vec<Levels>,
     _on_one_thread: PhantomData<*const ()>,
@@ -213,6 +215,7 @@ impl Table {
             deadlines: Vec::with_capacity(capacity),
             tls: Vec::new(),
             takeovers: Vec::new(),
+            doors: HashMap::new(),
             levels: Vec::new(),
             _on_one_thread: PhantomData,
         }
@@ -244,6 +247,7 @@ impl Table {
     pub fn free(&mut self, index: usize) -> Slot {
         self.generations[index] = (self.generations[index] + 1) & ((1 << GENERATION_BITS) - 1);
         self.deadlines[index] = Tick::MAX;
+        self.take_door(index);
         if let Some(levels) = self.levels.get_mut(index) {
             *levels = Levels::default();
         }
@@ -296,6 +300,25 @@ impl Table {
     /// Takes what a slot keeps for context takeover, if it has that.
     pub(super) fn take_takeover(&mut self, index: usize) -> Option<Box<Takeover>> {
         self.takeovers.get_mut(index)?.take()
+    }
+
+    /// What comes in behind the PROXY header that a connection has to send first, if it has.
+    #[inline]
+    pub(super) fn door(&self, index: usize) -> Option<Door> {
+        if self.doors.is_empty() { None } else { self.doors.get(&index).copied() }
+    }
+
+    /// Notes that a PROXY header comes first.
+    pub(super) fn put_door(&mut self, index: usize, door: Door) {
+        self.doors.insert(index, door);
+    }
+
+    /// The PROXY header has come, or won't.
+    pub(super) fn take_door(&mut self, index: usize) {
+        if !self.doors.is_empty() && self.doors.remove(&index).is_some() && self.doors.is_empty() {
+            // No memory stays behind those who waited.
+            self.doors = HashMap::new();
+        }
     }
 
     /// The slot at an index that is in use, and the id of its connection.

@@ -19,11 +19,13 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::definitions::{Definition, Kind, TABLES, Table, definitions_of};
+use super::endpoints::Words as _;
 use super::given::{Given, GivenValue, Layer};
 use super::parse::parse_tcp_framing;
 use super::paths::check_plain_path;
 use super::problem::{Place, Problem};
 use super::{EndpointConfig, RoomConfig};
+use crate::transport::proxy::ProxyProtocol;
 use reader::{Item, Reader, Section, Seen};
 
 /// What a file says.
@@ -33,6 +35,8 @@ pub(crate) struct File {
     pub(crate) given: Layer,
     pub(crate) endpoints: Vec<EndpointConfig>,
     pub(crate) rooms: Vec<RoomConfig>,
+    /// What listeners say of PROXY headers, by their table: `listener[1]`.
+    pub(crate) proxy_protocols: BTreeMap<String, ProxyProtocol>,
     /// Where the fields that only a file has stand.
     pub(crate) places: BTreeMap<String, Place>,
     pub(crate) problems: Vec<Problem>,
@@ -78,8 +82,8 @@ impl File {
 
     fn read_values(&mut self, reader: &mut Reader<'_>, section: &Section<'_>) {
         for definition in definitions_of(section.table) {
-            if definition.kind == Kind::Files {
-                self.read_files(reader, section, definition);
+            if matches!(definition.kind, Kind::Files | Kind::Texts) {
+                self.read_list(reader, section, definition);
             } else if let Some(Item { text, place }) = reader.item(section, definition.key) {
                 let origin = place.origin();
                 let values = vec![GivenValue { text, place: Some(place) }];
@@ -88,7 +92,7 @@ impl File {
         }
     }
 
-    fn read_files(
+    fn read_list(
         &mut self,
         reader: &mut Reader<'_>,
         section: &Section<'_>,
@@ -107,6 +111,9 @@ impl File {
         let address = reader.required(section, "address");
         let tcp = reader.word(section, "transport", &[("websocket", false), ("tcp", true)]);
         let tls = reader.item(section, "tls").is_some_and(|item| item.text == "true");
+        if let Some(own) = reader.word(section, "proxy_protocol", ProxyProtocol::ALL) {
+            self.proxy_protocols.insert(section.path.clone(), own);
+        }
         // A transport that cannot be read is no reason to find fault with the rest.
         let unread = tcp.is_none() && section.has("transport");
         let to = match tcp.unwrap_or(false) {
