@@ -1,22 +1,21 @@
 //! Where connections come from: the loop's own listeners, and other loops that have too many.
 
 use std::io;
-use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use mio::net::TcpListener;
 use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::Socket;
 
 use super::event_loop::{EventLoop, HAND_OVER, LISTENERS, SLOTS};
 use super::fd_table::HandOver;
+use super::listener::{Listener, peer_of};
 use super::table::{Marks, Slot};
 use crate::app::Shared;
 use crate::config::{Config, FdTable};
 use crate::connection::{Connection, Tick};
 use crate::limits::TICK_MS;
+use crate::peer::Peer;
 use crate::quota::{Limit, Over};
 use crate::routing::{Door, EndpointId};
 use crate::telemetry::counters::{CloseCause, RefusalCause};
@@ -30,29 +29,11 @@ const REST_TICKS: Tick = (200 / TICK_MS) as Tick;
 /// A loop passes connections on when it has more than this beyond 1.02 × the mean.
 const SLACK: usize = 8;
 
-/// An address to listen on, and what comes in there.
-#[derive(Clone, Copy, Debug)]
-pub struct ListenAt {
-    /// The address.
-    pub address: SocketAddr,
-    /// What comes in.
-    pub door: Door,
-}
-
-/// One of the loop's own listeners.
-#[derive(Debug)]
-pub struct Listener {
-    socket: TcpListener,
-    door: Door,
-    /// There may be something to accept.
-    ready: bool,
-}
-
 /// A connection that was accepted and is no loop's yet.
 #[derive(Debug)]
 struct Accepted {
     socket: Socket,
-    peer: SocketAddr,
+    peer: Peer,
     door: Door,
 }
 
@@ -116,8 +97,8 @@ impl Acceptor {
     /// # Errors
     /// What the kernel says.
     pub fn register(&mut self, registry: &Registry) -> io::Result<()> {
-        for (at, Listener { socket, .. }) in self.listeners.iter_mut().enumerate() {
-            registry.register(socket, Token(LISTENERS + at), Interest::READABLE)?;
+        for (at, listener) in self.listeners.iter().enumerate() {
+            listener.register(registry, Token(LISTENERS + at))?;
         }
         if let Some(way) = self.hand_over.get(self.index) {
             let mut source = SourceFd(&way.receiving_fd());
@@ -197,19 +178,18 @@ impl EventLoop {
         let first = self.acceptor.first;
         for at in (0..listeners).map(|at| (at + first) % listeners) {
             while budget > 0 && self.acceptor.rests_until == 0 && !self.acceptor.full {
-                let Listener { socket, door, ready } = &mut self.acceptor.listeners[at];
-                if !*ready {
+                let listener = &mut self.acceptor.listeners[at];
+                if !listener.ready {
                     break;
                 }
                 budget -= 1;
-                match socket.accept() {
-                    Ok((stream, peer)) => {
+                match listener.accept() {
+                    Ok((socket, peer)) => {
                         self.counters.accepted.add(1);
-                        let fd = OwnedFd::from(std::net::TcpStream::from(stream));
-                        let door = *door;
-                        self.place(Accepted { socket: Socket::from(fd), peer, door });
+                        let door = listener.door;
+                        self.place(Accepted { socket, peer, door });
                     }
-                    Err(e) if e.kind() == io::ErrorKind::WouldBlock => *ready = false,
+                    Err(e) if e.kind() == io::ErrorKind::WouldBlock => listener.ready = false,
                     Err(e) => self.accept_failed(&e),
                 }
             }
@@ -351,11 +331,10 @@ impl EventLoop {
 
     /// Takes in a socket that another loop accepted and counted here.
     pub(super) fn adopt_passed(&mut self, socket: Socket, door: Door) {
-        let peer = socket.peer_addr().ok().and_then(|addr| addr.as_socket());
-        match peer {
-            Some(peer) => self.adopt(Accepted { socket, peer, door }, Marks::default()),
+        match socket.peer_addr().map(|addr| peer_of(&addr)) {
+            Ok(peer) => self.adopt(Accepted { socket, peer, door }, Marks::default()),
             // Reset on the way.
-            None => {
+            Err(_) => {
                 self.counters.refusals.at(RefusalCause::PeerGone as usize).add(1);
                 self.acceptor.released(&self.shared, self.index, false);
             }
@@ -387,10 +366,11 @@ impl EventLoop {
                 }
                 _ => Connection::new(self.kit.tick),
             },
-            peer: peer.into(),
+            peer,
             accepted_us: self.micros(),
             endpoint: door.tcp.unwrap_or(EndpointId(0)),
             marks,
+            deflate: None,
         };
         let index = self.table.insert(slot);
         if self.register_slot(index).is_err() {
@@ -457,29 +437,4 @@ impl EventLoop {
         let interest = Interest::READABLE | Interest::WRITABLE;
         self.poll.registry().register(&mut SourceFd(&fd), Token(SLOTS + index), interest)
     }
-}
-
-/// Opens the loop's own listeners.
-///
-/// # Errors
-/// The address, and what the kernel says of it.
-pub fn bind_listeners(config: &Config, all: &[ListenAt]) -> io::Result<Vec<Listener>> {
-    let listener = |at: &ListenAt| {
-        let socket = bind_listener(config, at.address)?;
-        Ok(Listener { socket, door: at.door, ready: true })
-    };
-    all.iter().map(listener).collect()
-}
-
-fn bind_listener(config: &Config, addr: SocketAddr) -> io::Result<TcpListener> {
-    let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
-    socket.set_reuse_address(true)?;
-    socket.set_reuse_port(true)?;
-    socket.set_nonblocking(true)?;
-    // Accepted sockets inherit it: no system call per connection.
-    socket.set_tcp_nodelay(config.tcp_nodelay)?;
-    let named = |e: io::Error| io::Error::new(e.kind(), format!("{addr}: {e}"));
-    socket.bind(&addr.into()).map_err(named)?;
-    socket.listen(i32::try_from(config.backlog).unwrap_or(i32::MAX)).map_err(named)?;
-    Ok(TcpListener::from_std(socket.into()))
 }

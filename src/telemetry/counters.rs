@@ -327,6 +327,12 @@ pub struct LoopCounters {
     pub tls_resumed: Counter,
     /// Connections whose TLS failed, by cause.
     pub tls_failures: PerCause<{ TlsFailure::ALL.len() }>,
+    /// Connections opened that have permessage-deflate.
+    pub deflate_agreed: Counter,
+    /// Compressed messages received.
+    pub messages_inflated: Counter,
+    /// Messages queued that are compressed.
+    pub messages_deflated: Counter,
     /// PROXY headers, by what became of them.
     pub proxy_headers: PerCause<{ ProxyOutcome::ALL.len() }>,
     /// Forwarded headers of requests, by what became of them.

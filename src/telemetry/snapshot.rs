@@ -200,7 +200,8 @@ fn loop_counts(counters: &LoopCounters) -> Vec<Count> {
         LoopCounters {
             connections, open, turns, paused, pauses, delayed, accepted, accept_pauses, handed_over,
             opened, closed, http_responses, messages_in, messages_out, bytes_in, bytes_out, pings_in,
-            pings_out, deliveries, trims, tls_handshakes, tls_resumed, outbox_bytes, inbound_bytes
+            pings_out, deliveries, trims, tls_handshakes, tls_resumed, deflate_agreed, messages_inflated,
+            messages_deflated, outbox_bytes, inbound_bytes
         },
         but closes, but refusals, but drops, but limits, but tls_failures, but proxy_headers,
         but forwarded_headers
@@ -317,6 +318,7 @@ fn buffers(memory: &MemoryGauge) -> Value {
         "frame_bytes": memory.component(Component::Frames),
         "room_bytes": memory.component(Component::Rooms),
         "tls_bytes": memory.component(Component::Tls),
+        "deflate_bytes": memory.component(Component::Deflate),
         "total_bytes": memory.total(),
         "limit_bytes": memory.limit(),
     })

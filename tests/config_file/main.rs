@@ -3,6 +3,7 @@
 
 mod mistakes;
 mod printed;
+mod proxies;
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -19,9 +20,9 @@ use tidegate::config::{
     Cli, Config, DialectName, EndpointConfig, JsonFields, Kind, LoginConfig, Machine, Problem,
     Resolved, RoomConfig, RouteConfig, SecretSource, TcpListen, definitions, resolve, resolve_with,
 };
+use tidegate::protocol::deflate::{DeflateMode, DeflateSettings};
 use tidegate::quota::{ConnectionLimits, Over, Rate};
 use tidegate::routing::{IdentitySource, Liveness, OriginRule, RunOn};
-use tidegate::transport::proxy::{ForwardedHeader, FromElsewhere, ListenerKind, ProxyProtocol};
 use tidegate::transport::tls::{CertificateFiles, ClientAuth, TlsSettings};
 use tidegate::{Outbound, OverflowPolicy, SessionPolicy};
 
@@ -101,6 +102,14 @@ fn every_setting_reaches_its_field() {
     assert_eq!((config.max_message_bytes, config.max_frame_bytes), (2 << 20, 1_000_000));
     assert_eq!((config.max_fragments, config.outbound_limit_bytes), (9, 3 << 20));
     assert!(!config.tcp_nodelay);
+    let sockets = &config.sockets;
+    assert_eq!((sockets.unix_mode, sockets.ipv6_only), (Some(0o620), true));
+    assert_eq!(sockets.tcp_keepalive, Some(Duration::from_secs(120)));
+    assert_eq!(sockets.tcp_keepalive_interval, Some(Duration::from_secs(20)));
+    assert_eq!(sockets.tcp_keepalive_count, Some(4));
+    assert_eq!(sockets.tcp_user_timeout, Some(Duration::from_secs(90)));
+    assert_eq!(sockets.receive_buffer_bytes, Some(128 << 10));
+    assert_eq!(sockets.send_buffer_bytes, Some(256 << 10));
     assert_eq!(config.bandwidth_bytes_per_s, Some(10_000_000));
     assert_eq!(config.bandwidth_reserve_percent, 40);
     assert_eq!(config.bandwidth_over_limit, Over::Close);
@@ -117,15 +126,20 @@ fn every_setting_reaches_its_field() {
     assert_eq!(log.level, log::LevelFilter::Trace);
     assert_eq!(log.format, tidegate::config::OutputFormat::Json);
     assert_eq!(config.listen, ["127.0.0.1:0".parse().unwrap()]);
-    let tcp = TcpListen { address: "[::1]:9000".parse().unwrap(), endpoint: "/kim".to_owned() };
+    let tcp = tcp_at("[::1]:9000", "/kim");
     assert_eq!(config.tcp_listen, [tcp]);
+}
+
+fn tcp_at(address: &str, endpoint: &str) -> TcpListen {
+    let address = address.parse().expect("an address");
+    TcpListen { address, endpoint: endpoint.to_owned(), framing: None }
 }
 
 #[test]
 fn listeners_with_tls_are_as_they_are_written() {
     let Resolved { config, .. } = resolved(WHOLE);
     assert_eq!(config.tls_listen, ["[::1]:9443".parse().unwrap()]);
-    let tcp = TcpListen { address: "[::1]:9444".parse().unwrap(), endpoint: "/kim".to_owned() };
+    let tcp = tcp_at("[::1]:9444", "/kim");
     assert_eq!(config.tls_tcp_listen, [tcp]);
     let files = |name: &str| CertificateFiles {
         certificate: format!("{name}.pem").into(),
@@ -138,56 +152,22 @@ fn listeners_with_tls_are_as_they_are_written() {
 }
 
 #[test]
-fn what_is_taken_from_proxies_is_as_it_is_written() {
-    let proxy = resolved(WHOLE).config.proxy;
-    assert_eq!(proxy.protocol, ProxyProtocol::Accept);
-    assert_eq!(proxy.trusted.to_string(), "10.0.0.0/8,::1/128");
-    let elsewhere = (proxy.untrusted, proxy.untrusted_forwarded);
-    assert_eq!(elsewhere, (FromElsewhere::Ignore, FromElsewhere::Refuse));
-    assert_eq!(proxy.forwarded, ForwardedHeader::Forwarded);
-    let of = |kind| proxy.protocol_at(kind, 0);
-    assert_eq!(of(ListenerKind::TlsTcp), ProxyProtocol::Require);
-    for kind in [ListenerKind::WebSocket, ListenerKind::Tcp, ListenerKind::TlsWebSocket] {
-        assert_eq!(of(kind), ProxyProtocol::Accept, "{kind:?}");
-    }
-}
-
-#[test]
-fn what_a_listener_says_of_proxies_is_its_own() {
-    let trust = "[proxy]\ntrusted_proxies = [\"::1\"]\n";
-    let listeners = "[[listener]]\naddress = \"[::1]:0\"\n[[listener]]\naddress = \"[::1]:0\"\n\
-                     proxy_protocol = \"require\"\n";
-    let Resolved { config, .. } = resolved(&format!("{trust}{listeners}"));
-    let of = |index| config.proxy.protocol_at(ListenerKind::WebSocket, index);
-    assert_eq!((of(0), of(1)), (ProxyProtocol::Off, ProxyProtocol::Require));
-    // A flag's listeners take the place of the file's, and what those say goes with them.
-    let args = ["--listen", "[::1]:0", "--listen", "[::1]:0", "--proxy-protocol", "accept"];
-    let file = File::new(&format!("{trust}{listeners}"));
-    let config = file.resolve(&args).expect("no mistake").config;
-    let of = |index| config.proxy.protocol_at(ListenerKind::WebSocket, index);
-    assert_eq!((of(0), of(1)), (ProxyProtocol::Accept, ProxyProtocol::Accept));
-}
-
-#[test]
-fn mistakes_about_proxies_are_answered() {
-    let problems = |text: &str| {
-        let found = File::new(text).resolve(&[]).expect_err("a mistake");
-        found.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+fn the_terms_of_compression_are_as_they_are_written() {
+    let wanted = DeflateSettings {
+        mode: DeflateMode::Dedicated,
+        level: 6,
+        threshold_bytes: 1024,
+        server_window_bits: 12,
+        client_window_bits: 11,
     };
-    for (text, said) in [
-        ("[proxy]\nproxy_protocol = \"require\"\n", "--trusted-proxies"),
-        ("[proxy]\nforwarded_headers = \"forwarded\"\n", "--trusted-proxies"),
-        ("[[listener]]\naddress = \"[::1]:0\"\nproxy_protocol = \"accept\"\n", "trusted"),
-        ("[proxy]\nproxy_protocol = \"requires\"\n", "did you mean `require`"),
-        ("[proxy]\nforwarded_headers = \"x-forwarded-fro\"\n", "did you mean `x-forwarded-for`"),
-        ("[proxy]\ntrusted_proxies = [\"10.0.0.1/8\", \"x\"]\n", "10.0.0.0/8, or 10.0.0.1"),
-        ("[proxy]\ntrusted_proxies = [\"10.0.0.1/8\", \"x\"]\n", "a network such as"),
-        ("[proxy]\nproxy_protocoll = \"off\"\n", "proxy_protocol"),
-    ] {
-        assert!(problems(text).contains(said), "{text}: {}", problems(text));
-    }
-    let all = "[proxy]\ntrusted_proxies = [\"0.0.0.0/0\"]\nforwarded_headers = \"forwarded\"\n";
-    assert!(resolved(all).warnings.iter().any(|warning| warning.contains("everybody")));
+    assert_eq!(resolved(WHOLE).config.deflate, wanted);
+    let text =
+        "[deflate]\ndeflate = \"share\"\ndeflate_level = 10\ndeflate_server_window_bits = 8\n";
+    let problems = File::new(text).resolve(&[]).expect_err("mistakes");
+    let problems: Vec<_> = problems.iter().map(ToString::to_string).collect();
+    assert_eq!(problems.len(), 3, "{problems:?}");
+    assert!(problems.iter().any(|p| p.contains("did you mean `shared`?")), "{problems:?}");
+    assert!(problems.iter().any(|p| p.contains("9 to 15")), "{problems:?}");
 }
 
 #[test]
