@@ -4,8 +4,8 @@
 use std::net::SocketAddr;
 
 use tidegate::transport::proxy::{
-    ForwardedHeader, HEADER_BYTES_MAX, Header, HeaderProblem, Malformed, Networks, Seen,
-    client_of, parse_trusted, read_header,
+    ForwardedHeader, HEADER_BYTES_MAX, Header, HeaderProblem, Malformed, Networks, Seen, client_of,
+    parse_trusted, read_header,
 };
 
 /// One fuzz input: a byte that says where to cut, then the bytes.

@@ -295,8 +295,10 @@ fn unix_domain_sockets_have_to_be_trusted_by_their_name() {
                     .configure(|config| config.proxy.trusted = trusted(names))
             });
             let mut stream = UnixStream::connect(served.unix()).unwrap();
-            // It may be closed already.
-            let _ = stream.write_all(&line(CLIENT));
+            for byte in line(CLIENT).chunks(1) {
+                // It may be closed already.
+                let _ = stream.write_all(byte);
+            }
             match client {
                 Some(client) => assert_eq!(ask_by_message(stream), client),
                 None => {

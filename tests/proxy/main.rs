@@ -5,6 +5,7 @@
 mod client;
 mod doors;
 mod forwarded;
+mod fuzzed;
 mod haproxy;
 mod headers;
 
