@@ -3,6 +3,7 @@
 
 #[path = "../support/mod.rs"]
 mod support;
+mod systemd;
 #[path = "../support/tcp_client.rs"]
 mod tcp_client;
 mod unix;
