@@ -64,7 +64,7 @@ pub use dialect::{
     Message, Meta, NotUnderstood, Push,
 };
 pub use id::ConnId;
-pub use protocol::MessageKind;
+pub use protocol::{MessageKind, TcpFraming};
 pub use public_id::PublicId;
 pub use quota::{Over, Rate};
 pub use routing::{

@@ -71,7 +71,7 @@ impl GatewayBuilder {
     #[must_use]
     pub fn tcp_listen(mut self, address: impl Into<ListenAddr>, path: &str) -> Self {
         let endpoint = path.to_owned();
-        self.config.tcp_listen.push(TcpListen { address: address.into(), endpoint });
+        self.config.tcp_listen.push(TcpListen { address: address.into(), endpoint, framing: None });
         self
     }
 

@@ -14,6 +14,7 @@ use super::unix_socket::{self, SocketFile};
 use crate::config::{Config, ListenAddr, TcpListen};
 use crate::reactor::{ListenAt, bind_tcp};
 use crate::routing::Door;
+use crate::transport::proxy::ListenerKind;
 
 /// All that is listened on, before any loop does.
 #[derive(Debug)]
@@ -46,21 +47,26 @@ impl Reserved {
         for (flag, all, tls) in
             [("--listen", &config.listen, false), ("--tls-listen", &config.tls_listen, true)]
         {
-            for address in all {
-                let door = Door { tcp: None, tls };
+            for (index, address) in all.iter().enumerate() {
+                let proxy = config.proxy.protocol_at(ListenerKind::of(false, tls), index);
+                let door = Door { tcp: None, tls, proxy };
                 for address in reserved.add(flag, address, door, &mut passed)? {
                     let config = &mut reserved.config;
                     if tls { &mut config.tls_listen } else { &mut config.listen }.push(address);
                 }
             }
         }
-        for (index, (TcpListen { address, endpoint }, tls)) in config.all_tcp_listen().enumerate() {
+        for (index, (TcpListen { address, endpoint, framing }, tls)) in
+            config.all_tcp_listen().enumerate()
+        {
             let flag = if tls { "--tls-tcp-listen" } else { "--tcp-listen" };
-            let door = Door { tcp: Some(snapshot.tcp_endpoint(index)), tls };
+            let own_index = if tls { index - config.tcp_listen.len() } else { index };
+            let proxy = config.proxy.protocol_at(ListenerKind::of(true, tls), own_index);
+            let door = Door { tcp: Some(snapshot.tcp_endpoint(index)), tls, proxy };
             for address in reserved.add(flag, address, door, &mut passed)? {
                 let config = &mut reserved.config;
                 let all = if tls { &mut config.tls_tcp_listen } else { &mut config.tcp_listen };
-                all.push(TcpListen { address, endpoint: endpoint.clone() });
+                all.push(TcpListen { address, endpoint: endpoint.clone(), framing: *framing });
             }
         }
         passed.warn_of_rest();

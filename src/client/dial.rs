@@ -45,10 +45,9 @@ impl Driver {
             self.wait_to_open(deadline)?;
         }
         stream.set_nodelay(true)?;
-        let framing = self.url.framing;
-        let early = match framing {
-            Framing::WebSocket => self.shake_hands(&mut stream, deadline)?,
-            Framing::Tcp => Vec::new(),
+        let (framing, early) = match self.url.framing {
+            Framing::WebSocket => (Framing::WebSocket, self.shake_hands(&mut stream, deadline)?),
+            _ => (self.options().framing_over_tcp(), Vec::new()),
         };
         Ok(Link::new(stream, framing, self.options(), early))
     }

@@ -2,6 +2,8 @@
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read, Write};
+use std::mem;
+use std::net::Shutdown;
 
 use mio::net::TcpStream;
 
@@ -27,6 +29,8 @@ pub(super) struct Link {
     /// Frames, of which `written` bytes are gone.
     out: Vec<u8>,
     written: usize,
+    /// Whether the stream is to be ended behind them, for want of a Close.
+    ends: bool,
     /// Bytes written so far, of all frames.
     gone: u64,
     /// Whom to tell once so many are, in order.
@@ -58,6 +62,7 @@ impl Link {
             spare: Spare::new(1, 1, SPARE_BYTES),
             out: Vec::new(),
             written: 0,
+            ends: false,
             gone: 0,
             marks: VecDeque::new(),
             early,
@@ -79,11 +84,22 @@ impl Link {
         Ok(())
     }
 
-    /// Adds a Close.
+    /// Whether there are pings and Closes.
+    pub(super) fn has_control_frames(&self) -> bool {
+        self.framing.has_control_frames()
+    }
+
+    /// Whether an end of the stream, here and now, is a Close.
+    pub(super) fn is_closed_by_end(&self) -> bool {
+        !self.has_control_frames() && self.partial.is_none()
+    }
+
+    /// Adds a Close: a frame, or else the end of this side's stream.
     ///
     /// # Errors
     /// There is no source of randomness for its mask.
     pub(super) fn put_close(&mut self, code: Option<u16>, reason: &str) -> io::Result<()> {
+        self.ends = !self.has_control_frames();
         let mask = self.masks.take()?;
         put_client_close(self.framing, &mut self.out, code, reason, mask);
         Ok(())
@@ -131,6 +147,10 @@ impl Link {
         }
         self.out.clear();
         self.written = 0;
+        if mem::take(&mut self.ends) {
+            // Fails only where the server is gone already, which reading will tell.
+            let _ = self.stream.shutdown(Shutdown::Write);
+        }
         Ok(true)
     }
 

@@ -1,7 +1,9 @@
 //! Every setting that has a flag: what it is called, what it takes, and what it means. The command
 //! line, the file, `tidegate config` and `docs/CONFIGURATION.md` are all made of this table.
 
+use super::definitions_deflate::DEFLATE;
 use super::definitions_file::{FILE_ONLY, OVER};
+use super::definitions_proxy::PROXY;
 use super::definitions_sockets::SOCKETS;
 
 /// One setting.
@@ -67,8 +69,12 @@ pub enum Table {
     Output,
     /// `[tls]`
     Tls,
+    /// `[deflate]`
+    Deflate,
     /// `[sockets]`
     Sockets,
+    /// `[proxy]`
+    Proxy,
     /// `[[listener]]`
     Listener,
     /// `[[endpoint]]`
@@ -84,13 +90,15 @@ pub enum Table {
 }
 
 /// The tables of a file, in the order in which they are written.
-pub(crate) const TABLES: [Table; 12] = [
+pub(crate) const TABLES: [Table; 14] = [
     Table::Capacity,
     Table::Limits,
     Table::Timeouts,
     Table::Output,
     Table::Tls,
+    Table::Deflate,
     Table::Sockets,
+    Table::Proxy,
     Table::Listener,
     Table::Endpoint,
     Table::Json,
@@ -99,14 +107,14 @@ pub(crate) const TABLES: [Table; 12] = [
     Table::Room,
 ];
 
+/// The settings with flags.
+pub(crate) fn flags() -> impl Iterator<Item = &'static Definition> {
+    FLAGS.iter().chain(DEFLATE).chain(SOCKETS).chain(PROXY)
+}
+
 /// All settings, those with flags first.
 pub fn definitions() -> impl Iterator<Item = &'static Definition> {
     flags().chain(FILE_ONLY)
-}
-
-/// The settings with flags.
-pub(crate) fn flags() -> impl Iterator<Item = &'static Definition> {
-    FLAGS.iter().chain(SOCKETS)
 }
 
 /// The settings of one table.
@@ -201,7 +209,9 @@ impl Table {
             Self::Timeouts => "timeouts",
             Self::Output => "output",
             Self::Tls => "tls",
+            Self::Deflate => "deflate",
             Self::Sockets => "sockets",
+            Self::Proxy => "proxy",
             Self::Listener => "listener",
             Self::Endpoint => "endpoint",
             Self::Json => "json",
@@ -221,7 +231,9 @@ impl Table {
             Self::Timeouts => "[timeouts]",
             Self::Output => "[output]",
             Self::Tls => "[tls]",
+            Self::Deflate => "[deflate]",
             Self::Sockets => "[sockets]",
+            Self::Proxy => "[proxy]",
             Self::Listener => "[[listener]]",
             Self::Endpoint => "[[endpoint]]",
             Self::Json => "[endpoint.json]",
@@ -251,7 +263,9 @@ impl Table {
             Self::Timeouts => "Timeouts",
             Self::Output => "Output",
             Self::Tls => "TLS",
+            Self::Deflate => "Compression",
             Self::Sockets => "Sockets",
+            Self::Proxy => "Proxies",
             _ => "Capacity",
         }
     }
@@ -300,8 +314,8 @@ static FLAGS: &[Definition] = &[
         "Address to listen on for frames over plain TCP, repeatable",
     )
     .detail(
-        "A frame is an opcode as in a WebSocket (one byte), the length (four bytes, big-endian) and \
-         the payload; there is no handshake. Given once, no listener of the file with transport \
+        "There is no handshake. IP:PORT=u32:/path and IP:PORT=opcode:/path say what frames look \
+         like, as `framing` of [[listener]] does. Given once, no listener of the file with transport \
          \"tcp\" holds.",
     ),
     Definition::new(

@@ -211,7 +211,7 @@ fn arg(flag: &Definition) -> Arg {
         (_, "quiet") => {
             arg.short('q').action(ArgAction::SetTrue).value_parser(FalseyValueParser::new())
         }
-        (Kind::Address | Kind::Files, _) => {
+        (Kind::Address | Kind::Files | Kind::Texts, _) => {
             with_value(arg, flag).action(ArgAction::Append).value_delimiter(',')
         }
         _ => with_value(arg, flag).action(ArgAction::Set),

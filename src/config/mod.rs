@@ -14,7 +14,9 @@ mod banner;
 mod capacity;
 mod cross;
 mod definitions;
+mod definitions_deflate;
 mod definitions_file;
+mod definitions_proxy;
 mod definitions_sockets;
 mod document;
 mod endpoints;
@@ -26,6 +28,7 @@ mod machine;
 mod parse;
 mod paths;
 mod problem;
+mod proxy;
 mod resolve;
 mod show;
 mod shown;
@@ -38,6 +41,7 @@ mod validate;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::protocol::TcpFraming;
 use crate::quota::{BandwidthLimit, Over};
 pub use banner::start_banner;
 pub use capacity::{Capacity, loops_needed};
@@ -57,6 +61,8 @@ pub use sockets::SocketConfig;
 pub use sysfs::{CgroupLimit, Sysfs};
 pub use units::{format_bytes, format_duration, parse_bytes, parse_count, parse_duration};
 
+use crate::protocol::deflate::DeflateSettings;
+use crate::transport::proxy::ProxySettings;
 use crate::transport::tls::TlsSettings;
 
 /// Which descriptor table loops keep their sockets in. See `docs/OPERATING.md`.
@@ -76,6 +82,9 @@ pub struct TcpListen {
     /// The path of the endpoint that its connections are of. It can't have an `on_connect`, for there
     /// is no request to ask it about.
     pub endpoint: String,
+    /// What frames look like. `None`: by lengths alone if the endpoint's dialect is `json` or `hub`, else
+    /// with opcodes.
+    pub framing: Option<TcpFraming>,
 }
 
 /// Everything the gateway runs by, validated: limits fit each other, counts fit the machine.
@@ -92,6 +101,10 @@ pub struct Config {
     pub tls_tcp_listen: Vec<TcpListen>,
     /// What listeners with TLS are configured with.
     pub tls: TlsSettings,
+    /// The terms on which messages are compressed.
+    pub deflate: DeflateSettings,
+    /// What is taken from proxies, and from whom.
+    pub proxy: ProxySettings,
     /// Event-loop threads, 1 to 1024.
     pub loops: usize,
     /// Worker threads; 0 routes inline on the loops.
@@ -190,6 +203,9 @@ pub struct Tuning {
     pub reads_per_turn: usize,
     /// Bytes read per connection and turn.
     pub bytes_per_turn: usize,
+    /// Bytes in and out of messages inflated per connection and turn; the message that is beyond it is
+    /// the turn's last.
+    pub inflate_bytes_per_turn: u64,
     /// Connections accepted per loop and turn.
     pub accepts_per_turn: usize,
     /// Handshakes answered per loop and turn.
@@ -215,6 +231,7 @@ impl Default for Tuning {
             batch_messages: 1024,
             reads_per_turn: 4,
             bytes_per_turn: 256 * 1024,
+            inflate_bytes_per_turn: 1024 * 1024,
             accepts_per_turn: 64,
             handshakes_per_turn: 128,
             tls_handshakes_per_turn: 4,
@@ -234,6 +251,8 @@ impl Default for Config {
             tls_listen: Vec::new(),
             tls_tcp_listen: Vec::new(),
             tls: TlsSettings::default(),
+            deflate: DeflateSettings::default(),
+            proxy: ProxySettings::default(),
             loops: 1,
             workers: 1,
             blocking_threads: 16,

@@ -13,6 +13,7 @@ use super::{
     RoomConfig, RouteConfig, SecretSource, Sources, TcpListen, format_bytes, format_duration,
 };
 use crate::quota::Rate;
+use crate::transport::proxy::{ListenerKind, ProxyProtocol};
 
 /// One table.
 #[derive(Debug)]
@@ -110,6 +111,18 @@ fn setting(key: &str, resolved: &Resolved) -> Value {
             Some(auth) if auth.is_optional => "optional",
             _ => "required",
         }),
+        "deflate" => text(config.deflate.mode.word()),
+        "deflate_level" => Value::Number(config.deflate.level.into()),
+        "deflate_threshold" => size(config.deflate.threshold_bytes),
+        "deflate_server_window_bits" => Value::Number(config.deflate.server_window_bits.into()),
+        "deflate_client_window_bits" => Value::Number(config.deflate.client_window_bits.into()),
+        "proxy_protocol" => text(config.proxy.protocol.word()),
+        "trusted_proxies" => {
+            Value::Texts(config.proxy.trusted.iter().map(ToString::to_string).collect())
+        }
+        "untrusted_proxies" => text(config.proxy.untrusted.word()),
+        "forwarded_headers" => text(config.proxy.forwarded.word()),
+        "untrusted_forwarded" => text(config.proxy.untrusted_forwarded.word()),
         "log_format" => text(match log.format {
             OutputFormat::Text => "text",
             OutputFormat::Json => "json",
@@ -133,17 +146,20 @@ fn listeners(resolved: &Resolved) -> Vec<Shown> {
     {
         for (index, address) in all.iter().enumerate() {
             let flag = format!("{flag}[{index}]");
-            tables.push(listener_table(address, None, tls, |key| sources.of_listener(&flag, key)));
+            let proxy = config.proxy.protocol_at(ListenerKind::of(false, tls), index);
+            let source = |key: &str| sources.of_listener(&flag, key);
+            tables.push(listener_table(address, None, tls, proxy, source));
         }
     }
     for (flag, tls, all) in [
         ("--tcp-listen", false, &config.tcp_listen),
         ("--tls-tcp-listen", true, &config.tls_tcp_listen),
     ] {
-        for (index, TcpListen { address, endpoint }) in all.iter().enumerate() {
+        for (index, listen) in all.iter().enumerate() {
             let flag = format!("{flag}[{index}]");
             let source = |key: &str| sources.of_listener(&flag, key);
-            tables.push(listener_table(address, Some(endpoint.as_str()), tls, source));
+            let proxy = config.proxy.protocol_at(ListenerKind::of(true, tls), index);
+            tables.push(listener_table(&listen.address, Some(listen), tls, proxy, source));
         }
     }
     tables
@@ -151,16 +167,19 @@ fn listeners(resolved: &Resolved) -> Vec<Shown> {
 
 fn listener_table(
     address: &ListenAddr,
-    endpoint: Option<&str>,
+    tcp: Option<&TcpListen>,
     tls: bool,
+    proxy: ProxyProtocol,
     source: impl Fn(&str) -> String,
 ) -> Shown {
     table_of(Table::Listener, |key| {
         let value = match key {
             "address" => text(address),
-            "transport" => text(if endpoint.is_some() { "tcp" } else { "websocket" }),
-            "endpoint" => optional(endpoint),
+            "transport" => text(if tcp.is_some() { "tcp" } else { "websocket" }),
+            "endpoint" => optional(tcp.map(|listen| listen.endpoint.as_str())),
+            "framing" => tcp.and_then(|listen| listen.framing).map_or(Value::Unset, text),
             "tls" => Value::Switch(tls),
+            "proxy_protocol" => text(proxy.word()),
             _ => unreachable!("a key of a listener that nobody shows: {key}"),
         };
         (value, source(key))

@@ -51,6 +51,7 @@ impl Config {
             ));
         }
         warnings.extend(self.memory_warning(machine));
+        warnings.extend(self.proxy_warning());
         warnings
     }
 
@@ -76,7 +77,9 @@ impl Config {
         let mut found = Problems(Vec::new());
         self.check_listen(&mut found);
         self.check_tls(&mut found);
+        found.0.extend(self.proxy_problem());
         self.check_counts(&mut found);
+        self.check_deflate(&mut found);
         self.check_sizes(&mut found);
         self.check_times(&mut found);
         self.check_files(&mut found);
@@ -136,6 +139,16 @@ impl Config {
         found.count("--max-connections", self.max_connections, &(1..=connections));
         found.count("--backlog", self.backlog, &(1..=limits::BACKLOG_MAX));
         found.count("--max-fragments", self.max_fragments, &limits::FRAGMENTS);
+    }
+
+    fn check_deflate(&self, found: &mut Problems) {
+        let settings = &self.deflate;
+        found.count("--deflate-level", settings.level, &limits::DEFLATE_LEVEL);
+        let bits = &limits::DEFLATE_WINDOW_BITS;
+        found.count("--deflate-server-window-bits", settings.server_window_bits, bits);
+        found.count("--deflate-client-window-bits", settings.client_window_bits, bits);
+        let threshold = &(0..=*limits::MESSAGE_BYTES.end());
+        found.bytes("--deflate-threshold", settings.threshold_bytes, threshold);
     }
 
     fn check_sizes(&self, found: &mut Problems) {

@@ -19,6 +19,7 @@ use crate::peer::Peer;
 use crate::quota::{Limit, Over};
 use crate::routing::{Door, EndpointId};
 use crate::telemetry::counters::{CloseCause, RefusalCause};
+use crate::transport::proxy::ProxyProtocol;
 use crate::worker::{Post, PostItem};
 
 /// Connections over the maximum that are told so (503) at a time; more wait in the backlog.
@@ -360,13 +361,16 @@ impl EventLoop {
         let slot = Slot {
             socket: Some(socket),
             conn: match door {
-                Door { tcp: Some(_), tls: false } => Connection::new_open(self.kit.tick),
+                Door { tcp: Some(_), tls: false, proxy: ProxyProtocol::Off } => {
+                    Connection::new_open(self.kit.tick)
+                }
                 _ => Connection::new(self.kit.tick),
             },
             peer,
             accepted_us: self.micros(),
             endpoint: door.tcp.unwrap_or(EndpointId(0)),
             marks,
+            deflate: None,
         };
         let index = self.table.insert(slot);
         if self.register_slot(index).is_err() {
@@ -385,15 +389,27 @@ impl EventLoop {
             return match door {
                 // Not worth a handshake to be told in.
                 Door { tls: true, .. } => self.give_up(index, cause),
-                Door { tcp: Some(_), .. } => self.refuse_by_close(index, cause),
+                Door { tcp: Some(_), .. } => {
+                    self.open_without_request(index);
+                    self.refuse_by_close(index, cause);
+                }
                 Door { tcp: None, .. } => self.refuse(index, cause),
             };
         }
+        self.enter(index, door);
+        self.after_change(index);
+    }
+
+    /// Begins what a connection comes in over, behind a PROXY header if it has one.
+    pub(super) fn enter_behind_header(&mut self, index: usize, door: Door) {
         match door {
             Door { tls: true, .. } if !self.begin_tls(index, door) => {
-                return self.give_up(index, RefusalCause::Full);
+                self.give_up(index, RefusalCause::Full);
             }
-            Door { tcp: Some(endpoint), tls: false } => {
+            Door { tcp: Some(endpoint), tls: false, proxy } => {
+                if proxy != ProxyProtocol::Off {
+                    self.open_without_request(index);
+                }
                 if !self.take_place(index, endpoint) {
                     return self.refuse_by_close(index, RefusalCause::EndpointFull);
                 }
@@ -401,7 +417,6 @@ impl EventLoop {
             }
             _ => {}
         }
-        self.after_change(index);
     }
 
     /// Refuses a connection that sends no request: in a Close, where others get an HTTP answer.

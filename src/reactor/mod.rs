@@ -13,6 +13,7 @@
 mod accept;
 mod batches;
 mod deadlines;
+mod deflate;
 mod drain;
 mod event_loop;
 mod fd_table;
@@ -22,6 +23,7 @@ mod handshake;
 mod listener;
 mod mailbox;
 mod memory;
+mod proxy;
 mod quota;
 mod read;
 mod table;

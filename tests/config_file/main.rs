@@ -19,6 +19,7 @@ use tidegate::config::{
     Cli, Config, DialectName, EndpointConfig, JsonFields, Kind, LoginConfig, Machine, Problem,
     Resolved, RoomConfig, RouteConfig, SecretSource, TcpListen, definitions, resolve, resolve_with,
 };
+use tidegate::protocol::deflate::{DeflateMode, DeflateSettings};
 use tidegate::quota::{ConnectionLimits, Over, Rate};
 use tidegate::routing::{IdentitySource, Liveness, OriginRule, RunOn};
 use tidegate::transport::tls::{CertificateFiles, ClientAuth, TlsSettings};
@@ -124,15 +125,20 @@ fn every_setting_reaches_its_field() {
     assert_eq!(log.level, log::LevelFilter::Trace);
     assert_eq!(log.format, tidegate::config::OutputFormat::Json);
     assert_eq!(config.listen, ["127.0.0.1:0".parse().unwrap()]);
-    let tcp = TcpListen { address: "[::1]:9000".parse().unwrap(), endpoint: "/kim".to_owned() };
+    let tcp = tcp_at("[::1]:9000", "/kim");
     assert_eq!(config.tcp_listen, [tcp]);
+}
+
+fn tcp_at(address: &str, endpoint: &str) -> TcpListen {
+    let address = address.parse().expect("an address");
+    TcpListen { address, endpoint: endpoint.to_owned(), framing: None }
 }
 
 #[test]
 fn listeners_with_tls_are_as_they_are_written() {
     let Resolved { config, .. } = resolved(WHOLE);
     assert_eq!(config.tls_listen, ["[::1]:9443".parse().unwrap()]);
-    let tcp = TcpListen { address: "[::1]:9444".parse().unwrap(), endpoint: "/kim".to_owned() };
+    let tcp = tcp_at("[::1]:9444", "/kim");
     assert_eq!(config.tls_tcp_listen, [tcp]);
     let files = |name: &str| CertificateFiles {
         certificate: format!("{name}.pem").into(),
@@ -142,6 +148,25 @@ fn listeners_with_tls_are_as_they_are_written() {
     let wanted =
         TlsSettings { certificates: ["a", "b"].map(files).into(), client_auth: Some(auth) };
     assert_eq!(config.tls, wanted);
+}
+
+#[test]
+fn the_terms_of_compression_are_as_they_are_written() {
+    let wanted = DeflateSettings {
+        mode: DeflateMode::Dedicated,
+        level: 6,
+        threshold_bytes: 1024,
+        server_window_bits: 12,
+        client_window_bits: 11,
+    };
+    assert_eq!(resolved(WHOLE).config.deflate, wanted);
+    let text =
+        "[deflate]\ndeflate = \"share\"\ndeflate_level = 10\ndeflate_server_window_bits = 8\n";
+    let problems = File::new(text).resolve(&[]).expect_err("mistakes");
+    let problems: Vec<_> = problems.iter().map(ToString::to_string).collect();
+    assert_eq!(problems.len(), 3, "{problems:?}");
+    assert!(problems.iter().any(|p| p.contains("did you mean `shared`?")), "{problems:?}");
+    assert!(problems.iter().any(|p| p.contains("9 to 15")), "{problems:?}");
 }
 
 #[test]

@@ -106,7 +106,7 @@ fn frames_without_a_handshake_and_several_sockets_side_by_side() {
         Client::echo(running.addresses()[0]).echoes(b"and here");
         let stream = OwnedFd::from(UnixStream::connect(&bare).unwrap());
         TcpClient::over(stream.into()).echoes(2, b"and here");
-        let listen = TcpListen { address: at(&bare), endpoint: "/echo".to_owned() };
+        let listen = TcpListen { address: at(&bare), endpoint: "/echo".to_owned(), framing: None };
         assert_eq!(running.config().tcp_listen, [listen]);
         stop(running);
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0, "files are left behind");
