@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clap::Parser as _;
 use nix::sys::signal::{SigSet, Signal};
-use tidegate::app::{DevCert, Running, StartError, Stopped, make_dev_cert};
+use tidegate::app::{DevCert, Running, Service, StartError, Stopped, make_dev_cert};
 use tidegate::config::{
     Cli, Command, ConfigFormat, DevCertArgs, Machine, Resolved, document, resolve, show_json,
     show_toml, start_banner,
@@ -82,12 +82,18 @@ fn run(mut resolved: Resolved, signals: SigSet) -> ExitCode {
         Ok(signals) => signals,
         Err(e) => return fail(FAILED, &format!("cannot start a thread: {e}")),
     };
+    let mut service = Service::from_env();
+    service.ready(&running);
     loop {
-        match signals.recv_timeout(HEALTH_INTERVAL) {
+        let interval = HEALTH_INTERVAL.min(service.interval());
+        let signal = signals.recv_timeout(interval);
+        service.look(&running);
+        match signal {
             Ok(Signal::SIGUSR1) => report(&running, &running.stats()),
             Ok(signal) => {
                 log::info!("{signal}: closing all connections; a second signal leaves at once");
-                return stop(running, &signals);
+                service.stopping(&running);
+                return stop(running, &signals, service);
             }
             Err(RecvTimeoutError::Timeout) if running.has_failed() => {
                 return fail(FAILED, "a thread has failed; see the log");
@@ -100,10 +106,11 @@ fn run(mut resolved: Resolved, signals: SigSet) -> ExitCode {
     }
 }
 
-fn stop(running: Running, signals: &mpsc::Receiver<Signal>) -> ExitCode {
+fn stop(running: Running, signals: &mpsc::Receiver<Signal>, mut service: Service) -> ExitCode {
     let stats_out = running.config().stats_out.clone();
     let mut hurried = false;
     let (stopped, stats) = running.stop(|| {
+        service.hold_on();
         hurried |= signals.try_iter().any(|signal| signal != Signal::SIGUSR1);
         hurried
     });

@@ -230,6 +230,18 @@ impl Running {
         &self.config
     }
 
+    /// Connections that it holds now.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        self.gateway.shared.total.get()
+    }
+
+    /// Of each loop, whether it sleeps, and how many turns it has made.
+    pub(super) fn loop_states(&self) -> impl Iterator<Item = (bool, u64)> {
+        let turns = self.report.registry.loops.iter().map(|each| each.counters.turns.get());
+        self.gateway.shared.loops_asleep().zip(turns)
+    }
+
     /// Whether one of its threads has failed; it is going down then.
     #[must_use]
     pub fn has_failed(&self) -> bool {
