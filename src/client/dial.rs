@@ -46,9 +46,7 @@ impl Driver {
         }
         stream.set_nodelay(true)?;
         let (framing, early) = match self.url.framing {
-            Framing::WebSocket => {
-                (Framing::WebSocket, self.shake_hands(&mut stream, deadline)?)
-            }
+            Framing::WebSocket => (Framing::WebSocket, self.shake_hands(&mut stream, deadline)?),
             _ => (self.options().framing_over_tcp(), Vec::new()),
         };
         Ok(Link::new(stream, framing, self.options(), early))

@@ -158,7 +158,14 @@ pub(super) fn tcp_header(bytes: &[u8]) -> Result<Option<FrameHeader>, Violation>
 #[inline]
 pub(super) fn u32_header(bytes: &[u8], op: OpCode) -> Option<FrameHeader> {
     let len = u32::from_be_bytes(*bytes.first_chunk()?).into();
-    Some(FrameHeader { fin: true, compressed: false, op, len, mask: [0; 4], size: U32_HEADER_BYTES })
+    Some(FrameHeader {
+        fin: true,
+        compressed: false,
+        op,
+        len,
+        mask: [0; 4],
+        size: U32_HEADER_BYTES,
+    })
 }
 
 #[cfg(test)]

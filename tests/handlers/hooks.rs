@@ -11,7 +11,9 @@ use tidegate::{Accept, Config, ConnId, Endpoint, Identity, Refuse, Running, Stop
 
 use crate::client::{Client, PING, PONG, TEXT, frame, request};
 use crate::tcp_client::TcpClient;
-use crate::{PATH, Setup, addr, both, endpoint, got, nothing, only, open, stats_until, with_opcodes};
+use crate::{
+    PATH, Setup, addr, both, endpoint, got, nothing, only, open, stats_until, with_opcodes,
+};
 
 /// What a hook was told.
 #[derive(Clone, Debug, PartialEq)]
