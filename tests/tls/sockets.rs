@@ -167,3 +167,39 @@ fn frames_without_a_request_go_over_tls_too() {
         assert_eq!(served.running.stats()["totals"]["opened"], 1);
     });
 }
+
+/// Without a Close, the end of what is sent is one: TLS tells it by a close_notify.
+#[test]
+fn frames_that_are_a_length_go_over_tls_too() {
+    all(|set| {
+        let served = Served::start(|builder| {
+            set(builder).configure(|config| {
+                let endpoint = "/ws".to_owned();
+                let address = LOCALHOST.into();
+                let listen = tidegate::TcpListen { address, endpoint, framing: None };
+                config.tls_tcp_listen.push(listen);
+            })
+        });
+        let mut stream = served.dial(served.running.tls_tcp_addresses()[0]);
+        for size in [1, 20_000, 300_000] {
+            let body = "x".repeat(size);
+            let request = format!(r#"{{"route":"echo","id":1,"body":"{body}"}}"#);
+            let (head, rest) = request.as_bytes().split_at(1);
+            let mut frame = (request.len() as u32).to_be_bytes().to_vec();
+            frame.extend_from_slice(head);
+            // In two records, of which the first ends inside the message.
+            write(&mut stream, &frame);
+            write(&mut stream, rest);
+            let mut len = [0; 4];
+            stream.read_exact(&mut len).unwrap();
+            let mut answer = vec![0; u32::from_be_bytes(len) as usize];
+            stream.read_exact(&mut answer).unwrap();
+            let answer: serde_json::Value = serde_json::from_slice(&answer).unwrap();
+            assert!(answer["id"] == 1 && answer["body"] == body, "{size}");
+        }
+        stream.conn.send_close_notify();
+        assert_eq!(stream.read_to_end(&mut Vec::new()).unwrap(), 0);
+        stats_until(&served.running, "gone", |s| s["totals"]["connections"] == 0);
+        assert_eq!(served.running.stats()["closes"]["peer_close"], 1);
+    });
+}
