@@ -137,7 +137,8 @@ fn with(definition: &Definition, value: &str) -> String {
 #[test]
 fn the_words_and_ranges_that_the_manual_names_are_those_that_hold() {
     // Above the limits of endpoints, which are at most these.
-    const LIMITS: &str = "limits = {max_message = \"1GiB\", outbound_limit = \"16GiB\"}\n";
+    const LIMITS: &str = "limits = {max_message = \"1GiB\", outbound_limit = \"16GiB\"}\n\
+                          proxy = {trusted_proxies = [\"::1\"]}\n";
     let takes = |definition: &Definition, value: &str| {
         File::new(&format!("{LIMITS}{}", with(definition, value))).resolve(&[]).is_ok()
     };
@@ -164,7 +165,7 @@ fn the_words_and_ranges_that_the_manual_names_are_those_that_hold() {
             assert_eq!(takes(definition, &value), inside, "{key} = {value}");
         }
     }
-    assert_eq!((words, ranges), (29, 16));
+    assert_eq!((words, ranges), (30, 16));
 }
 
 #[test]
