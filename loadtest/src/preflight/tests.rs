@@ -103,10 +103,10 @@ fn private_tables_that_are_refused_stop() {
 #[test]
 fn too_few_ports_stop() {
     let far = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
-    let text = only(&found_for(&Wanted { destination: far, ..wanted(30_000) }, |_| ()), true);
+    let text = only(&found_for(&Wanted { destination: Some(far), ..wanted(30_000) }, |_| ()), true);
     assert!(text.contains("ip_local_port_range='1024 65535'"), "{text}");
     assert!(text.contains("2 source addresses"), "{text}");
-    let far = Wanted { destination: far, ..wanted(100_000) };
+    let far = Wanted { destination: Some(far), ..wanted(100_000) };
     let text = only(&found_for(&far, |_| ()), true);
     assert!(!text.contains("sysctl") && text.contains("--source-ips"), "{text}");
 }
