@@ -10,6 +10,7 @@ mod builder;
 mod dev_cert;
 mod endpoints;
 mod plan;
+mod reload;
 mod reserve;
 mod running;
 mod shared;

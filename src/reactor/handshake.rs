@@ -38,6 +38,9 @@ impl EventLoop {
             self.queue_run(index);
             return None;
         }
+        if self.waits_for_tls(index) {
+            return None;
+        }
         if self.opens_by_tls(index) {
             return self.read_opening(index);
         }

@@ -1,12 +1,14 @@
 //! TLS between sockets and connections: buffers that the loop's connections share, and what one keeps
 //! beside its slot.
 
+use std::collections::VecDeque;
 use std::io::{self, Write as _};
 use std::ops::Range;
 
 use socket2::Socket;
 
 use super::event_loop::{EventLoop, Kit};
+use super::flush::Writer;
 use super::read::{Brought, read_socket};
 use super::table::{Marks, Slot};
 use crate::connection::Received;
@@ -21,8 +23,9 @@ const GATHER_BYTES: usize = 64 * 1024;
 const BEGUN_BYTES: usize = 20 * 1024;
 /// Reads on end that bring no plaintext, before others get their turn.
 const FRUITLESS_READS: usize = 4;
-/// What rustls holds for one connection, about.
-const SESSION_BYTES: usize = 3 * 1024;
+/// What a connection's TLS takes while it is silent, with what the allocator adds; the certificates
+/// of a client come on top.
+const SESSION_BYTES: usize = 3520;
 
 /// One connection's TLS, beside its slot.
 #[derive(Debug)]
@@ -47,6 +50,9 @@ pub(super) struct TlsKit {
     plain: Vec<u8>,
     /// Turns of handshakes that may still be taken in this turn of the loop.
     pub(super) handshakes_left: usize,
+    /// Slots whose handshakes wait for a turn in which they may be taken, the first come first. They
+    /// are marked as queued.
+    pub(super) waiting: VecDeque<u32>,
 }
 
 impl EventLoop {
@@ -131,6 +137,33 @@ impl EventLoop {
         Brought::Drained
     }
 
+    /// Sets a connection aside whose TLS handshake can't be gone on with in this turn; says whether
+    /// that is so. However many there are, a turn looks at those only that it goes on with.
+    pub(super) fn waits_for_tls(&mut self, index: usize) -> bool {
+        let Self { table, kit, .. } = self;
+        if kit.tls.handshakes_left > 0 {
+            return false;
+        }
+        let Some((slot, tls)) = table.with_tls(index) else { return false };
+        if tls.session.is_established() {
+            return false;
+        }
+        if !slot.marks.has(Marks::QUEUED) {
+            slot.marks.set(Marks::QUEUED);
+            kit.tls.waiting.push_back(index as u32);
+        }
+        true
+    }
+
+    /// Queues as many of those to be read from as this turn goes on with, before all that is new.
+    pub(super) fn resume_handshakes(&mut self) {
+        let TlsKit { waiting, handshakes_left, .. } = &mut self.kit.tls;
+        let resumed = waiting.len().min(*handshakes_left);
+        for index in waiting.drain(..resumed).rev() {
+            self.run_queue.push_front(index);
+        }
+    }
+
     /// Whether a connection is over TLS and sends no request; it is open once its TLS is.
     pub(super) fn opens_by_tls(&mut self, index: usize) -> bool {
         let tls = self.table.with_tls(index);
@@ -206,45 +239,6 @@ impl Tls {
         Ok(progress)
     }
 
-    /// Writes what a connection owes until nothing is left (`true`) or the socket takes no more
-    /// (`false`).
-    pub(super) fn write_all(
-        &mut self,
-        slot: &mut Slot,
-        kit: &mut Kit,
-        counters: &LoopCounters,
-    ) -> io::Result<bool> {
-        let Some(mut socket) = slot.socket.take() else { return Ok(true) };
-        let result = loop {
-            match self.write_pending(&mut socket, counters) {
-                Ok(true) => {}
-                blocked => break blocked,
-            }
-            slot.conn.moved(kit.tick, true);
-            if !slot.conn.owes() {
-                break Ok(true);
-            }
-            if let Err(e) = self.encrypt_some(slot, kit) {
-                break Err(e);
-            }
-            match self.write(&mut socket, &kit.tls.out, counters) {
-                Ok(true) => {}
-                blocked => break blocked,
-            }
-        };
-        slot.socket = Some(socket);
-        result
-    }
-
-    /// Tells the peer that nothing more comes, if its socket takes that.
-    pub(super) fn close(&mut self, slot: &mut Slot, kit: &mut TlsKit, counters: &LoopCounters) {
-        if let (Some(socket), true) = (&mut slot.socket, self.session.is_established()) {
-            kit.out.clear();
-            self.session.close(&mut kit.out);
-            let _ = self.write(socket, &kit.out, counters);
-        }
-    }
-
     /// Moves owed bytes of a connection into ciphertext in the shared buffer.
     fn encrypt_some(&mut self, slot: &mut Slot, kit: &mut Kit) -> io::Result<()> {
         let TlsKit { plain, out, .. } = &mut kit.tls;
@@ -293,6 +287,44 @@ impl Tls {
         memory.add(Component::Tls, now.saturating_sub(self.counted_bytes));
         memory.sub(Component::Tls, self.counted_bytes.saturating_sub(now));
         self.counted_bytes = now;
+    }
+}
+
+impl Writer for Tls {
+    fn write_all(
+        &mut self,
+        slot: &mut Slot,
+        kit: &mut Kit,
+        counters: &LoopCounters,
+    ) -> io::Result<bool> {
+        let Some(mut socket) = slot.socket.take() else { return Ok(true) };
+        let result = loop {
+            match self.write_pending(&mut socket, counters) {
+                Ok(true) => {}
+                blocked => break blocked,
+            }
+            slot.conn.moved(kit.tick, true);
+            if !slot.conn.owes() {
+                break Ok(true);
+            }
+            if let Err(e) = self.encrypt_some(slot, kit) {
+                break Err(e);
+            }
+            match self.write(&mut socket, &kit.tls.out, counters) {
+                Ok(true) => {}
+                blocked => break blocked,
+            }
+        };
+        slot.socket = Some(socket);
+        result
+    }
+
+    fn close(&mut self, slot: &mut Slot, kit: &mut Kit, counters: &LoopCounters) {
+        if let (Some(socket), true) = (&mut slot.socket, self.session.is_established()) {
+            kit.tls.out.clear();
+            self.session.close(&mut kit.tls.out);
+            let _ = self.write(socket, &kit.tls.out, counters);
+        }
     }
 }
 
