@@ -57,7 +57,7 @@ impl EventLoop {
                 return None;
             }
             Brought::Eof | Brought::Failed => {
-                self.give_up(index, RefusalCause::PeerGone);
+                self.give_up_reading(index);
                 return None;
             }
         };

@@ -38,6 +38,8 @@ pub(super) struct Tls {
     without_request: Option<EndpointId>,
     /// The peer has said that it sends no more.
     has_ended: bool,
+    /// It can't go on, and that is counted.
+    has_failed: bool,
     /// What of it is in the ceiling's count.
     counted_bytes: usize,
 }
@@ -66,6 +68,7 @@ impl EventLoop {
             pending_at: 0,
             without_request: door.tcp,
             has_ended: false,
+            has_failed: false,
             counted_bytes: 0,
         };
         let cipher_bytes = BEGUN_BYTES + self.read_buffer.len();
@@ -121,6 +124,7 @@ impl EventLoop {
                 Ok(progress) => progress,
                 Err(failure) => {
                     counters.tls_failures.at(failure as usize).add(1);
+                    tls.has_failed = true;
                     return Brought::Failed;
                 }
             };
@@ -175,7 +179,7 @@ impl EventLoop {
     pub(super) fn read_opening(&mut self, index: usize) -> Option<usize> {
         let brought = self.read_some(index, 0..self.read_buffer.len());
         if matches!(brought, Brought::Eof | Brought::Failed) {
-            self.give_up(index, RefusalCause::PeerGone);
+            self.give_up_reading(index);
             return None;
         }
         let (slot, tls) = self.table.with_tls(index)?;
@@ -191,6 +195,13 @@ impl EventLoop {
         let gate = self.gate_of(index);
         let go_on = self.receive(index, gate, 0, n) == Received::Continue;
         (go_on && readable).then_some(n)
+    }
+
+    /// Ends a connection that was never upgraded, as nothing more is to be read from it.
+    pub(super) fn give_up_reading(&mut self, index: usize) {
+        let tls_failed = self.table.with_tls(index).is_some_and(|(_, tls)| tls.has_failed);
+        let cause = if tls_failed { RefusalCause::Tls } else { RefusalCause::PeerGone };
+        self.give_up(index, cause);
     }
 
     /// Carries what a connection's TLS holds into the ceiling's count.
