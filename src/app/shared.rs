@@ -306,6 +306,11 @@ impl Shared {
         }
     }
 
+    /// Whether each loop sleeps, by index.
+    pub(super) fn loops_asleep(&self) -> impl Iterator<Item = bool> {
+        self.alarms[..self.loads.len()].iter().map(|alarm| alarm.flag().is_asleep())
+    }
+
     /// Wakes all loops and workers that sleep.
     pub fn ring_all(&self) {
         for alarm in &self.alarms {

@@ -37,6 +37,7 @@ pub struct Cli {
     /// What to do; `None` is to serve.
     pub command: Option<Command>,
     given: Layer,
+    has_passed_sockets: bool,
 }
 
 /// What to do other than serve.
@@ -135,6 +136,11 @@ impl Cli {
         given.iter().map(|value| value.text.as_str()).collect()
     }
 
+    /// Whether the service manager passes sockets to this process.
+    pub(crate) fn has_passed_sockets(&self) -> bool {
+        self.has_passed_sockets
+    }
+
     /// All that was given.
     pub(crate) fn layer(&self) -> &Layer {
         &self.given
@@ -157,7 +163,8 @@ impl FromArgMatches for Cli {
         let all = [matches.subcommand_matches(SHOW), Some(matches)];
         let all: Vec<_> = all.into_iter().flatten().collect();
         let given = flags().filter_map(|flag| Some((flag.flag(), given(&all, flag)?)));
-        Ok(Self { command, given: given.collect::<BTreeMap<_, _>>() })
+        let given = given.collect::<BTreeMap<_, _>>();
+        Ok(Self { command, given, has_passed_sockets: are_sockets_passed() })
     }
 
     fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
@@ -237,6 +244,14 @@ fn given(all: &[&ArgMatches], flag: &Definition) -> Option<Given> {
     };
     from(ValueSource::CommandLine, Origin::CommandLine)
         .or_else(|| from(ValueSource::EnvVariable, Origin::Environment))
+}
+
+/// As `sd_listen_fds` has it; where it is not said to whom they are passed, it is to us.
+fn are_sockets_passed() -> bool {
+    let variable = |name| std::env::var(name).unwrap_or_default();
+    let count = variable("LISTEN_FDS").parse().unwrap_or(0_u32);
+    let pid = variable("LISTEN_PID");
+    count > 0 && (pid.is_empty() || pid.parse() == Ok(std::process::id()))
 }
 
 fn texts(matches: &ArgMatches, flag: &Definition) -> Vec<String> {

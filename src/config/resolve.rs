@@ -281,6 +281,10 @@ impl<'a> Draft<'a> {
     }
 
     fn read_listen(&mut self, config: &mut Config) {
+        let flags = ["--listen", "--tcp-listen", "--tls-listen", "--tls-tcp-listen"];
+        if self.cli.has_passed_sockets() && flags.iter().all(|flag| self.layers(flag).is_empty()) {
+            config.listen = vec![ListenAddr::Passed(None)];
+        }
         // Who lists listeners and has none for WebSockets without TLS wants none; nor does who asks
         // for TLS.
         let file = &self.file.given;

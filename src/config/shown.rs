@@ -33,7 +33,7 @@ pub(super) struct Entry {
 }
 
 /// A value as a file has it.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub(super) enum Value {
     /// It has none, which a file says by leaving it out.
     Unset,

@@ -183,7 +183,7 @@ impl EventLoop {
                     break;
                 }
                 budget -= 1;
-                match listener.accept() {
+                match listener.accept(&self.kit.snapshot.config) {
                     Ok((socket, peer)) => {
                         self.counters.accepted.add(1);
                         let door = listener.door;

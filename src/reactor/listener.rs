@@ -31,13 +31,16 @@ pub struct ListenAt {
 pub struct Listener {
     socket: Socket,
     pub(super) door: Door,
+    /// It is TCP and was passed: what waited in it before it was ours has none of our options.
+    was_passed: bool,
     /// There may be something to accept.
     pub(super) ready: bool,
 }
 
 impl Listener {
-    fn new(socket: Socket, door: Door) -> Self {
-        Self { socket, door, ready: true }
+    fn new(socket: Socket, at: &ListenAt) -> Self {
+        let was_passed = at.shared.is_some() && at.address.ip().is_some();
+        Self { socket, door: at.door, was_passed, ready: true }
     }
 
     pub(super) fn register(&self, registry: &Registry, token: Token) -> io::Result<()> {
@@ -45,8 +48,11 @@ impl Listener {
     }
 
     /// The next connection, without waiting for it.
-    pub(super) fn accept(&self) -> io::Result<(Socket, Peer)> {
+    pub(super) fn accept(&self, config: &Config) -> io::Result<(Socket, Peer)> {
         let (socket, addr) = self.socket.accept4(libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK)?;
+        if self.was_passed {
+            set_tcp_options(&socket, config)?;
+        }
         Ok((socket, peer_of(&addr)))
     }
 }
@@ -82,7 +88,7 @@ pub fn open_listeners(
                 return Err(io::Error::other(format!("{other}: no socket listens there")));
             }
         };
-        listeners.push(Listener::new(socket, at.door));
+        listeners.push(Listener::new(socket, at));
     }
     Ok(listeners)
 }
@@ -124,8 +130,8 @@ pub fn listen(socket: &Socket, config: &Config) -> io::Result<()> {
     socket.listen(i32::try_from(config.backlog).unwrap_or(i32::MAX))
 }
 
-/// Sets what connections of a TCP listener inherit from it: no system call per connection. Buffers
-/// first of all, before it listens: what window a client is offered is settled by the handshake.
+/// Sets what connections of a TCP listener inherit from it: no system call per connection. Before it
+/// listens, where it is the gateway's own: a handshake settles what window a client is offered.
 ///
 /// # Errors
 /// What the kernel says.
@@ -173,7 +179,7 @@ mod tests {
         let listeners = open_listeners(config, &[at], (0, 1)).unwrap();
         let addr = listeners[0].socket.local_addr().unwrap().as_socket().unwrap();
         let client = TcpStream::connect(addr).unwrap();
-        let (socket, peer) = listeners[0].accept().unwrap();
+        let (socket, peer) = listeners[0].accept(config).unwrap();
         assert_eq!(peer.addr(), client.local_addr().unwrap());
         socket
     }

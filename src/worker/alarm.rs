@@ -44,6 +44,12 @@ impl WakeFlag {
         self.sleeping.store(false, SeqCst);
     }
 
+    /// Anybody: whether the thread was about to sleep, or asleep, a moment ago.
+    #[must_use]
+    pub fn is_asleep(&self) -> bool {
+        self.sleeping.load(SeqCst)
+    }
+
     /// Sender, after its work is in the queue: whether the sleeper must be woken by this sender.
     /// Of several senders one gets `true`.
     #[inline]

@@ -24,7 +24,7 @@ use tidegate::protocol::deflate::{DeflateMode, DeflateSettings};
 use tidegate::quota::{ConnectionLimits, Over, Rate};
 use tidegate::routing::{IdentitySource, Liveness, OriginRule, RunOn};
 use tidegate::transport::tls::{CertificateFiles, ClientAuth, TlsSettings};
-use tidegate::{Outbound, OverflowPolicy, SessionPolicy};
+use tidegate::{Outbound, OverflowPolicy, SessionPolicy, TcpFraming};
 
 /// Two cores, 20,000 descriptors, 24 GiB.
 fn machine() -> Machine {
@@ -139,7 +139,7 @@ fn tcp_at(address: &str, endpoint: &str) -> TcpListen {
 fn listeners_with_tls_are_as_they_are_written() {
     let Resolved { config, .. } = resolved(WHOLE);
     assert_eq!(config.tls_listen, ["[::1]:9443".parse().unwrap()]);
-    let tcp = tcp_at("[::1]:9444", "/kim");
+    let tcp = TcpListen { framing: Some(TcpFraming::U32), ..tcp_at("[::1]:9444", "/kim") };
     assert_eq!(config.tls_tcp_listen, [tcp]);
     let files = |name: &str| CertificateFiles {
         certificate: format!("{name}.pem").into(),
@@ -376,6 +376,17 @@ fn listeners_of_flags_take_the_place_of_those_of_the_file() {
     assert_eq!(addresses(&["--listen", "127.0.0.1:3"]), "127.0.0.1:3 127.0.0.1:2=/a");
     let tcp = ["--tcp-listen", "127.0.0.1:4", "--tcp-listen", "[::1]:5=/b"];
     assert_eq!(addresses(&tcp), "127.0.0.1:1 127.0.0.1:4=/kim [::1]:5=/b");
+    let framings = |args: &[&str]| {
+        let config = file.resolve(args).expect("no mistake").config;
+        let all = config.tcp_listen.into_iter();
+        all.map(|tcp| (tcp.endpoint, tcp.framing)).collect::<Vec<_>>()
+    };
+    assert_eq!(framings(&["--tcp-listen", "127.0.0.1:4"]), [("/kim".to_owned(), None)]);
+    let said = ["--tcp-listen", "[::1]:5=u32:/b", "--tcp-listen", "[::1]:6=opcode:/a:b"];
+    let wanted = [("/b", TcpFraming::U32), ("/a:b", TcpFraming::Opcode)];
+    assert_eq!(framings(&said), wanted.map(|(path, framing)| (path.to_owned(), Some(framing))));
+    let wrong = file.resolve(&["--tcp-listen", "[::1]:5=u16:/b"]).expect_err("a mistake");
+    assert!(format!("{wrong:?}").contains("opcode or u32"), "{wrong:?}");
     // Who lists listeners and none for WebSockets has none; else there is the default.
     let only_tcp =
         File::new("listener = [{address = \"[::1]:5\", transport = \"tcp\", endpoint = \"/a\"}]");

@@ -107,6 +107,10 @@ fn with(definition: &Definition, value: &str) -> String {
         "[[listener]]" if value == "\"tcp\"" => {
             format!("[[listener]]\naddress = \"[::1]:1\"\nendpoint = \"/kim\"\n{line}")
         }
+        "[[listener]]" if *key == "framing" => {
+            let tcp = "transport = \"tcp\"\nendpoint = \"/kim\"\n";
+            format!("[[listener]]\naddress = \"[::1]:1\"\n{tcp}{line}")
+        }
         "[[listener]]" => format!("[[listener]]\n{}{line}", needed("address", "[::1]:1")),
         "[[endpoint]]" => {
             let (path, dialect) = (needed("path", "/ws"), needed("dialect", "json"));

@@ -1,8 +1,10 @@
 //! What the gateway listens on other than an address of its own choice: Unix-domain sockets, sockets
 //! that a service manager passes, and the options of all of them.
 
+mod network;
 #[path = "../support/mod.rs"]
 mod support;
+mod systemd;
 #[path = "../support/tcp_client.rs"]
 mod tcp_client;
 mod unix;

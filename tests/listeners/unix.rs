@@ -124,7 +124,7 @@ fn whoever_is_too_many_is_told_so() {
         let mut surplus = dial(&path);
         surplus.send(&request("/echo"));
         assert!(surplus.response().starts_with("HTTP/1.1 503 "));
-        drop(held);
+        drop((held, surplus));
         stop(running);
     }
 }

@@ -44,7 +44,7 @@ impl Gateway {
     ///
     /// `TIDEGATE_BIN` in the environment names another binary than the one built for the tests.
     pub(crate) fn start(args: &[&str]) -> Self {
-        Self::start_by(command(), args)
+        Self::start_by(command(), &[&["--listen", "127.0.0.1:0"], args].concat())
     }
 
     /// As [`start`](Self::start), with at most so many descriptors.
@@ -57,13 +57,14 @@ impl Gateway {
             shell.env_remove(name);
         }
         shell.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
-        Self::start_by(shell, args)
+        Self::start_by(shell, &[&["--listen", "127.0.0.1:0"], args].concat())
     }
 
-    fn start_by(mut command: Command, args: &[&str]) -> Self {
+    /// Starts it by this command with `args` added, and waits until it listens on an IP address.
+    pub(crate) fn start_by(mut command: Command, args: &[&str]) -> Self {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let mut child = command
-            .args(["--listen", "127.0.0.1:0", "--stats-out"])
+            .arg("--stats-out")
             .arg(dir.path().join("stats.json"))
             .args(args)
             .spawn()
