@@ -199,6 +199,30 @@ def dialect_cases(options):
         yield Case({"in flight": pipeline}, {"tidegate": ServerPlan(INLINE)}, rows, "message")
 
 
+def tls_cases(options):
+    """An echo over TLS, beside the same without."""
+    made = processes.certificate(options)
+    keys = ["--tls-cert", str(made.chain), "--tls-key", str(made.key)]
+    peer = ["tokio-tungstenite-echo", "--read-buffer", "4096"]
+    plain, over_tls = "tidegate, plain", "tidegate, TLS"
+    servers = {
+        plain: ServerPlan(INLINE),
+        over_tls: ServerPlan(INLINE + ["--tls-listen", "127.0.0.1:0"] + keys),
+        "tokio-tungstenite over tokio-rustls": ServerPlan(peer + keys),
+    }
+    for connections in [10] if options.quick else [100, 1000]:
+        for size in [20, 1024]:
+            drive = drive_echo(connections, size)
+            rows = [Row(name, name, drive, over_tls) for name in servers]
+            rows[:2] = [Row(plain, plain, drive, plain), Row(over_tls, over_tls, drive, plain)]
+            yield Case({"connections": connections, "bytes": size}, servers, rows, "message")
+
+
+def drive_echo(connections, size):
+    drive = ["loadtest", "echo", "--threads", "1", "--connections", str(connections)]
+    return drive + ["--size", str(size), "--url", "/echo"]
+
+
 CASES = {
     "echo": echo_cases,
     "pool": pool_cases,
@@ -207,6 +231,7 @@ CASES = {
     "fanout": fanout_cases,
     "open": open_cases,
     "dialects": dialect_cases,
+    "tls": tls_cases,
 }
 
 

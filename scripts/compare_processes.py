@@ -19,6 +19,10 @@ from pathlib import Path
 ServerPlan = namedtuple("ServerPlan", "argv cores", defaults=("0",))
 
 
+# What `tidegate dev-cert` writes.
+Certificate = namedtuple("Certificate", "authority chain key")
+
+
 class Failure(Exception):
     """A program did not do what it should; the message says which and why."""
 
@@ -77,6 +81,7 @@ class Server:
     def __init__(self, plan, options):
         self.log = tempfile.TemporaryFile("w+")
         program = [str(options.bin / plan.argv[0]), "--listen", "127.0.0.1:0", *plan.argv[1:]]
+        self.tls = "--tls-cert" in plan.argv
         self.process = start(program, plan.cores, stdout=self.log, stderr=self.log)
         try:
             self.address = self.await_address(plan)
@@ -85,9 +90,11 @@ class Server:
             raise
 
     def await_address(self, plan):
+        # A server with a certificate is spoken to over TLS, though it may listen without, too.
+        over = " over TLS" if self.tls else ""
         deadline = time.monotonic() + 30
         while time.monotonic() < deadline and self.process.poll() is None:
-            found = re.search(r"listening on (127\.0\.0\.1:\d+)", self.output())
+            found = re.search(rf"listening on (127\.0\.0\.1:\d+){over}\b", self.output())
             if found:
                 return found[1]
             time.sleep(0.02)
@@ -109,6 +116,16 @@ class Server:
             pass
         finally:
             kill(self.process)
+
+
+def certificate(options):
+    """One for 127.0.0.1, made once."""
+    folder = options.results / "certificate"
+    made = Certificate(folder / "ca.pem", folder / "cert.pem", folder / "key.pem")
+    if not options.planning and not made.authority.exists():
+        argv = [options.bin / "tidegate", "dev-cert", "--out", folder]
+        subprocess.run(argv, check=True, stdout=subprocess.DEVNULL)
+    return made
 
 
 class Holder:
@@ -173,8 +190,9 @@ def finish_loadtest(generator, server, options):
     report = options.results / "loadtest.json"
     report.unlink(missing_ok=True)
     at = generator.index("--url") + 1
-    url = f"ws://{server.address}{generator[at]}"
+    url = f"{'wss' if server.tls else 'ws'}://{server.address}{generator[at]}"
     argv = [*generator[:at], url, *generator[at + 1 :], "--json", str(report)]
+    argv += ["--tls-ca", str(certificate(options).authority)] if server.tls else []
     return argv, lambda _stdout: worked(json.loads(report.read_text()))
 
 

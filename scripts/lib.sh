@@ -6,6 +6,7 @@ cache=${TIDEGATE_CACHE:-$root/.cache}
 # Exact: a test run must not change because somebody published something.
 websockets_version=17.4
 hdrhistogram_version=0.10.8
+sslyze_version=6.3.1
 ws_version=8.23.0
 playwright_version=1.65.1
 virtualenv_version=20.21.1

@@ -41,7 +41,7 @@ install_cargo_tools() {
 
 install_python_clients() {
   local env=$cache/python
-  local contents="websockets==$websockets_version hdrhistogram==$hdrhistogram_version"
+  local contents="websockets==$websockets_version hdrhistogram==$hdrhistogram_version sslyze==$sslyze_version"
   is_stamped "$env" "$contents" && return 0
   say "setup: Python environment: $contents"
   rm -rf "$env"

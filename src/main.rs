@@ -9,8 +9,8 @@ use clap::Parser as _;
 use nix::sys::signal::{SigSet, Signal};
 use tidegate::app::{DevCert, Running, Service, StartError, Stopped, make_dev_cert};
 use tidegate::config::{
-    Cli, Command, ConfigFormat, DevCertArgs, Machine, Resolved, document, resolve, show_json,
-    show_toml, start_banner,
+    Cli, Command, ConfigFormat, DevCertArgs, Machine, Resolved, Table, changed_settings, document,
+    resolve, show_json, show_toml, start_banner,
 };
 use tidegate::routing::Gateway;
 use tidegate::telemetry::report::summary;
@@ -54,15 +54,17 @@ fn main() -> ExitCode {
         });
     }
     // Blocked before any thread is started, and so in all of them but the one that waits.
-    let signals = SigSet::from_iter([Signal::SIGTERM, Signal::SIGINT, Signal::SIGUSR1]);
+    let signals = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGUSR1];
+    let signals = SigSet::from_iter(signals);
     if let Err(e) = signals.thread_block() {
         return fail(FAILED, &format!("cannot block signals: {e}"));
     }
     let _log = logging::init(resolved.log.level, resolved.log.format);
-    run(resolved, signals)
+    run(&cli, resolved, signals)
 }
 
-fn run(mut resolved: Resolved, signals: SigSet) -> ExitCode {
+fn run(cli: &Cli, mut resolved: Resolved, signals: SigSet) -> ExitCode {
+    let configured = resolved.clone();
     for warning in &resolved.warnings {
         log::warn!("{warning}");
     }
@@ -90,6 +92,11 @@ fn run(mut resolved: Resolved, signals: SigSet) -> ExitCode {
         service.look(&running);
         match signal {
             Ok(Signal::SIGUSR1) => report(&running, &running.stats()),
+            Ok(Signal::SIGHUP) => {
+                service.reloading();
+                reload(cli, &configured, &running);
+                service.ready(&running);
+            }
             Ok(signal) => {
                 log::info!("{signal}: closing all connections; a second signal leaves at once");
                 service.stopping(&running);
@@ -106,12 +113,43 @@ fn run(mut resolved: Resolved, signals: SigSet) -> ExitCode {
     }
 }
 
+/// Reads the configuration again, and takes up what of it can be while connections live.
+fn reload(cli: &Cli, configured: &Resolved, running: &Running) {
+    let machine = match Machine::read() {
+        Ok(machine) => machine,
+        Err(e) => return log::error!("SIGHUP: cannot read facts about this machine: {e}"),
+    };
+    let next = match resolve(cli, &machine) {
+        Ok(next) => next,
+        Err(problems) => {
+            running.count_failed_reload();
+            for problem in problems {
+                log::error!("SIGHUP: {problem}");
+            }
+            return log::error!("SIGHUP: nothing is taken up; what was in force stays so");
+        }
+    };
+    for (table, name) in changed_settings(configured, &next) {
+        if table != Table::Tls {
+            log::warn!("SIGHUP: {name} is not as it was: that takes a restart");
+        }
+    }
+    match running.reload_tls(&next.config.tls) {
+        Ok(()) if running.config().has_tls() => {
+            log::info!("SIGHUP: certificates are taken up as they are now")
+        }
+        Ok(()) => log::info!("SIGHUP: no listener has TLS, so there is nothing to take up"),
+        Err(e) => log::error!("SIGHUP: TLS: {e}; what was loaded before stays in force"),
+    }
+}
+
 fn stop(running: Running, signals: &mpsc::Receiver<Signal>, mut service: Service) -> ExitCode {
     let stats_out = running.config().stats_out.clone();
     let mut hurried = false;
     let (stopped, stats) = running.stop(|| {
         service.hold_on();
-        hurried |= signals.try_iter().any(|signal| signal != Signal::SIGUSR1);
+        let ends = |signal| matches!(signal, Signal::SIGTERM | Signal::SIGINT);
+        hurried |= signals.try_iter().any(ends);
         hurried
     });
     for line in summary(&stats) {

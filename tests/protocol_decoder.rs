@@ -3,6 +3,8 @@
 #[path = "../fuzz/src/decoder.rs"]
 #[allow(dead_code, unreachable_pub, reason = "shared with the fuzz targets, which use the rest")]
 mod harness;
+#[path = "protocol_decoder/lengths.rs"]
+mod lengths;
 #[path = "protocol_decoder/tcp.rs"]
 mod tcp;
 

@@ -2,8 +2,12 @@
 
 #[path = "support/client.rs"]
 mod client;
+#[path = "tcp_framing/lengths.rs"]
+mod lengths;
 #[path = "support/tcp_client.rs"]
 mod tcp_client;
+#[path = "support/u32_client.rs"]
+mod u32_client;
 #[path = "support/wait.rs"]
 mod wait;
 
@@ -15,7 +19,7 @@ use serde_json::{Value, json};
 use tcp_client::{TcpClient, tcp_frame};
 use tidegate::{
     Accept, Config, Context, Dialect, Endpoint, FdTable, Gateway, GatewayBuilder, Message,
-    OverflowPolicy, Running, Stopped,
+    OverflowPolicy, Running, Stopped, TcpFraming,
 };
 use wait::wait_until;
 
@@ -41,6 +45,10 @@ fn start_from(
         .tcp_listen(LOCALHOST, "/ws")
         .configure(|config| {
             (config.loops, config.workers) = (2, workers);
+            // Whatever the endpoint's dialect.
+            for listen in &mut config.tcp_listen {
+                listen.framing = Some(TcpFraming::Opcode);
+            }
             change(config);
         })
         .start()

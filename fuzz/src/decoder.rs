@@ -55,7 +55,9 @@ pub fn check(data: &[u8]) {
     let seed = u32::from_le_bytes([a, b, c, d]);
     let decoder = limits_of(limits);
     splits_agree(&decoder, frames, seed);
-    splits_agree(&Decoder { framing: Framing::Tcp, ..decoder }, frames, seed);
+    for framing in [Framing::Tcp, Framing::U32Text, Framing::U32Binary] {
+        splits_agree(&Decoder { framing, ..decoder }, frames, seed);
+    }
     agrees_with_tungstenite(frames);
 }
 

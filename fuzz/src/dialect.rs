@@ -251,7 +251,7 @@ fn bodies<'a>(message: &Message<'a>) -> [Body<'a>; 5] {
     ]
 }
 
-/// What `put` appends, in both framings: whole frames, behind what was there. `None` if it says that
+/// What `put` appends, in all framings: whole frames, behind what was there. `None` if it says that
 /// it has nothing to append.
 fn sent(put: impl Fn(Framing, &mut Vec<u8>) -> bool) -> Option<Sent> {
     let frame = |framing| {
@@ -263,7 +263,14 @@ fn sent(put: impl Fn(Framing, &mut Vec<u8>) -> bool) -> Option<Sent> {
     };
     let (tcp, websocket) = (frame(Framing::Tcp), frame(Framing::WebSocket));
     assert_eq!(tcp.is_some(), websocket.is_some());
+    let lengths = [frame(Framing::U32Text), frame(Framing::U32Binary)];
     let (sent, other) = (read_tcp(&tcp?), read_websocket(&websocket?));
+    for frame in lengths {
+        let frame = frame.expect("as in the other framings");
+        let (len, payload) = frame.split_first_chunk().expect("a whole header");
+        assert_eq!(u32::from_be_bytes(*len) as usize, payload.len());
+        assert_eq!(payload.len(), sent.payload.len());
+    }
     assert_eq!((sent.kind, sent.payload.len()), (other.kind, other.payload.len()));
     for Sent { kind, payload } in [&sent, &other] {
         if matches!(kind, MessageKind::Text) {

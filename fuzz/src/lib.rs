@@ -5,3 +5,4 @@ pub mod decoder;
 pub mod deflate;
 pub mod dialect;
 pub mod handshake;
+pub mod proxy;

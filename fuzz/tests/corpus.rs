@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path};
 
-use tidegate_fuzz::{decoder, deflate, dialect, handshake};
+use tidegate_fuzz::{decoder, deflate, dialect, handshake, proxy};
 
 fn run(target: &str, least: usize, check: fn(&[u8])) {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus").join(target);
@@ -29,6 +29,11 @@ fn deflate() {
 #[test]
 fn handshake() {
     run("handshake", 24, handshake::check);
+}
+
+#[test]
+fn proxy() {
+    run("proxy", 16, proxy::check);
 }
 
 #[test]

@@ -5,7 +5,6 @@ mod rooms;
 
 use std::{
     io::{self, Write as _},
-    net::IpAddr,
     sync::Arc,
     time::Duration,
 };
@@ -103,7 +102,7 @@ fn compare(args: &CompareArgs) -> Result<bool, String> {
 /// The one way of a command whose connections are all alike.
 fn one_lane(common: &Common, dialect: Dialect, login: &LoginArgs) -> Result<Lanes, String> {
     let spoken = [Spoken::at_url(dialect)];
-    Lanes::new(&common.url, &spoken, 1, login.resolve(&spoken)?)
+    Lanes::new(common, &spoken, 1, login.resolve(&spoken)?)
 }
 
 struct Times {
@@ -119,7 +118,7 @@ fn prepare(
     read_buffer: usize,
 ) -> Result<(Setup, Outputs), String> {
     Processes::find(&common.report.server_pid)?;
-    let plan = lay_out(common, lanes.first().target.address.ip(), read_buffer)?;
+    let plan = lay_out(common, &lanes, read_buffer)?;
     let outputs = Outputs::create(&common.report)?;
     let setup = Setup {
         lanes,
@@ -137,7 +136,8 @@ fn prepare(
 }
 
 /// Plans the run and compares the plan with the limits of this host.
-fn lay_out(common: &Common, destination: IpAddr, read_buffer: usize) -> Result<Plan, String> {
+fn lay_out(common: &Common, lanes: &Lanes, read_buffer: usize) -> Result<Plan, String> {
+    let destination = lanes.first().target.address.ip();
     let descriptors =
         raise_limit().map_err(|error| format!("cannot raise the limit of open files: {error}"))?;
     let facts = Facts::read(descriptors);
@@ -155,7 +155,8 @@ fn lay_out(common: &Common, destination: IpAddr, read_buffer: usize) -> Result<P
         threads_chosen: common.threads.is_some(),
         max_connecting: common.max_connecting,
         read_buffer,
-        local: destination.is_loopback(),
+        tls: lanes.has_tls(),
+        destination,
     };
     let findings = preflight::check(&needs, &facts);
     for warning in preflight::verdict(findings, common.no_preflight)? {

@@ -145,6 +145,11 @@ fn named<'a>(headers: &'a [Header<'a>], name: &'a str) -> impl Iterator<Item = &
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::network::NetworkArgs;
+
+    fn target(url: &str) -> Target {
+        Target::resolve(url, &NetworkArgs::default()).unwrap()
+    }
 
     const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 
@@ -171,7 +176,7 @@ mod tests {
 
     #[test]
     fn frames_behind_the_answer_are_kept() {
-        let target = Target::resolve("ws://127.0.0.1:1/x").unwrap();
+        let target = target("ws://127.0.0.1:1/x");
         let mut handshake = Handshake::new(&target);
         handshake.accept = ACCEPT.to_owned();
         let mut bytes = answer("");
@@ -193,7 +198,7 @@ mod tests {
 
     #[test]
     fn an_endless_head_is_refused() {
-        let target = Target::resolve("ws://127.0.0.1:1/").unwrap();
+        let target = target("ws://127.0.0.1:1/");
         let mut handshake = Handshake::new(&target);
         let mut result = handshake.received(b"HTTP/1.1 101 X\r\nA: ");
         while result == Ok(None) {
@@ -204,7 +209,7 @@ mod tests {
 
     #[test]
     fn a_dripping_request_never_ends() {
-        let target = Target::resolve("ws://127.0.0.1:1/a").unwrap();
+        let target = target("ws://127.0.0.1:1/a");
         let mut handshake = Handshake::dripping(&target);
         assert!(handshake.unwritten().is_empty());
         let mut sent = Vec::new();
@@ -221,7 +226,7 @@ mod tests {
 
     #[test]
     fn the_request_says_what_the_rfc_wants() {
-        let target = Target::resolve("ws://127.0.0.1:1/a?b").unwrap();
+        let target = target("ws://127.0.0.1:1/a?b");
         let handshake = Handshake::new(&target);
         let text = String::from_utf8(handshake.unwritten().to_vec()).unwrap();
         assert!(text.starts_with("GET /a?b HTTP/1.1\r\nHost: 127.0.0.1:1\r\n"));

@@ -1,8 +1,14 @@
 //! What connections speak, and where each of them goes.
 
 use crate::{
-    cli::dialect::Spoken, dialect::Dialect, handshake::Handshake, login::Login, target::Target,
+    cli::{Common, dialect::Spoken},
+    dialect::Dialect,
+    handshake::Handshake,
+    login::Login,
+    target::{Address, Target},
+    tls::{Session, Tls},
     transport::Framing,
+    trouble::Trouble,
 };
 
 /// One of the ways that connections go.
@@ -20,6 +26,8 @@ pub(crate) struct Lanes {
     lanes: Vec<Lane>,
     turns: Turns,
     login: Option<Login>,
+    /// Where some speak it.
+    tls: Option<Tls>,
     /// Whether the command has a choice of dialects, so that reports say which it was.
     named: bool,
 }
@@ -34,28 +42,34 @@ pub(crate) struct Turns {
 
 impl Lanes {
     /// One way, for a command that knows no dialects.
-    pub(crate) fn plain(url: &str) -> Result<Self, String> {
-        let target = Target::resolve(url)?;
+    pub(crate) fn plain(common: &Common) -> Result<Self, String> {
+        let target = Target::resolve(&common.url, &common.network)?;
         if target.framing == Framing::Tcp {
-            return Err(format!("--url {url}: this command goes over WebSocket, so ws://"));
+            let url = &target.url;
+            return Err(format!(
+                "--url {url}: this command goes over WebSocket, so ws:// or wss://"
+            ));
         }
-        Ok(Self::of(vec![Lane { dialect: Dialect::Raw, target }], 1, None, false))
+        let lanes = vec![Lane { dialect: Dialect::Raw, target }];
+        let tls = tls(&lanes, common)?;
+        Ok(Self { lanes, turns: Turns::new(1, 1), login: None, tls, named: false })
     }
 
     /// Those that the arguments name; members of `rooms` rooms take them in turn.
     pub(crate) fn new(
-        url: &str,
+        common: &Common,
         spoken: &[Spoken],
         rooms: u32,
         login: Option<Login>,
     ) -> Result<Self, String> {
         let alone = spoken.len() == 1;
+        let (url, flags) = (&common.url, &common.network);
         let lane = |spoken: &Spoken| {
             let dialect = spoken.dialect;
             let target = match &spoken.url {
-                Some(own) => Target::resolve(own)?,
-                None if alone => Target::resolve(url)?,
-                None => Target::resolve(url)?.beside(dialect.path())?,
+                Some(own) => Target::resolve(own, flags)?,
+                None if alone => Target::resolve(url, flags)?,
+                None => Target::resolve(url, flags)?.beside(dialect.path())?,
             };
             if target.framing == Framing::Tcp && dialect != Dialect::Kim {
                 let name = dialect.name();
@@ -64,16 +78,12 @@ impl Lanes {
             Ok(Lane { dialect, target })
         };
         let lanes = spoken.iter().map(lane).collect::<Result<Vec<_>, String>>()?;
-        let first = lanes[0].target.address;
-        if lanes.iter().any(|lane| lane.target.address.is_ipv4() != first.is_ipv4()) {
+        let family = |lane: &Lane| lane.target.address.ip().map(|ip| ip.is_ipv4());
+        if lanes.iter().any(|lane| family(lane) != family(&lanes[0])) {
             return Err("--dialect: all URLs must be of one family of addresses".to_owned());
         }
-        Ok(Self::of(lanes, rooms, login, true))
-    }
-
-    fn of(lanes: Vec<Lane>, rooms: u32, login: Option<Login>, named: bool) -> Self {
-        let turns = Turns::new(rooms, lanes.len());
-        Self { lanes, turns, login, named }
+        let (turns, tls) = (Turns::new(rooms, lanes.len()), tls(&lanes, common)?);
+        Ok(Self { lanes, turns, login, tls, named: true })
     }
 
     /// The first of them.
@@ -99,6 +109,17 @@ impl Lanes {
         }
     }
 
+    /// Whether TLS is spoken anywhere.
+    pub(crate) fn has_tls(&self) -> bool {
+        self.tls.is_some()
+    }
+
+    /// The session of a connection, where TLS is spoken.
+    pub(crate) fn session(&self, index: u32) -> Option<Result<Session, Trouble>> {
+        let Target { tls, framing, .. } = &self.lane(index).target;
+        Some(self.tls.as_ref()?.session(tls.as_ref()?, *framing))
+    }
+
     /// How connections log in, if they do.
     pub(crate) fn login(&self) -> Option<&Login> {
         self.login.as_ref()
@@ -112,11 +133,28 @@ impl Lanes {
 
     /// The dialects, as reports have them; `None` for a command that knows none.
     pub(crate) fn names(&self) -> Option<String> {
-        let name = |lane: &Lane| match lane.target.framing {
-            Framing::WebSocket => lane.dialect.name().to_owned(),
-            Framing::Tcp => format!("{} over tcp", lane.dialect.name()),
+        let name = |lane: &Lane| {
+            let Target { framing, tls, address, .. } = &lane.target;
+            let over = [
+                (*framing == Framing::Tcp, "tcp"),
+                (tls.is_some(), "tls"),
+                (matches!(address, Address::Unix(_)), "unix"),
+            ];
+            let over: Vec<_> = over.iter().filter_map(|(is, what)| is.then_some(*what)).collect();
+            let parts = if over.is_empty() { "" } else { " over " };
+            format!("{}{parts}{}", lane.dialect.name(), over.join(", "))
         };
         self.named.then(|| self.lanes.iter().map(name).collect::<Vec<_>>().join(", "))
+    }
+}
+
+/// How TLS is spoken, where that is, or which flag says so though it is not.
+fn tls(lanes: &[Lane], common: &Common) -> Result<Option<Tls>, String> {
+    let how = &common.network.how;
+    match (lanes.iter().any(|lane| lane.target.tls.is_some()), how.named()) {
+        (true, _) => Tls::new(how).map(Some),
+        (false, None) => Ok(None),
+        (false, Some(flag)) => Err(format!("{flag}: nothing goes over TLS; say --tls or wss://")),
     }
 }
 
@@ -142,7 +180,7 @@ mod tests {
     }
 
     fn lanes(url: &str, text: &str) -> Result<Lanes, String> {
-        Lanes::new(url, &spoken(text), 1, None)
+        Lanes::new(&Common::to(url), &spoken(text), 1, None)
     }
 
     #[test]
@@ -150,7 +188,7 @@ mod tests {
         let lanes = lanes("ws://127.0.0.1:8080/some/where", "hub").unwrap();
         assert_eq!(lanes.first().target.path, "/some/where");
         assert_eq!(lanes.names().as_deref(), Some("hub"));
-        assert_eq!(Lanes::plain("ws://127.0.0.1:1/").unwrap().names(), None);
+        assert_eq!(Lanes::plain(&Common::to("ws://127.0.0.1:1/")).unwrap().names(), None);
     }
 
     #[test]
@@ -159,7 +197,7 @@ mod tests {
         let lanes = lanes("ws://127.0.0.1:8080/a/ws?x=y", text).unwrap();
         let paths: Vec<_> = lanes.lanes.iter().map(|lane| lane.target.path.as_str()).collect();
         assert_eq!(paths, ["/a/ws?x=y", "/a/hub?x=y", "/a/kim?x=y", "/"]);
-        assert_eq!(lanes.lane(3).target.address.port(), 9000);
+        assert_eq!(lanes.lane(3).target.address.to_string(), "127.0.0.1:9000");
         assert_eq!(lanes.names().as_deref(), Some("json, hub, kim, kim over tcp"));
         assert!(lanes.urls().starts_with("ws://127.0.0.1:8080/a/ws?x=y ws://127.0.0.1:8080/a/hub"));
     }
@@ -170,7 +208,7 @@ mod tests {
         assert!(error("tcp://127.0.0.1:1", "hub").contains("only kim"));
         assert!(error("tcp://127.0.0.1:1", "json,kim").contains("tcp://"));
         assert!(error("ws://127.0.0.1:1", "json,kim=ws://[::1]:1/").contains("family"));
-        assert!(Lanes::plain("tcp://127.0.0.1:1").unwrap_err().contains("--url"));
+        assert!(Lanes::plain(&Common::to("tcp://127.0.0.1:1")).unwrap_err().contains("--url"));
     }
 
     #[test]

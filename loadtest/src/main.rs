@@ -43,6 +43,7 @@ mod storm;
 mod table;
 mod tally;
 mod target;
+mod tls;
 mod transport;
 mod trouble;
 mod watch;

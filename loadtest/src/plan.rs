@@ -21,8 +21,8 @@ pub(crate) struct Wanted {
     pub(crate) threads: Option<u32>,
     /// Where connections leave from.
     pub(crate) sources: Sources,
-    /// Where they go.
-    pub(crate) destination: IpAddr,
+    /// Where they go; `None`: to a Unix-domain socket.
+    pub(crate) destination: Option<IpAddr>,
 }
 
 /// The choice of `--source-ips`.
@@ -99,6 +99,7 @@ fn tables(wanted: &Wanted, limits: Limits) -> (u32, bool) {
 
 fn sources(wanted: &Wanted, limits: Limits) -> Result<Vec<IpAddr>, String> {
     let Wanted { connections, destination, .. } = *wanted;
+    let Some(destination) = destination else { return Ok(Vec::new()) };
     let per_source = PER_SOURCE.min(limits.ports).max(1);
     let sources = match &wanted.sources {
         Sources::List(list) => list.clone(),
@@ -134,7 +135,7 @@ mod tests {
             connections,
             threads: None,
             sources: Sources::Auto,
-            destination: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            destination: Some(IpAddr::V4(Ipv4Addr::LOCALHOST)),
         }
     }
 
@@ -183,6 +184,12 @@ mod tests {
         let list = Sources::List(vec!["::1".parse().unwrap()]);
         let error = Plan::new(&Wanted { sources: list, ..wanted(3) }, HOST).unwrap_err();
         assert!(error.contains("--source-ips") && error.contains("family"), "{error}");
+    }
+
+    #[test]
+    fn a_unix_socket_takes_no_sources() {
+        let plan = Plan::new(&Wanted { destination: None, ..wanted(30_000) }, HOST).unwrap();
+        assert_eq!((plan.threads, plan.sources.len()), (2, 0));
     }
 
     #[test]

@@ -14,11 +14,10 @@ mod drip;
 
 use std::{
     io::{ErrorKind, Write as _},
-    net::Shutdown,
     sync::Arc,
 };
 
-use mio::{Interest, Registry, Token, net::TcpStream};
+use mio::{Interest, Registry, Token, event::Source as _};
 use slab::Slab;
 use tungstenite::{Message, protocol::CloseFrame};
 
@@ -28,14 +27,12 @@ use crate::{
     link::{Driver, Ended, Link, Wait},
     login,
     shared::Setup,
-    socket::{Readiness, Wire, end_by_reset, failure, open},
+    socket::{Buffers, Readiness, Stream, Wire},
     tally::Tally,
+    tls::Session,
     transport::{Framing, Transport},
     trouble::{Trouble, Waiting, count},
 };
-
-/// What all connections of a loop read through.
-const SCRATCH: usize = 64 * 1024;
 
 /// The connections of one event loop.
 pub(crate) struct Table<C> {
@@ -47,7 +44,7 @@ pub(crate) struct Table<C> {
     waits: Vec<Wait>,
     /// No wait ends before this.
     soonest: Nanos,
-    scratch: Box<[u8]>,
+    buffers: Buffers,
     /// What this loop counts.
     pub(crate) tally: Tally,
     connecting: u32,
@@ -55,7 +52,8 @@ pub(crate) struct Table<C> {
 
 /// One connection.
 struct Conn<C> {
-    socket: TcpStream,
+    stream: Stream,
+    session: Option<Box<Session>>,
     index: u32,
     /// When it was begun; once it is open, since when it has been.
     since: Nanos,
@@ -65,6 +63,9 @@ struct Conn<C> {
     paused: bool,
     client: C,
 }
+
+/// What a connection goes by.
+type Opened = (Stream, Option<Box<Session>>);
 
 /// Who reads and writes the bytes.
 // Nearly all are open nearly always, and a box would cost those an allocation.
@@ -103,6 +104,7 @@ pub(crate) enum Abort {
 impl<C: Default> Table<C> {
     /// An empty table that can hold `share` connections.
     pub(crate) fn new(registry: Registry, setup: Arc<Setup>, clock: Clock, share: usize) -> Self {
+        let buffers = Buffers::new(setup.lanes.has_tls());
         Self {
             registry,
             setup,
@@ -110,7 +112,7 @@ impl<C: Default> Table<C> {
             conns: Slab::with_capacity(share),
             waits: vec![Wait::default(); share],
             soonest: Nanos::MAX,
-            scratch: vec![0; SCRATCH].into_boxed_slice(),
+            buffers,
             tally: Tally::default(),
             connecting: 0,
         }
@@ -157,20 +159,27 @@ impl<C: Default> Table<C> {
     ) {
         self.tally.attempted += 1;
         let handshake = self.setup.lanes.handshake(index);
-        let target = self.setup.lanes.lane(index).target.address;
-        let source = self.setup.source(index);
-        let opened = open(target, source, driver.receive_buffer(index));
+        let opened = self.open(index, driver.receive_buffer(index));
         let key = match opened
-            .and_then(|socket| self.insert(socket, index, since, handshake, Phase::Opening))
+            .and_then(|opened| self.insert(opened, index, since, handshake, Phase::Opening))
         {
             Ok(key) => key,
-            Err(error) => return self.unopened(index, Trouble::from_io(&error), driver),
+            Err(trouble) => return self.unopened(index, trouble, driver),
         };
         let until = self.clock.now() + nanos(self.setup.timeout);
         self.waits[key].pending = Some((Waiting::Handshake, until));
         self.soonest = self.soonest.min(until);
         // On loopback the connection is often there already: that saves waiting for the event.
         self.pump(key, Readiness::Nothing, driver);
+    }
+
+    /// A stream to where a connection goes, and a session over it where TLS is spoken.
+    fn open(&self, index: u32, receive_buffer: Option<usize>) -> Result<Opened, Trouble> {
+        let lanes = &self.setup.lanes;
+        let session = lanes.session(index).transpose()?;
+        let target = &lanes.lane(index).target.address;
+        let stream = Stream::open(target, self.setup.source(index), receive_buffer);
+        Ok((stream.map_err(|error| Trouble::from_io(&error))?, session.map(Box::new)))
     }
 
     /// There is not even a socket.
@@ -184,20 +193,21 @@ impl<C: Default> Table<C> {
 
     fn insert(
         &mut self,
-        socket: TcpStream,
+        (stream, session): Opened,
         index: u32,
         since: Nanos,
         handshake: Handshake,
         phase: Phase,
-    ) -> std::io::Result<usize> {
+    ) -> Result<usize, Trouble> {
         let codec = Codec::Handshake(Box::new(handshake));
         let (paused, client) = (false, C::default());
-        let key = self.conns.insert(Conn { socket, index, since, codec, phase, paused, client });
+        let conn = Conn { stream, session, index, since, codec, phase, paused, client };
+        let key = self.conns.insert(conn);
         let interest = Interest::READABLE | Interest::WRITABLE;
-        let socket = &mut self.conns[key].socket;
-        if let Err(error) = self.registry.register(socket, Token(key), interest) {
+        let stream = &mut self.conns[key].stream;
+        if let Err(error) = stream.register(&self.registry, Token(key), interest) {
             self.conns.remove(key);
-            return Err(error);
+            return Err(Trouble::from_io(&error));
         }
         if key == self.waits.len() {
             self.waits.push(Wait::default());
@@ -283,7 +293,7 @@ impl<C: Default> Table<C> {
     pub(crate) fn end_sending(&self, key: usize) {
         if let Some(conn) = self.conns.get(key).filter(|conn| conn.phase == Phase::Open) {
             // Where it cannot be, the stream has ended, which an event says.
-            let _ = conn.socket.shutdown(Shutdown::Write);
+            let _ = conn.stream.end_sending();
         }
     }
 
@@ -291,7 +301,7 @@ impl<C: Default> Table<C> {
     pub(crate) fn abort(&mut self, key: usize, how: Abort, driver: &mut impl Driver<Client = C>) {
         let Some(conn) = self.remove(key) else { return };
         // Where it cannot be, the stream ends in the other way, which only costs a port for a while.
-        let _ = (how == Abort::Reset).then(|| end_by_reset(&conn.socket));
+        let _ = (how == Abort::Reset).then(|| conn.stream.end_by_reset());
         self.tally.aborted += u64::from(conn.phase != Phase::Dripping);
         let now = self.clock.now();
         driver.ended(&conn.ended(None, now), &mut self.tally);
@@ -324,7 +334,8 @@ impl<C: Default> Table<C> {
     ) -> Result<(Readiness, Option<Nanos>), Trouble> {
         let conn = &mut self.conns[key];
         let Codec::Handshake(handshake) = &mut conn.codec else { return Ok((readiness, None)) };
-        let mut wire = Wire::new(&mut conn.socket, &mut self.scratch, readiness, self.clock, now);
+        let streams = (&mut conn.stream, conn.session.as_deref_mut());
+        let mut wire = Wire::new(streams, &mut self.buffers, readiness, self.clock, now);
         let result = exchange(handshake, &mut wire);
         let (now, readiness) = (wire.now, wire.readiness());
         self.tally.bytes_in += wire.bytes_in;
@@ -332,6 +343,9 @@ impl<C: Default> Table<C> {
         let Some(tail) = result? else { return Ok((Readiness::Nothing, None)) };
         if conn.phase == Phase::Dripping {
             return Err(Trouble::BadHandshake("101 to half a request"));
+        }
+        if let Some(session) = &conn.session {
+            self.tally.tls.count(session);
         }
         let transport = Transport::new(handshake.framing(), tail, self.setup.read_buffer);
         conn.codec = Codec::Frames(transport);
@@ -348,13 +362,14 @@ impl<C: Default> Table<C> {
     ) -> Result<(), Trouble> {
         let conn = &mut self.conns[key];
         let Codec::Frames(transport) = &mut conn.codec else { return Ok(()) };
-        let readiness = if conn.paused { unread(&conn.socket, readiness)? } else { readiness };
+        let readiness = if conn.paused { unread(&conn.stream, readiness)? } else { readiness };
+        let streams = (&mut conn.stream, conn.session.as_deref_mut());
         let mut link = Link {
             key,
             index: conn.index,
             client: &mut conn.client,
             tally: &mut self.tally,
-            wire: Wire::new(&mut conn.socket, &mut self.scratch, readiness, self.clock, now),
+            wire: Wire::new(streams, &mut self.buffers, readiness, self.clock, now),
             transport,
             lanes: &self.setup.lanes,
             phase: &mut conn.phase,
@@ -432,9 +447,9 @@ impl<C> Conn<C> {
 }
 
 /// What there is to read of a connection that is not read: nothing, unless the peer is gone.
-fn unread(socket: &TcpStream, readiness: Readiness) -> Result<Readiness, Trouble> {
+fn unread(stream: &Stream, readiness: Readiness) -> Result<Readiness, Trouble> {
     match readiness {
-        Readiness::End => Err(failure(socket).map_or(Trouble::Eof, |e| Trouble::from_io(&e))),
+        Readiness::End => Err(stream.failure().map_or(Trouble::Eof, |e| Trouble::from_io(&e))),
         _ => Ok(Readiness::Nothing),
     }
 }
@@ -443,7 +458,10 @@ fn unread(socket: &TcpStream, readiness: Readiness) -> Result<Readiness, Trouble
 fn exchange(handshake: &mut Handshake, wire: &mut Wire<'_>) -> Result<Option<Vec<u8>>, Trouble> {
     if handshake.framing() == Framing::Tcp {
         let connected = wire.is_connected().map_err(|error| Trouble::from_io(&error))?;
-        return Ok(connected.then(Vec::new));
+        return Ok((connected && wire.secure()?).then(|| wire.take_unread()));
+    }
+    if !wire.secure()? {
+        return Ok(None);
     }
     while !handshake.unwritten().is_empty() {
         match wire.write(handshake.unwritten()) {
@@ -452,6 +470,7 @@ fn exchange(handshake: &mut Handshake, wire: &mut Wire<'_>) -> Result<Option<Vec
             Err(error) => return Err(Trouble::from_io(&error)),
         }
     }
+    patient(wire.flush())?;
     loop {
         match wire.fill() {
             Ok([]) => return Err(Trouble::Eof),
@@ -463,6 +482,14 @@ fn exchange(handshake: &mut Handshake, wire: &mut Wire<'_>) -> Result<Option<Vec
             Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(None),
             Err(error) => return Err(Trouble::from_io(&error)),
         }
+    }
+}
+
+/// What could not be written at once is written later.
+fn patient(result: std::io::Result<()>) -> Result<(), Trouble> {
+    match result {
+        Err(error) if error.kind() != ErrorKind::WouldBlock => Err(Trouble::from_io(&error)),
+        _ => Ok(()),
     }
 }
 

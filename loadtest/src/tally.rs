@@ -5,7 +5,7 @@ use hdrhistogram::Histogram;
 use crate::{
     broadcast, churn,
     clock::Nanos,
-    scale, slow_handshake, stall, storm,
+    scale, slow_handshake, stall, storm, tls,
     trouble::{Kinds, merge},
 };
 
@@ -78,6 +78,8 @@ pub(crate) struct Tally {
     pub(crate) answer: Latency,
     /// From when a message was due to when it was sent: the generator's own part.
     pub(crate) lag: Latency,
+    /// Handshakes of TLS.
+    pub(crate) tls: tls::Counts,
     /// Of `broadcast` and `stall`.
     pub(crate) rooms: broadcast::Counts,
     /// Of `stall`.
@@ -122,6 +124,7 @@ impl Tally {
         self.ping.merge(&other.ping);
         self.answer.merge(&other.answer);
         self.lag.merge(&other.lag);
+        self.tls.merge(&other.tls);
         self.rooms.merge(&other.rooms);
         self.stall.merge(&other.stall);
         self.scale.merge(&other.scale);

@@ -1,44 +1,98 @@
 //! The URL to drive, taken apart once: where to connect, and what the handshake says.
 
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::{
+    fmt,
+    net::{IpAddr, SocketAddr, ToSocketAddrs},
+    path::PathBuf,
+};
 
-use crate::transport::Framing;
+use rustls::pki_types::ServerName;
 
-/// A parsed and resolved `ws://` or `tcp://` URL.
+use crate::{cli::network::NetworkArgs, tls::server_name, transport::Framing};
+
+/// A parsed and resolved URL.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Target {
-    /// The URL as given, for reports.
+    /// The URL, for reports: as given, unless flags say otherwise.
     pub(crate) url: String,
     /// How messages stand in the stream.
     pub(crate) framing: Framing,
+    /// Whose certificate is wanted, where TLS is spoken.
+    pub(crate) tls: Option<ServerName<'static>>,
     /// Where to connect: the first address that the host resolves to.
-    pub(crate) address: SocketAddr,
-    /// The `Host` header: host, and port unless it is 80 (RFC 6455, section 4.1).
+    pub(crate) address: Address,
+    /// The `Host` header: host, and port unless it is the scheme's (RFC 6455, section 4.1).
     pub(crate) host: String,
     /// The request target: path and query, at least `/`.
     pub(crate) path: String,
 }
 
+/// Where connections go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Address {
+    /// Over TCP.
+    Ip(SocketAddr),
+    /// To a Unix-domain socket.
+    Unix(PathBuf),
+}
+
+impl Address {
+    /// Where that is, if it is anywhere in a network.
+    pub(crate) fn ip(&self) -> Option<IpAddr> {
+        match self {
+            Self::Ip(address) => Some(address.ip()),
+            Self::Unix(_) => None,
+        }
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ip(address) => address.fmt(f),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
 impl Target {
-    /// Parses `url` and resolves its host.
-    pub(crate) fn resolve(url: &str) -> Result<Self, String> {
-        let parts = split(url)?;
-        let address = (parts.host, parts.port)
-            .to_socket_addrs()
-            .map_err(|error| format!("--url: cannot resolve {:?}: {error}", parts.host))?
-            .next()
-            .ok_or_else(|| format!("--url: {:?} resolves to no address", parts.host))?;
-        Ok(Self {
-            url: url.to_owned(),
-            framing: parts.framing,
-            address,
-            host: if parts.port == 80 {
-                parts.shown.to_owned()
-            } else {
-                format!("{}:{}", parts.shown, parts.port)
-            },
-            path: parts.path,
-        })
+    /// Parses `url`, changed as the flags say, and resolves its host.
+    pub(crate) fn resolve(url: &str, flags: &NetworkArgs) -> Result<Self, String> {
+        let Parts { mut framing, mut tls, host, shown, port, mut path } = split(url)?;
+        if flags.tcp {
+            (framing, path) = (Framing::Tcp, "/".to_owned());
+        }
+        tls |= flags.tls;
+        let standard = if tls { 443 } else { 80 };
+        if framing == Framing::Tcp && port.is_none() {
+            return Err(format!("--url: {url:?} should look like tcp://127.0.0.1:9000"));
+        }
+        let port = port.unwrap_or(standard);
+        let authority = if port == standard { shown.to_owned() } else { format!("{shown}:{port}") };
+        let address = match &flags.unix {
+            Some(path) => Address::Unix(path.clone()),
+            None => Address::Ip(resolved(host, port)?),
+        };
+        let tls = tls.then(|| server_name(host, "--url")).transpose()?;
+        let target = Self { url: url.to_owned(), framing, tls, address, host: authority, path };
+        let is_as_given = !flags.tls && !flags.tcp && flags.unix.is_none();
+        Ok(if is_as_given { target } else { Self { url: target.shown(), ..target } })
+    }
+
+    /// The URL, made of its parts.
+    fn shown(&self) -> String {
+        let scheme = match (self.framing, &self.tls) {
+            (Framing::WebSocket, None) => "ws",
+            (Framing::WebSocket, Some(_)) => "wss",
+            (Framing::Tcp, None) => "tcp",
+            (Framing::Tcp, Some(_)) => "tls",
+        };
+        let path = if self.framing == Framing::Tcp { "" } else { &*self.path };
+        let by = match &self.address {
+            Address::Ip(_) => String::new(),
+            unix => format!(" by {unix}"),
+        };
+        format!("{scheme}://{}{path}{by}", self.host)
     }
 
     /// The same with another last segment of the path.
@@ -46,7 +100,7 @@ impl Target {
         if self.framing == Framing::Tcp {
             let url = &self.url;
             return Err(format!(
-                "--url {url}: a tcp:// URL has no path; say NAME=URL in --dialect"
+                "--url {url}: frames over TCP have no path; say NAME=URL in --dialect"
             ));
         }
         let (path, query) = match self.path.split_once('?') {
@@ -54,8 +108,8 @@ impl Target {
             None => (&*self.path, String::new()),
         };
         let parent = path.rsplit_once('/').map_or("", |(parent, _)| parent);
-        let path = format!("{parent}/{segment}{query}");
-        Ok(Self { url: format!("ws://{}{path}", self.host), path, ..self })
+        let beside = Self { path: format!("{parent}/{segment}{query}"), ..self };
+        Ok(Self { url: beside.shown(), ..beside })
     }
 }
 
@@ -63,14 +117,15 @@ impl Target {
 #[derive(Debug, PartialEq, Eq)]
 struct Parts<'a> {
     framing: Framing,
+    tls: bool,
     host: &'a str,
     shown: &'a str,
-    port: u16,
+    port: Option<u16>,
     path: String,
 }
 
 fn split(url: &str) -> Result<Parts<'_>, String> {
-    let (framing, rest) = strip_scheme(url)?;
+    let ((framing, tls), rest) = strip_scheme(url)?;
     if let Some(bad) = rest.chars().find(|c| !c.is_ascii_graphic()) {
         return Err(format!("--url: {bad:?} must be percent-encoded"));
     }
@@ -83,7 +138,7 @@ fn split(url: &str) -> Result<Parts<'_>, String> {
         return Err("--url: user names and passwords are not supported".to_owned());
     }
     let (shown, port) = split_port(authority)?;
-    if framing == Framing::Tcp && (port.is_none() || !["", "/"].contains(&path)) {
+    if framing == Framing::Tcp && !["", "/"].contains(&path) {
         return Err(format!("--url: {url:?} should look like tcp://127.0.0.1:9000"));
     }
     let host = shown.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(shown);
@@ -91,18 +146,28 @@ fn split(url: &str) -> Result<Parts<'_>, String> {
         return Err(format!("--url: {url:?} names no host"));
     }
     let path = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
-    Ok(Parts { framing, host, shown, port: port.unwrap_or(80), path })
+    Ok(Parts { framing, tls, host, shown, port, path })
 }
 
-fn strip_scheme(url: &str) -> Result<(Framing, &str), String> {
+fn resolved(host: &str, port: u16) -> Result<SocketAddr, String> {
+    (host, port)
+        .to_socket_addrs()
+        .map_err(|error| format!("--url: cannot resolve {host:?}: {error}"))?
+        .next()
+        .ok_or_else(|| format!("--url: {host:?} resolves to no address"))
+}
+
+/// How messages stand in the stream, whether TLS is under it, and what follows.
+fn strip_scheme(url: &str) -> Result<((Framing, bool), &str), String> {
     let (scheme, rest) = url
         .split_once("://")
         .ok_or_else(|| format!("--url: {url:?} should look like ws://127.0.0.1:8080/echo"))?;
     match scheme.to_ascii_lowercase().as_str() {
-        "ws" => Ok((Framing::WebSocket, rest)),
-        "tcp" => Ok((Framing::Tcp, rest)),
-        "wss" => Err("--url: wss:// is not supported, only ws://".to_owned()),
-        other => Err(format!("--url: scheme {other:?} is neither ws nor tcp")),
+        "ws" => Ok(((Framing::WebSocket, false), rest)),
+        "wss" => Ok(((Framing::WebSocket, true), rest)),
+        "tcp" => Ok(((Framing::Tcp, false), rest)),
+        "tls" => Ok(((Framing::Tcp, true), rest)),
+        other => Err(format!("--url: scheme {other:?} is none of ws, wss, tcp, tls")),
     }
 }
 
@@ -124,14 +189,19 @@ fn split_port(authority: &str) -> Result<(&str, Option<u16>), String> {
 mod tests {
     use super::*;
 
+    fn resolve(url: &str) -> Target {
+        Target::resolve(url, &NetworkArgs::default()).unwrap()
+    }
+
     #[test]
     fn urls_are_taken_apart() {
         let parts = split("ws://127.0.0.1:8080/echo?a=b").unwrap();
-        assert_eq!((parts.host, parts.port, parts.path.as_str()), ("127.0.0.1", 8080, "/echo?a=b"));
+        assert_eq!((parts.host, parts.port), ("127.0.0.1", Some(8080)));
+        assert_eq!(parts.path, "/echo?a=b");
         let parts = split("WS://[::1]:9/").unwrap();
-        assert_eq!((parts.host, parts.shown, parts.port), ("::1", "[::1]", 9));
-        let parts = split("ws://example.org?x").unwrap();
-        assert_eq!((parts.port, parts.path.as_str()), (80, "/?x"));
+        assert_eq!((parts.host, parts.shown, parts.port), ("::1", "[::1]", Some(9)));
+        let parts = split("wss://example.org?x").unwrap();
+        assert_eq!((parts.tls, parts.port, parts.path.as_str()), (true, None, "/?x"));
     }
 
     #[test]
@@ -139,15 +209,15 @@ mod tests {
         for url in [
             "127.0.0.1:80",
             "http://h/",
-            "wss://h/",
             "ws://",
             "ws://h:0/",
             "ws://h:x/",
             "ws://h/#f",
             "tcp://h",
+            "tls://127.0.0.1",
             "tcp://h:1/x",
         ] {
-            let error = split(url).unwrap_err();
+            let error = Target::resolve(url, &NetworkArgs::default()).unwrap_err();
             assert!(error.starts_with("--url"), "{url}: {error}");
         }
         assert!(split("ws://u:p@h/").is_err());
@@ -156,8 +226,9 @@ mod tests {
 
     #[test]
     fn a_url_may_be_plain_tcp() {
-        let target = Target::resolve("tcp://127.0.0.1:9000").unwrap();
-        assert_eq!((target.framing, target.address.port()), (Framing::Tcp, 9000));
+        let target = resolve("tcp://127.0.0.1:9000");
+        assert_eq!(target.framing, Framing::Tcp);
+        assert_eq!(target.address.to_string(), "127.0.0.1:9000");
         assert!(target.beside("x").unwrap_err().contains("--dialect"));
     }
 
@@ -165,10 +236,10 @@ mod tests {
     fn the_last_segment_is_replaced() {
         for (url, beside) in [
             ("ws://127.0.0.1:8080/ws", "ws://127.0.0.1:8080/hub"),
-            ("ws://127.0.0.1:8080", "ws://127.0.0.1:8080/hub"),
+            ("wss://127.0.0.1:8080", "wss://127.0.0.1:8080/hub"),
             ("ws://127.0.0.1/a/ws?b=/c", "ws://127.0.0.1/a/hub?b=/c"),
         ] {
-            let target = Target::resolve(url).unwrap().beside("hub").unwrap();
+            let target = resolve(url).beside("hub").unwrap();
             assert_eq!(target.url, beside);
             assert!(beside.ends_with(&target.path));
         }
@@ -176,7 +247,24 @@ mod tests {
 
     #[test]
     fn the_host_header_leaves_out_the_default_port() {
-        assert_eq!(Target::resolve("ws://127.0.0.1/").unwrap().host, "127.0.0.1");
-        assert_eq!(Target::resolve("ws://[::1]:81/x").unwrap().host, "[::1]:81");
+        assert_eq!(resolve("ws://127.0.0.1/").host, "127.0.0.1");
+        assert_eq!(resolve("wss://127.0.0.1:443/").host, "127.0.0.1");
+        assert_eq!(resolve("wss://127.0.0.1:80/").host, "127.0.0.1:80");
+        assert_eq!(resolve("ws://[::1]:81/x").host, "[::1]:81");
+    }
+
+    #[test]
+    fn flags_change_the_url() {
+        let shown = |url: &str, tls, tcp, unix: Option<&str>| {
+            let unix = unix.map(PathBuf::from);
+            let flags = NetworkArgs { tls, tcp, unix, ..NetworkArgs::default() };
+            Target::resolve(url, &flags).unwrap().url
+        };
+        assert_eq!(shown("ws://127.0.0.1:1/echo", true, false, None), "wss://127.0.0.1:1/echo");
+        assert_eq!(shown("ws://127.0.0.1:1/echo", false, true, None), "tcp://127.0.0.1:1");
+        assert_eq!(shown("tcp://127.0.0.1:1", true, true, None), "tls://127.0.0.1:1");
+        // Nothing is resolved that nothing is sent to.
+        let unix = shown("ws://no.such.host.invalid/echo", false, false, Some("/run/x"));
+        assert_eq!(unix, "ws://no.such.host.invalid/echo by unix:/run/x");
     }
 }

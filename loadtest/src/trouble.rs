@@ -11,6 +11,8 @@ pub(crate) enum Trouble {
     Io(&'static str),
     /// The handshake was answered with this HTTP status instead of 101.
     Status(u16),
+    /// TLS failed, in rustls' words.
+    Tls(String),
     /// The answer to the handshake breaks HTTP or RFC 6455, section 4.1.
     BadHandshake(&'static str),
     /// The peer sent Close with this code (1005: without one; RFC 6455, section 7.4).
@@ -56,9 +58,10 @@ pub(crate) type Kinds = BTreeMap<Trouble, u64>;
 impl Trouble {
     /// Sorts a failed system call.
     pub(crate) fn from_io(error: &io::Error) -> Self {
-        match error.kind() {
-            io::ErrorKind::UnexpectedEof => Self::Eof,
-            _ => Self::Io(io_label(error)),
+        match error.get_ref().and_then(|error| error.downcast_ref::<rustls::Error>()) {
+            Some(error) => Self::Tls(error.to_string()),
+            None if error.kind() == io::ErrorKind::UnexpectedEof => Self::Eof,
+            None => Self::Io(io_label(error)),
         }
     }
 }
@@ -82,6 +85,7 @@ impl fmt::Display for Trouble {
         match self {
             Self::Io(label) => f.write_str(label),
             Self::Status(status) => write!(f, "HTTP {status}"),
+            Self::Tls(why) => write!(f, "tls: {why}"),
             Self::BadHandshake(why) => write!(f, "bad handshake: {why}"),
             Self::Closed(1005) => f.write_str("closed without a code"),
             Self::Closed(code) => write!(f, "closed with {code}"),
@@ -134,6 +138,9 @@ fn io_label(error: &io::Error) -> &'static str {
         Some(libc::ENFILE) => "out of descriptors (fs.file-max)",
         Some(libc::ENOBUFS | libc::ENOMEM) => "out of kernel memory",
         Some(libc::ENOSPC) => "out of epoll watches (fs.epoll.max_user_watches)",
+        Some(libc::ENOENT) => "no such socket (--unix)",
+        // Of a Unix-domain socket, where a connect does not wait.
+        Some(libc::EAGAIN) => "the server's backlog is full (--max-connecting)",
         Some(libc::EHOSTUNREACH | libc::ENETUNREACH) => "unreachable",
         Some(libc::EACCES | libc::EPERM) => "not permitted",
         _ => match error.kind() {

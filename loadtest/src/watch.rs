@@ -188,7 +188,7 @@ mod tests {
 
     fn setup(duration: Duration) -> Setup {
         Setup {
-            lanes: Lanes::plain("ws://127.0.0.1:1/").unwrap(),
+            lanes: Lanes::plain(&crate::cli::Common::to("ws://127.0.0.1:1/")).unwrap(),
             plan: Plan { threads: 1, private_tables: false, sources: Vec::new() },
             connections: 1,
             connect_rate: 0,

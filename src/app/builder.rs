@@ -12,7 +12,7 @@ use crate::dialect::Message;
 use crate::routing::{
     Admission, ConnectRequest, Context, Endpoint, Gateway, Route, add_twins, default_endpoints,
 };
-use crate::transport::tls::TlsHost;
+use crate::transport::tls::{FileStamps, TlsHost};
 
 /// A gateway that does not run yet.
 ///
@@ -153,12 +153,13 @@ impl GatewayBuilder {
         }
         Snapshot::classify(&mut endpoints);
         let endpoints = endpoints.into_iter().map(Arc::new).collect();
+        let stamps = FileStamps::of(&self.config.tls);
         let tls = self.config.has_tls().then(|| TlsHost::load(&self.config.tls)).transpose();
         let snapshot = Snapshot::new(self.config, endpoints)
             .with_tcp(over_tcp)
             .with_rooms(self.rooms)
             .with_tls(tls.map_err(StartError::Tls)?);
-        start(snapshot, &capacity)
+        start(snapshot, &capacity, stamps)
     }
 }
 

@@ -11,6 +11,7 @@ mod dev_cert;
 mod endpoints;
 mod passed;
 mod plan;
+mod reload;
 mod reserve;
 mod running;
 mod service;

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::{Map, Value, json};
 
+use super::reload::Reloader;
 use super::shared::Shared;
 use super::unix_socket::SocketFile;
 use crate::config::{Config, FdTable, ListenAddr, TcpListen};
@@ -16,6 +17,7 @@ use crate::routing::Gateway;
 use crate::telemetry::interval_log::IntervalLog;
 use crate::telemetry::snapshot::Registry;
 use crate::telemetry::stages::StageCollector;
+use crate::transport::tls::{FileStamps, TlsProblem, TlsSettings};
 
 /// How long threads are waited for to hand over what they have timed.
 const PATIENCE: Duration = Duration::from_millis(200);
@@ -32,7 +34,9 @@ pub struct Running {
     report: Arc<Report>,
     threads: Vec<JoinHandle<()>>,
     ended: Mutex<Ended>,
-    reporter: Option<(mpsc::Sender<()>, JoinHandle<()>)>,
+    reloader: Arc<Reloader>,
+    /// Threads beside the data's way. Each ends when the way to it is dropped.
+    aside: Vec<(mpsc::Sender<()>, JoinHandle<()>)>,
 }
 
 /// The IP addresses listened on; what was port 0 is the port it became.
@@ -69,6 +73,8 @@ pub(super) struct RunningParts {
     pub(super) collector: StageCollector,
     pub(super) threads: Vec<JoinHandle<()>>,
     pub(super) ended: mpsc::Receiver<ThreadEnd>,
+    /// Of the files that TLS was loaded from, taken before that.
+    pub(super) stamps: FileStamps,
 }
 
 /// How a gateway came to its end.
@@ -121,6 +127,7 @@ struct Report {
     gateway: Gateway,
     registry: Registry,
     collector: Mutex<StageCollector>,
+    reloader: Arc<Reloader>,
     about: Value,
 }
 
@@ -134,6 +141,9 @@ impl Report {
         extra.insert("late_answers".to_owned(), json!(late));
         let lines = crate::logging::dropped_lines();
         extra.insert("log_lines_dropped".to_owned(), json!(lines));
+        let (done, failed) = self.reloader.counts();
+        extra.insert("reloads".to_owned(), json!(done));
+        extra.insert("reload_failures".to_owned(), json!(failed));
         self.registry.snapshot(collector.total(), extra)
     }
 
@@ -161,9 +171,10 @@ impl Report {
 }
 
 impl Running {
-    pub(super) fn new(parts: RunningParts) -> Self {
+    pub(super) fn new(parts: RunningParts) -> io::Result<Self> {
         let RunningParts { gateway, config, registry, collector, threads, ended, .. } = parts;
         let RunningParts { addresses, files, .. } = parts;
+        let reloader = Arc::new(Reloader::new(Arc::clone(&gateway.shared), parts.stamps));
         let text = |all: &[ListenAddr]| all.iter().map(ToString::to_string).collect::<Vec<_>>();
         let tcp = |all: &[TcpListen]| {
             all.iter().map(|listen| listen.address.to_string()).collect::<Vec<_>>()
@@ -186,11 +197,15 @@ impl Running {
             gateway: gateway.clone(),
             registry,
             collector: Mutex::new(collector),
+            reloader: Arc::clone(&reloader),
             about,
         });
         let ended = Mutex::new(Ended { ends: ended, loops: config.loops, workers: config.workers });
-        let reporter = None;
-        Self { gateway, addresses, config, files, report, threads, ended, reporter }
+        let aside = Vec::new();
+        let mut running =
+            Self { gateway, addresses, config, files, report, threads, ended, reloader, aside };
+        running.watch_files()?;
+        Ok(running)
     }
 
     /// A handle to push, publish and close by.
@@ -265,12 +280,48 @@ impl Running {
             None => None,
         };
         let (report, every) = (Arc::clone(&self.report), self.config.histogram_interval);
+        self.set_aside("tg-report", move |stop| report.collect(log.as_mut(), every, stop))
+    }
+
+    /// Takes up new settings of TLS, and their files as they are now, for connections that come from
+    /// here on; those that there are go on. Without a listener with TLS it does nothing.
+    ///
+    /// # Errors
+    /// Which file is no good, and why: what was in force stays so.
+    pub fn reload_tls(&self, settings: &TlsSettings) -> Result<(), TlsProblem> {
+        self.reloader.take_up(settings)
+    }
+
+    /// Counts new settings that could not be taken up because they could not be read.
+    pub fn count_failed_reload(&self) {
+        self.reloader.count_failed();
+    }
+
+    /// Looks at the files of certificates once in a while, if there are any.
+    fn watch_files(&mut self) -> io::Result<()> {
+        if !self.reloader.has_tls() {
+            return Ok(());
+        }
+        let reloader = Arc::clone(&self.reloader);
+        let every = self.config.tuning.file_look_interval;
+        self.set_aside("tg-files", move |stop| {
+            while stop.recv_timeout(every) == Err(RecvTimeoutError::Timeout) {
+                reloader.look();
+            }
+        })
+    }
+
+    fn set_aside(
+        &mut self,
+        name: &str,
+        body: impl FnOnce(&mpsc::Receiver<()>) + Send + 'static,
+    ) -> io::Result<()> {
         let (tx, rx) = mpsc::channel();
-        let thread = std::thread::Builder::new().name("tg-report".to_owned()).spawn(move || {
+        let thread = std::thread::Builder::new().name(name.to_owned()).spawn(move || {
             let _ = nix::sys::signal::SigSet::all().thread_block();
-            report.collect(log.as_mut(), every, &rx);
+            body(&rx);
         })?;
-        self.reporter = Some((tx, thread));
+        self.aside.push((tx, thread));
         Ok(())
     }
 
@@ -303,7 +354,7 @@ impl Running {
         self.wait(THREADS_PATIENCE, |ended| ended.workers);
         shared.release_loops();
         self.wait(THREADS_PATIENCE, |ended| ended.loops);
-        self.stop_reporting();
+        self.stop_aside();
         let stats = self.report.stats();
         self.threads.clear();
         let clean = in_time || left == 0;
@@ -324,8 +375,8 @@ impl Running {
         }
     }
 
-    fn stop_reporting(&mut self) {
-        if let Some((tx, thread)) = self.reporter.take() {
+    fn stop_aside(&mut self) {
+        for (tx, thread) in self.aside.drain(..) {
             drop(tx);
             let _ = thread.join();
         }
@@ -337,7 +388,7 @@ impl Drop for Running {
         self.files.clear();
         self.gateway.shared.force();
         self.gateway.shared.stop_workers();
-        self.stop_reporting();
+        self.stop_aside();
         self.wait(THREADS_PATIENCE, |ended| ended.loops + ended.workers);
         // Threads that a handler holds up are left to end by themselves.
         for thread in self.threads.drain(..) {

@@ -15,7 +15,7 @@ use crate::routing::{Endpoint, EndpointId, Liveness};
 use crate::transport::tls::TlsHost;
 
 /// Configuration and endpoints. The endpoint table only grows, so that an index stays good.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Snapshot {
     /// Counts replacements.
     pub version: u64,
@@ -28,7 +28,7 @@ pub struct Snapshot {
     /// Request limits.
     pub head_limits: HeadLimits,
     /// What holds for rooms, by name.
-    pub rooms: RoomPolicies,
+    pub rooms: Arc<RoomPolicies>,
     /// What connections over TLS begin with, if there are any.
     pub tls: Option<TlsHost>,
     endpoints: Vec<Arc<Endpoint>>,
@@ -61,7 +61,7 @@ impl Snapshot {
             max_header_bytes: config.max_header_bytes,
             max_headers: REQUEST_HEADERS_MAX,
         };
-        let (rooms, tcp_endpoints) = (RoomPolicies::default(), Vec::new());
+        let (rooms, tcp_endpoints) = (Arc::default(), Vec::new());
         Self {
             version: 0,
             config,
@@ -83,7 +83,7 @@ impl Snapshot {
 
     /// Sets what holds for rooms.
     pub(super) fn with_rooms(mut self, rooms: RoomPolicies) -> Self {
-        self.rooms = rooms;
+        self.rooms = Arc::new(rooms);
         self
     }
 

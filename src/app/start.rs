@@ -22,7 +22,7 @@ use crate::reactor::{
 };
 use crate::routing::Gateway;
 use crate::telemetry::stages::StageCollector;
-use crate::transport::tls::TlsProblem;
+use crate::transport::tls::{FileStamps, TlsProblem};
 use crate::worker::{Alarm, BlockingPool, run_worker};
 
 /// Why a gateway did not start.
@@ -103,7 +103,11 @@ impl Drop for Undo {
     }
 }
 
-pub(super) fn start(snapshot: Snapshot, capacity: &Capacity) -> Result<Running, StartError> {
+pub(super) fn start(
+    snapshot: Snapshot,
+    capacity: &Capacity,
+    stamps: FileStamps,
+) -> Result<Running, StartError> {
     let system = |what| move |e| StartError::System(what, e);
     raise_descriptor_limit().map_err(system("raise the descriptor limit"))?;
     let config = snapshot.config.clone();
@@ -151,7 +155,7 @@ pub(super) fn start(snapshot: Snapshot, capacity: &Capacity) -> Result<Running, 
     }
     undo.disarm();
     let Reserved { config, files, .. } = reserved;
-    Ok(Running::new(RunningParts {
+    Running::new(RunningParts {
         gateway: Gateway::new(Arc::clone(&plan.shared)),
         addresses: Addresses::of(&config),
         config,
@@ -160,7 +164,9 @@ pub(super) fn start(snapshot: Snapshot, capacity: &Capacity) -> Result<Running, 
         collector: StageCollector::new(plan.cells),
         threads,
         ended: ended_rx,
-    }))
+        stamps,
+    })
+    .map_err(system("start a thread"))
 }
 
 /// Started on main's descriptor table, which handlers that block may need.

@@ -45,7 +45,7 @@ impl Stage {
         rooms.set("*", policy);
         let config = Config { memory_limit_bytes: memory_limit, ..Config::default() };
         let mut snapshot = Snapshot::new(config, Vec::new());
-        snapshot.rooms = rooms;
+        snapshot.rooms = rooms.into();
         let me = Arc::new(Alarm::for_thread());
         let lanes = Lanes { mailboxes: vec![lane(1, &me).0], rooms: vec![lane(1, &me).0] };
         Self {
@@ -371,10 +371,10 @@ fn a_content_of_ones_own() {
 fn a_clock_that_is_no_more_stops() {
     let mut stage = Stage::new(ticking(100));
     stage.join("tea", 1);
-    stage.snapshot.rooms = RoomPolicies::default();
+    stage.snapshot.rooms = Arc::default();
     stage.pass(1_000);
     assert_eq!((stage.strikes(), stage.home.next_due()), (0, None));
-    stage.snapshot.rooms.set("tea", ticking(200));
+    Arc::get_mut(&mut stage.snapshot.rooms).unwrap().set("tea", ticking(200));
     stage.join("tea", 2);
     stage.pass(1_000);
     assert_eq!(stage.strikes(), 5);

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io;
 
+use super::tls::{TlsError, TlsFault};
 use super::url::UrlError;
 use crate::protocol::Violation;
 use crate::protocol::handshake::{BadResponse, InvalidHeader, NotUpgraded};
@@ -26,6 +27,8 @@ pub enum Cause {
     Lost,
     /// The system says so.
     Io(io::ErrorKind),
+    /// TLS failed: that the server refuses a client's certificate, for one, may come this late.
+    Tls(TlsFault),
     /// Nothing came after a ping, not even the pong.
     Silent,
     /// The server broke the protocol.
@@ -57,6 +60,7 @@ impl fmt::Display for Cause {
             Self::Displaced => f.write_str("displaced by another client of the same identity"),
             Self::Lost => f.write_str("the stream ended without a Close"),
             Self::Io(kind) => kind.fmt(f),
+            Self::Tls(fault) => fault.fmt(f),
             Self::Silent => f.write_str("the server did not answer a ping in time"),
             Self::Violation(violation) => write!(f, "the server broke the protocol: {violation}"),
             Self::LoginRefused { code, message } => {
@@ -109,8 +113,10 @@ pub enum Side {
 pub enum DialError {
     /// The URL cannot be used.
     Url(UrlError),
-    /// A `wss://` URL: this build cannot speak TLS.
-    NoTls,
+    /// TLS cannot be spoken to it as the options have it.
+    TlsSettings(TlsError),
+    /// TLS failed.
+    Tls(TlsFault),
     /// The request cannot be sent as the options have it.
     Request(InvalidHeader),
     /// The host's name could not be resolved, or no connection was made.
@@ -138,9 +144,8 @@ impl fmt::Display for DialError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Url(e) => e.fmt(f),
-            Self::NoTls => f.write_str(
-                "this build has no TLS yet, which wss:// needs: use ws://, to a proxy that adds TLS",
-            ),
+            Self::TlsSettings(e) => e.fmt(f),
+            Self::Tls(fault) => fault.fmt(f),
             Self::Request(e) => write!(f, "the request cannot be sent: {e}"),
             Self::Io(e) => e.fmt(f),
             Self::TimedOut => f.write_str("not open within the connect timeout"),
@@ -160,7 +165,10 @@ impl std::error::Error for DialError {}
 
 impl From<io::Error> for DialError {
     fn from(error: io::Error) -> Self {
-        Self::Io(error)
+        match TlsFault::of(&error) {
+            Some(fault) => Self::Tls(fault),
+            None => Self::Io(error),
+        }
     }
 }
 

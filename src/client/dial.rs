@@ -1,15 +1,16 @@
 //! From a URL to an open connection.
 
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::time::Instant;
 
 use data_encoding::BASE64;
-use mio::net::TcpStream;
 
 use super::cause::DialError;
 use super::driver::Driver;
-use super::link::{Link, read};
+use super::link::Link;
+use super::stream::Stream;
+use super::tls::TlsFault;
 use crate::protocol::Framing;
 use crate::protocol::handshake::{
     ResponseLimits, UpgradeRequest, parse_response, put_upgrade_request,
@@ -38,13 +39,14 @@ impl Driver {
 
     fn dial_at(&mut self, address: SocketAddr) -> Result<Link, DialError> {
         let deadline = Instant::now() + self.options().connect_timeout;
-        let mut stream = TcpStream::connect(address)?;
+        let mut stream = Stream::connect(address)?;
         self.readiness.watch(&mut stream)?;
-        while !is_connected(&stream, self.readiness.writable)? {
+        while !stream.is_connected(self.readiness.writable)? {
             self.readiness.writable = false;
             self.wait_to_open(deadline)?;
         }
-        stream.set_nodelay(true)?;
+        stream.set_nodelay()?;
+        self.secure(&mut stream, deadline)?;
         let (framing, early) = match self.url.framing {
             Framing::WebSocket => (Framing::WebSocket, self.shake_hands(&mut stream, deadline)?),
             _ => (self.options().framing_over_tcp(), Vec::new()),
@@ -52,10 +54,22 @@ impl Driver {
         Ok(Link::new(stream, framing, self.options(), early))
     }
 
+    /// TLS's handshake, where the URL asks for it.
+    fn secure(&mut self, stream: &mut Stream, deadline: Instant) -> Result<(), DialError> {
+        let Some(secure) = &self.secure else { return Ok(()) };
+        stream.speak(secure.connection().map_err(|e| DialError::Tls(TlsFault::from(&e)))?);
+        while !stream.shake_hands()? {
+            self.wait_to_open(deadline)?;
+        }
+        // What came with its end is not announced again.
+        self.readiness.readable = true;
+        Ok(())
+    }
+
     /// The opening handshake; gives what came behind it.
     fn shake_hands(
         &mut self,
-        stream: &mut TcpStream,
+        stream: &mut Stream,
         deadline: Instant,
     ) -> Result<Vec<u8>, DialError> {
         let mut nonce = [0; 16];
@@ -97,7 +111,7 @@ impl Driver {
     /// Reads as much of a refusal's body as there is in time.
     fn refused(
         &mut self,
-        stream: &mut TcpStream,
+        stream: &mut Stream,
         status: u16,
         mut body: Vec<u8>,
         body_bytes: usize,
@@ -114,7 +128,7 @@ impl Driver {
 
     fn write_all(
         &mut self,
-        stream: &mut TcpStream,
+        stream: &mut Stream,
         mut bytes: &[u8],
         deadline: Instant,
     ) -> Result<(), DialError> {
@@ -126,19 +140,22 @@ impl Driver {
                 Err(e) => return Err(e.into()),
             }
         }
+        while !stream.flush()? {
+            self.wait_to_open(deadline)?;
+        }
         Ok(())
     }
 
     /// Reads something onto the end of `bytes`; `false` at the end of the stream.
     fn read_more(
         &mut self,
-        stream: &mut TcpStream,
+        stream: &mut Stream,
         bytes: &mut Vec<u8>,
         deadline: Instant,
     ) -> Result<bool, DialError> {
         let mut piece = [0; READ_BYTES];
         loop {
-            if let Some(n) = read(stream, &mut piece)? {
+            if let Some(n) = stream.read(&mut piece)? {
                 bytes.extend_from_slice(&piece[..n]);
                 return Ok(n > 0);
             }
@@ -152,23 +169,5 @@ impl Driver {
         }
         self.wait(Some(deadline))?;
         if self.handle.state().stopping { Err(DialError::Stopped) } else { Ok(()) }
-    }
-}
-
-/// Whether a connect has come to its end.
-fn is_connected(stream: &TcpStream, writable: bool) -> io::Result<bool> {
-    if let Some(error) = stream.take_error()? {
-        return Err(error);
-    }
-    if !writable {
-        return Ok(false);
-    }
-    match stream.peer_addr() {
-        // A port that nobody listens on may be the one that the system chose for this end, and then
-        // TCP connects the socket with itself.
-        Ok(peer) if peer == stream.local_addr()? => Err(ErrorKind::ConnectionRefused.into()),
-        Ok(_) => Ok(true),
-        Err(e) if e.kind() == ErrorKind::NotConnected => Ok(false),
-        Err(e) => Err(e),
     }
 }

@@ -9,6 +9,7 @@ use super::backoff::Backoff;
 use super::cause::{CallError, Cause, DialError, SendError};
 use super::handle::{Call, Handle, Sent};
 use super::options::{Options, OwnedBody};
+use super::tls::Secure;
 use super::url::ServerUrl;
 use super::wait::{Readiness, earlier};
 
@@ -16,14 +17,21 @@ use super::wait::{Readiness, earlier};
 pub(super) struct Driver {
     pub(super) handle: Handle,
     pub(super) url: ServerUrl,
+    /// Where the URL asks for TLS.
+    pub(super) secure: Option<Secure>,
     pub(super) readiness: Readiness,
     pub(super) backoff: Backoff,
 }
 
 impl Driver {
-    pub(super) fn new(handle: Handle, url: ServerUrl, readiness: Readiness) -> Self {
+    pub(super) fn new(
+        handle: Handle,
+        url: ServerUrl,
+        secure: Option<Secure>,
+        readiness: Readiness,
+    ) -> Self {
         let backoff = Backoff::new(handle.shared.options.reconnect.unwrap_or_default());
-        Self { handle, url, readiness, backoff }
+        Self { handle, url, secure, readiness, backoff }
     }
 
     /// The life of a client.

@@ -1,14 +1,12 @@
 //! One connection: its socket, what is to be written, and what is begun of the server's messages.
 
 use std::collections::VecDeque;
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind};
 use std::mem;
-use std::net::Shutdown;
-
-use mio::net::TcpStream;
 
 use super::handle::Sent;
 use super::options::Options;
+use super::stream::Stream;
 use crate::protocol::{
     ClientDecoder, Decoder, Framing, OpCode, Partial, Spare, put_client_close, put_client_frame,
 };
@@ -20,7 +18,7 @@ const SPARE_BYTES: usize = 256 * 1024;
 
 /// An open connection.
 pub(super) struct Link {
-    stream: TcpStream,
+    stream: Stream,
     framing: Framing,
     masks: Masks,
     pub(super) decoder: ClientDecoder,
@@ -33,6 +31,8 @@ pub(super) struct Link {
     ends: bool,
     /// Bytes written so far, of all frames.
     gone: u64,
+    /// The same, when the stream last owed nothing to the socket.
+    settled: u64,
     /// Whom to tell once so many are, in order.
     marks: VecDeque<(u64, Sent)>,
     /// What came behind the opening handshake.
@@ -40,12 +40,7 @@ pub(super) struct Link {
 }
 
 impl Link {
-    pub(super) fn new(
-        stream: TcpStream,
-        framing: Framing,
-        options: &Options,
-        early: Vec<u8>,
-    ) -> Self {
+    pub(super) fn new(stream: Stream, framing: Framing, options: &Options, early: Vec<u8>) -> Self {
         let decoder = ClientDecoder(Decoder {
             framing,
             max_frame_bytes: options.max_message_bytes,
@@ -64,6 +59,7 @@ impl Link {
             written: 0,
             ends: false,
             gone: 0,
+            settled: 0,
             marks: VecDeque::new(),
             early,
         }
@@ -71,7 +67,7 @@ impl Link {
 
     /// Bytes that are still to be written.
     pub(super) fn owed(&self) -> usize {
-        self.out.len() - self.written
+        self.out.len() - self.written + usize::from(self.stream.owes())
     }
 
     /// Adds a frame to what is to be written.
@@ -107,22 +103,24 @@ impl Link {
 
     /// `sent` is to be told when all that was put so far is written.
     pub(super) fn mark(&mut self, sent: Sent) {
-        self.marks.push_back((self.gone + self.owed() as u64, sent));
+        let unwritten = self.out.len() - self.written;
+        self.marks.push_back((self.gone + unwritten as u64, sent));
     }
 
     /// Who is to be told that it is written.
     pub(super) fn take_written(&mut self) -> Option<Sent> {
-        self.take_mark(|at, gone| at <= gone)
+        let settled = self.settled;
+        self.take_mark(|at| at <= settled)
     }
 
     /// Who is still to be told anything.
     pub(super) fn take_unwritten(&mut self) -> Option<Sent> {
-        self.take_mark(|_, _| true)
+        self.take_mark(|_| true)
     }
 
-    fn take_mark(&mut self, is_due: impl FnOnce(u64, u64) -> bool) -> Option<Sent> {
+    fn take_mark(&mut self, is_due: impl FnOnce(u64) -> bool) -> Option<Sent> {
         let (at, _) = self.marks.front()?;
-        if !is_due(*at, self.gone) {
+        if !is_due(*at) {
             return None;
         }
         self.marks.pop_front().map(|(_, sent)| sent)
@@ -139,6 +137,7 @@ impl Link {
                 Ok(n) => {
                     self.written += n;
                     self.gone += n as u64;
+                    self.settled = if self.stream.owes() { self.settled } else { self.gone };
                 }
                 Err(e) if e.kind() == ErrorKind::WouldBlock => return Ok(false),
                 Err(e) if e.kind() == ErrorKind::Interrupted => {}
@@ -147,10 +146,14 @@ impl Link {
         }
         self.out.clear();
         self.written = 0;
+        if !self.stream.flush()? {
+            return Ok(false);
+        }
         if mem::take(&mut self.ends) {
             // Fails only where the server is gone already, which reading will tell.
-            let _ = self.stream.shutdown(Shutdown::Write);
+            let _ = self.stream.end();
         }
+        self.settled = self.gone;
         Ok(true)
     }
 
@@ -159,19 +162,7 @@ impl Link {
     /// # Errors
     /// The socket's.
     pub(super) fn read(&mut self, buf: &mut [u8]) -> io::Result<Option<usize>> {
-        read(&mut self.stream, buf)
-    }
-}
-
-/// Reads what there is: `None` if that is nothing now, 0 at the end of the stream.
-pub(super) fn read(stream: &mut TcpStream, buf: &mut [u8]) -> io::Result<Option<usize>> {
-    loop {
-        match stream.read(buf) {
-            Ok(n) => return Ok(Some(n)),
-            Err(e) if e.kind() == ErrorKind::WouldBlock => return Ok(None),
-            Err(e) if e.kind() == ErrorKind::Interrupted => {}
-            Err(e) => return Err(e),
-        }
+        self.stream.read(buf)
     }
 }
 

@@ -14,7 +14,9 @@
 //! - Before a login is answered, nothing but the login is sent.
 //! - Whoever wants to know what became of a message is told so once.
 //!
-//! Deliberately absent: extensions; and TLS, of which only the settings are here ([`Tls`]).
+//! - Over TLS nothing is sent before the server's certificate is found good.
+//!
+//! Deliberately absent: extensions.
 //!
 //! ```
 //! use std::time::Duration;
@@ -49,6 +51,7 @@ mod link;
 mod options;
 mod session;
 mod speech;
+mod stream;
 mod tls;
 mod url;
 mod wait;
@@ -63,7 +66,7 @@ pub use cause::{CallError, Cause, CloseBegun, DialError, SendError, Side};
 pub use handle::Handle;
 pub use incoming::{Incoming, Responder};
 pub use options::{Options, OwnedBody};
-pub use tls::{KeyKind, PrivateKey, Tls, TlsError};
+pub use tls::{Tls, TlsError, TlsFault};
 pub use url::{ServerUrl, UrlError};
 
 use self::driver::Driver;
@@ -89,15 +92,14 @@ impl Client {
     /// Begins to connect, and to try again if that fails, and does not wait for it.
     ///
     /// # Errors
-    /// The URL cannot be used, or the system has no thread or descriptor left.
+    /// The URL cannot be used, nor spoken TLS to, or the system has no thread or descriptor left.
     pub fn start(url: &str, options: Options) -> Result<Self, DialError> {
         let url = ServerUrl::parse(url).map_err(DialError::Url)?;
-        if url.tls {
-            return Err(DialError::NoTls);
-        }
+        let secure = url.tls.then(|| options.tls.prepare(&url)).transpose();
+        let secure = secure.map_err(DialError::TlsSettings)?;
         let (readiness, waker) = Readiness::new()?;
         let handle = Handle::new(options, waker);
-        let driver = Driver::new(handle.clone(), url, readiness);
+        let driver = Driver::new(handle.clone(), url, secure, readiness);
         let thread = thread::Builder::new().name("tidegate-client".to_owned());
         let thread = Some(thread.spawn(move || driver.run())?);
         Ok(Self { handle, thread })

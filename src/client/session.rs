@@ -10,6 +10,7 @@ use super::handle::{Call, Handle, State};
 use super::link::Link;
 use super::options::{OwnedBody, room_body};
 use super::speech;
+use super::tls::TlsFault;
 use super::wait::earlier;
 use crate::dialect::{Body, Key};
 use crate::protocol::{Event, OpCode};
@@ -380,5 +381,8 @@ impl Driver {
 
 #[expect(clippy::needless_pass_by_value, reason = "for `map_err`")]
 pub(super) fn io_cause(error: io::Error) -> Cause {
-    Cause::Io(error.kind())
+    match TlsFault::of(&error) {
+        Some(fault) => Cause::Tls(fault),
+        None => Cause::Io(error.kind()),
+    }
 }

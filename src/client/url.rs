@@ -4,13 +4,14 @@ use std::fmt;
 
 use crate::protocol::Framing;
 
-/// A server's address, as `ws://host[:port][/path][?query]`, the same with `wss`, or `tcp://host:port`.
+/// A server's address, as `ws://host[:port][/path][?query]` or `tcp://host:port`, or the same over TLS
+/// with `wss` or `tls`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServerUrl {
     /// How messages stand in the stream, as far as the scheme says it: what frames over `tcp` look like is
     /// the client's [`tcp_framing`](super::Options::tcp_framing).
     pub framing: Framing,
-    /// Whether the scheme asks for TLS: `wss`.
+    /// Whether the scheme asks for TLS: `wss`, `tls`.
     pub tls: bool,
     /// A name or an address; IPv6 without its brackets.
     pub host: String,
@@ -31,6 +32,7 @@ impl ServerUrl {
             "ws" => (Framing::WebSocket, false),
             "wss" => (Framing::WebSocket, true),
             "tcp" => (Framing::Tcp, false),
+            "tls" => (Framing::Tcp, true),
             _ => return Err(UrlError::Scheme),
         };
         let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
@@ -88,7 +90,7 @@ fn split_port(authority: &str) -> Result<(&str, Option<&str>), UrlError> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum UrlError {
-    /// It begins with none of `ws://`, `wss://` and `tcp://`.
+    /// It begins with none of `ws://`, `wss://`, `tcp://` and `tls://`.
     Scheme,
     /// No host, or one with characters that none has.
     Host,
@@ -101,7 +103,7 @@ pub enum UrlError {
 impl fmt::Display for UrlError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Scheme => "a URL begins with ws://, wss:// or tcp://",
+            Self::Scheme => "a URL begins with ws://, wss://, tcp:// or tls://",
             Self::Host => "the URL names no valid host",
             Self::Port => "the URL names no valid port",
             Self::Path => "the URL's path has spaces, a fragment or characters that are not ASCII",
@@ -124,12 +126,13 @@ mod tests {
             ("ws://[::1]:9/x", Framing::WebSocket, "::1", 9, "/x", "[::1]:9"),
             ("wss://a.b/c", Framing::WebSocket, "a.b", 443, "/c", "a.b"),
             ("wss://a.b:80", Framing::WebSocket, "a.b", 80, "/", "a.b:80"),
+            ("tls://a.b:9443", Framing::Tcp, "a.b", 9443, "/", "a.b:9443"),
             ("tcp://127.0.0.1:9000", Framing::Tcp, "127.0.0.1", 9000, "/", "127.0.0.1:9000"),
         ] {
             let read = ServerUrl::parse(url).unwrap();
             assert_eq!((read.framing, &*read.host, read.port), (framing, host, port), "{url}");
             assert_eq!((&*read.target, &*read.authority()), (target, authority), "{url}");
-            assert_eq!(read.tls, url.starts_with("wss"), "{url}");
+            assert_eq!(read.tls, url.starts_with("wss") || url.starts_with("tls"), "{url}");
         }
         for (url, want) in [
             ("a.b", UrlError::Scheme),

@@ -123,7 +123,7 @@ impl Config {
     }
 
     /// Whether anything is listened for over TLS.
-    pub(crate) fn has_tls(&self) -> bool {
+    pub fn has_tls(&self) -> bool {
         !self.tls_listen.is_empty() || !self.tls_tcp_listen.is_empty()
     }
 

@@ -71,11 +71,9 @@ impl Sources {
         match self.flags.get(flag) {
             Some(Source::Place(place)) => {
                 let listener = place.field.trim_end_matches("address");
-                let field = format!("{listener}{key}");
-                let inherits = key == "proxy_protocol" && !self.fields.contains_key(&field);
-                self.of(if inherits { "--proxy-protocol" } else { &field })
+                self.of(&format!("{listener}{key}"))
             }
-            _ if key == "proxy_protocol" => self.of("--proxy-protocol"),
+            _ if key == "proxy_protocol" => self.of(""),
             _ if key == "endpoint" && !flag.starts_with("--tcp") => self.of(""),
             _ => self.of(flag),
         }

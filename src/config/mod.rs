@@ -12,6 +12,7 @@
 
 mod banner;
 mod capacity;
+mod changed;
 mod cross;
 mod definitions;
 mod definitions_deflate;
@@ -45,6 +46,7 @@ use crate::protocol::TcpFraming;
 use crate::quota::{BandwidthLimit, Over};
 pub use banner::start_banner;
 pub use capacity::{Capacity, loops_needed};
+pub use changed::changed_settings;
 pub use definitions::{Definition, Kind, REQUIRED, Table, definitions};
 pub use document::document;
 pub use endpoints::{
@@ -217,6 +219,8 @@ pub struct Tuning {
     pub flushes_per_turn: usize,
     /// How long a room without members keeps its place; zero: not at all.
     pub room_linger: Duration,
+    /// How often files of certificates are looked at for changes.
+    pub file_look_interval: Duration,
 }
 
 impl Default for Tuning {
@@ -237,6 +241,7 @@ impl Default for Tuning {
             tls_handshakes_per_turn: 4,
             flushes_per_turn: 1024,
             room_linger: Duration::from_secs(10),
+            file_look_interval: Duration::from_secs(1),
         }
     }
 }

@@ -4,7 +4,7 @@ use super::definitions_proxy::{FROM_ELSEWHERE, HEADERS, PROTOCOLS};
 use super::endpoints::Words;
 use super::resolve::Draft;
 use super::suggest::nearest;
-use super::{Config, Problem};
+use super::{Config, Place, Problem};
 use crate::transport::proxy::{
     ForwardedHeader, FromElsewhere, ListenerKind, Networks, ProxyProtocol, ProxySettings,
     parse_network,
@@ -56,17 +56,28 @@ impl Draft<'_> {
     }
 }
 
+impl Draft<'_> {
+    /// Where a listener asks for PROXY headers, while the flag does not.
+    pub(super) fn place_of_protocol(&self, flag: &str) -> Option<Place> {
+        let asks = flag == "--proxy-protocol" && self.config.proxy.protocol == ProxyProtocol::Off;
+        let mut own = self.file.proxy_protocols.iter().filter(|_| asks);
+        let (table, _) = own.find(|(_, protocol)| **protocol != ProxyProtocol::Off)?;
+        self.sources.place(&format!("{table}.proxy_protocol")).cloned()
+    }
+}
+
 impl Config {
     /// Proxies that are to be listened to, and are nowhere.
     pub(super) fn proxy_problem(&self) -> Option<Problem> {
-        let what = match (self.proxy.has_protocol(), self.proxy.forwarded) {
-            (true, _) => "no PROXY header can be taken where no proxy is trusted",
-            (_, ForwardedHeader::Off) => return None,
-            _ => "--forwarded-headers takes proxies that are trusted",
+        let ProxySettings { protocol, forwarded, .. } = &self.proxy;
+        let (flag, value) = match (self.proxy.has_protocol(), forwarded) {
+            (true, _) => ("--proxy-protocol", protocol.word()),
+            (false, ForwardedHeader::Off) => return None,
+            (false, _) => ("--forwarded-headers", forwarded.word()),
         };
+        let what = "nobody is trusted to say who clients are";
         let fix = "give --trusted-proxies 10.0.0.0/8, or whatever networks the proxies are in";
-        let problem = || Problem::new("--trusted-proxies", "none", what, fix);
-        self.proxy.trusted.is_empty().then(problem)
+        self.proxy.trusted.is_empty().then(|| Problem::new(flag, value, what, fix))
     }
 
     /// Trust in everybody.

@@ -99,7 +99,7 @@ pub fn planned(cli: &Cli, machine: &Machine) -> Result<Config, Vec<Problem>> {
 pub(super) struct Draft<'a> {
     cli: &'a Cli,
     pub(super) file: File,
-    config: Config,
+    pub(super) config: Config,
     log: LogSettings,
     problems: Vec<Problem>,
     pub(super) sources: Sources,
@@ -394,7 +394,9 @@ impl<'a> Draft<'a> {
 
     /// Notes a problem of the value in force.
     fn report(&mut self, mut problem: Problem) {
-        if let Some(Given { values, origin }) = self.strongest(problem.flag) {
+        if let Some(place) = self.place_of_protocol(problem.flag) {
+            problem = problem.placed(Some(place));
+        } else if let Some(Given { values, origin }) = self.strongest(problem.flag) {
             let named = |value: &&GivenValue| address_in(&value.text) == problem.value;
             let value = values.iter().rev().find(named).or(values.first());
             let place = value.and_then(|value| value.place.clone());

@@ -33,7 +33,7 @@ pub(super) struct Entry {
 }
 
 /// A value as a file has it.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub(super) enum Value {
     /// It has none, which a file says by leaving it out.
     Unset,
@@ -146,7 +146,7 @@ fn listeners(resolved: &Resolved) -> Vec<Shown> {
     {
         for (index, address) in all.iter().enumerate() {
             let flag = format!("{flag}[{index}]");
-            let proxy = config.proxy.protocol_at(ListenerKind::of(false, tls), index);
+            let proxy = config.proxy.own_protocol_at(ListenerKind::of(false, tls), index);
             let source = |key: &str| sources.of_listener(&flag, key);
             tables.push(listener_table(address, None, tls, proxy, source));
         }
@@ -158,7 +158,7 @@ fn listeners(resolved: &Resolved) -> Vec<Shown> {
         for (index, listen) in all.iter().enumerate() {
             let flag = format!("{flag}[{index}]");
             let source = |key: &str| sources.of_listener(&flag, key);
-            let proxy = config.proxy.protocol_at(ListenerKind::of(true, tls), index);
+            let proxy = config.proxy.own_protocol_at(ListenerKind::of(true, tls), index);
             tables.push(listener_table(&listen.address, Some(listen), tls, proxy, source));
         }
     }
@@ -169,7 +169,7 @@ fn listener_table(
     address: &ListenAddr,
     tcp: Option<&TcpListen>,
     tls: bool,
-    proxy: ProxyProtocol,
+    proxy: Option<ProxyProtocol>,
     source: impl Fn(&str) -> String,
 ) -> Shown {
     table_of(Table::Listener, |key| {
@@ -179,7 +179,7 @@ fn listener_table(
             "endpoint" => optional(tcp.map(|listen| listen.endpoint.as_str())),
             "framing" => tcp.and_then(|listen| listen.framing).map_or(Value::Unset, text),
             "tls" => Value::Switch(tls),
-            "proxy_protocol" => text(proxy.word()),
+            "proxy_protocol" => optional(proxy.map(Words::word)),
             _ => unreachable!("a key of a listener that nobody shows: {key}"),
         };
         (value, source(key))

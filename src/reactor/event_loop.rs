@@ -480,7 +480,11 @@ impl EventLoop {
     }
 
     fn timeout(&self) -> Option<Duration> {
-        if !self.run_queue.is_empty() || !self.flush_queue.is_empty() || self.acceptor.is_eager() {
+        if !self.run_queue.is_empty()
+            || !self.flush_queue.is_empty()
+            || !self.kit.tls.waiting.is_empty()
+            || self.acceptor.is_eager()
+        {
             return Some(Duration::ZERO);
         }
         let mut next = self.next_sweep.min(self.acceptor.retry_at());

@@ -35,28 +35,8 @@ impl EventLoop {
         if slot.marks.has(Marks::TLS) {
             return self.flush_tls(index);
         }
-        let before = slot.heap_bytes();
-        match write_all(slot, kit, counters) {
-            Ok(true) => {
-                if slot.conn.flushed(kit.tick)
-                    && let Some(socket) = &slot.socket
-                {
-                    // Fails only where the peer is gone already, which reading will tell.
-                    let _ = socket.shutdown(Shutdown::Write);
-                }
-            }
-            Ok(false) => {
-                slot.marks.set(Marks::WRITE_BLOCKED);
-                slot.conn.write_blocked(kit.tick);
-            }
-            Err(_) => slot.conn.failed(CloseCause::SocketError),
-        }
-        let (after, goes_on) = (slot.heap_bytes(), slot.conn.goes_on());
-        self.note_memory(before, after);
-        if !goes_on {
-            self.after_change(index);
-            self.read_on(index);
-        }
+        let written = write_owed(slot, &mut Plain, kit, counters);
+        self.after_write(index, written);
     }
 
     /// As [`flush`](Self::flush), by way of the slot's TLS.
@@ -64,28 +44,18 @@ impl EventLoop {
     fn flush_tls(&mut self, index: usize) {
         let Self { table, kit, counters, .. } = self;
         let Some((slot, tls)) = table.with_tls(index) else { return };
-        let before = slot.heap_bytes();
-        match tls.write_all(slot, kit, counters) {
-            Ok(true) => {
-                let shuts = slot.conn.flushed(kit.tick);
-                if shuts || slot.conn.phase() == Phase::Dead {
-                    tls.close(slot, &mut kit.tls, counters);
-                }
-                if shuts && let Some(socket) = &slot.socket {
-                    let _ = socket.shutdown(Shutdown::Write);
-                }
-            }
-            Ok(false) => {
-                slot.marks.set(Marks::WRITE_BLOCKED);
-                slot.conn.write_blocked(kit.tick);
-            }
-            Err(_) => slot.conn.failed(CloseCause::SocketError),
-        }
-        let after = slot.heap_bytes();
-        self.note_memory(before, after);
+        let written = write_owed(slot, tls, kit, counters);
         self.count_tls(index);
-        self.after_change(index);
-        self.read_on(index);
+        self.after_write(index, written);
+    }
+
+    #[inline]
+    fn after_write(&mut self, index: usize, written: Written) {
+        self.note_memory(written.before, written.after);
+        if !written.goes_on {
+            self.after_change(index);
+            self.read_on(index);
+        }
     }
 
     /// Writes a frame past the outbox of a connection that owes nothing; only what the socket does
@@ -122,30 +92,93 @@ impl EventLoop {
     }
 }
 
-/// Writes until nothing is owed (`true`) or the socket takes no more (`false`).
-#[inline]
-fn write_all(slot: &mut Slot, kit: &mut Kit, counters: &LoopCounters) -> io::Result<bool> {
-    while slot.conn.owes() {
-        let Some(socket) = &mut slot.socket else { return Ok(true) };
-        let (wrote, wanted) = match slot.conn.only_slice() {
-            Some(bytes) => (socket.write(bytes), bytes.len()),
-            None => write_vectored(socket, &slot.conn),
-        };
-        match wrote {
-            Ok(n) => {
-                counters.bytes_out.add(n as u64);
-                slot.conn.wrote(n, &mut kit.env(slot.endpoint));
-                if n < wanted {
-                    // The send buffer is full, and the kernel has noted that we wait for it.
-                    return Ok(false);
+/// How what a connection owes gets to its socket.
+pub(super) trait Writer {
+    /// Writes until nothing is owed (`true`) or the socket takes no more (`false`).
+    fn write_all(
+        &mut self,
+        slot: &mut Slot,
+        kit: &mut Kit,
+        counters: &LoopCounters,
+    ) -> io::Result<bool>;
+
+    /// Tells the peer that nothing more comes, if its socket takes that.
+    fn close(&mut self, slot: &mut Slot, kit: &mut Kit, counters: &LoopCounters);
+}
+
+/// Bytes as they are.
+struct Plain;
+
+impl Writer for Plain {
+    #[inline]
+    fn write_all(
+        &mut self,
+        slot: &mut Slot,
+        kit: &mut Kit,
+        counters: &LoopCounters,
+    ) -> io::Result<bool> {
+        while slot.conn.owes() {
+            let Some(socket) = &mut slot.socket else { return Ok(true) };
+            let (wrote, wanted) = match slot.conn.only_slice() {
+                Some(bytes) => (socket.write(bytes), bytes.len()),
+                None => write_vectored(socket, &slot.conn),
+            };
+            match wrote {
+                Ok(n) => {
+                    counters.bytes_out.add(n as u64);
+                    slot.conn.wrote(n, &mut kit.env(slot.endpoint));
+                    if n < wanted {
+                        // The send buffer is full, and the kernel has noted that we wait for it.
+                        return Ok(false);
+                    }
                 }
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
             }
-            Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(false),
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-            Err(e) => return Err(e),
         }
+        Ok(true)
     }
-    Ok(true)
+
+    #[inline]
+    fn close(&mut self, _: &mut Slot, _: &mut Kit, _: &LoopCounters) {}
+}
+
+/// What a write has left of a slot.
+struct Written {
+    /// Its heap before and after.
+    before: (usize, usize),
+    after: (usize, usize),
+    goes_on: bool,
+}
+
+/// Writes what a slot owes, and tells its connection what came of it.
+#[inline]
+fn write_owed(
+    slot: &mut Slot,
+    writer: &mut impl Writer,
+    kit: &mut Kit,
+    counters: &LoopCounters,
+) -> Written {
+    let before = slot.heap_bytes();
+    match writer.write_all(slot, kit, counters) {
+        Ok(true) => {
+            let shuts = slot.conn.flushed(kit.tick);
+            if shuts || slot.conn.phase() == Phase::Dead {
+                writer.close(slot, kit, counters);
+            }
+            if shuts && let Some(socket) = &slot.socket {
+                // Fails only where the peer is gone already, which reading will tell.
+                let _ = socket.shutdown(Shutdown::Write);
+            }
+        }
+        Ok(false) => {
+            slot.marks.set(Marks::WRITE_BLOCKED);
+            slot.conn.write_blocked(kit.tick);
+        }
+        Err(_) => slot.conn.failed(CloseCause::SocketError),
+    }
+    Written { before, after: slot.heap_bytes(), goes_on: slot.conn.goes_on() }
 }
 
 /// One `writev` of what is owed; answers also how much that would be.

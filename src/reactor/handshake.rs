@@ -48,6 +48,9 @@ impl EventLoop {
         if let Some(door) = self.table.door(index) {
             return self.read_proxy_header(index, door);
         }
+        if self.waits_for_tls(index) {
+            return None;
+        }
         if self.opens_by_tls(index) {
             return self.read_opening(index);
         }
@@ -64,7 +67,7 @@ impl EventLoop {
                 return None;
             }
             Brought::Eof | Brought::Failed => {
-                self.give_up(index, RefusalCause::PeerGone);
+                self.give_up_reading(index);
                 return None;
             }
         };

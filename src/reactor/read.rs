@@ -25,6 +25,7 @@ pub(super) enum Brought {
 impl EventLoop {
     /// Reads from the connections that were queued when the turn began.
     pub(super) fn read_queued(&mut self) {
+        self.resume_handshakes();
         for _ in 0..self.run_queue.len() {
             let Some(index) = self.run_queue.pop_front() else { return };
             self.read_slot(index as usize);

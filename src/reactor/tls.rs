@@ -1,12 +1,14 @@
 //! TLS between sockets and connections: buffers that the loop's connections share, and what one keeps
 //! beside its slot.
 
+use std::collections::VecDeque;
 use std::io::{self, Write as _};
 use std::ops::Range;
 
 use socket2::Socket;
 
 use super::event_loop::{EventLoop, Kit};
+use super::flush::Writer;
 use super::read::{Brought, read_socket};
 use super::table::{Marks, Slot};
 use crate::connection::Received;
@@ -21,8 +23,9 @@ const GATHER_BYTES: usize = 64 * 1024;
 const BEGUN_BYTES: usize = 20 * 1024;
 /// Reads on end that bring no plaintext, before others get their turn.
 const FRUITLESS_READS: usize = 4;
-/// What rustls holds for one connection, about.
-const SESSION_BYTES: usize = 3 * 1024;
+/// What a connection's TLS takes while it is silent, with what the allocator adds; the certificates
+/// of a client come on top.
+const SESSION_BYTES: usize = 3520;
 
 /// One connection's TLS, beside its slot.
 #[derive(Debug)]
@@ -35,6 +38,8 @@ pub(super) struct Tls {
     without_request: Option<EndpointId>,
     /// The peer has said that it sends no more.
     has_ended: bool,
+    /// It can't go on, and that is counted.
+    has_failed: bool,
     /// What of it is in the ceiling's count.
     counted_bytes: usize,
 }
@@ -47,6 +52,9 @@ pub(super) struct TlsKit {
     plain: Vec<u8>,
     /// Turns of handshakes that may still be taken in this turn of the loop.
     pub(super) handshakes_left: usize,
+    /// Slots whose handshakes wait for a turn in which they may be taken, the first come first. They
+    /// are marked as queued.
+    pub(super) waiting: VecDeque<u32>,
 }
 
 impl EventLoop {
@@ -60,6 +68,7 @@ impl EventLoop {
             pending_at: 0,
             without_request: door.tcp,
             has_ended: false,
+            has_failed: false,
             counted_bytes: 0,
         };
         let cipher_bytes = BEGUN_BYTES + self.read_buffer.len();
@@ -115,6 +124,7 @@ impl EventLoop {
                 Ok(progress) => progress,
                 Err(failure) => {
                     counters.tls_failures.at(failure as usize).add(1);
+                    tls.has_failed = true;
                     return Brought::Failed;
                 }
             };
@@ -131,6 +141,33 @@ impl EventLoop {
         Brought::Drained
     }
 
+    /// Sets a connection aside whose TLS handshake can't be gone on with in this turn; says whether
+    /// that is so. However many there are, a turn looks at those only that it goes on with.
+    pub(super) fn waits_for_tls(&mut self, index: usize) -> bool {
+        let Self { table, kit, .. } = self;
+        if kit.tls.handshakes_left > 0 {
+            return false;
+        }
+        let Some((slot, tls)) = table.with_tls(index) else { return false };
+        if tls.session.is_established() {
+            return false;
+        }
+        if !slot.marks.has(Marks::QUEUED) {
+            slot.marks.set(Marks::QUEUED);
+            kit.tls.waiting.push_back(index as u32);
+        }
+        true
+    }
+
+    /// Queues as many of those to be read from as this turn goes on with, before all that is new.
+    pub(super) fn resume_handshakes(&mut self) {
+        let TlsKit { waiting, handshakes_left, .. } = &mut self.kit.tls;
+        let resumed = waiting.len().min(*handshakes_left);
+        for index in waiting.drain(..resumed).rev() {
+            self.run_queue.push_front(index);
+        }
+    }
+
     /// Whether a connection is over TLS and sends no request; it is open once its TLS is.
     pub(super) fn opens_by_tls(&mut self, index: usize) -> bool {
         let tls = self.table.with_tls(index);
@@ -142,7 +179,7 @@ impl EventLoop {
     pub(super) fn read_opening(&mut self, index: usize) -> Option<usize> {
         let brought = self.read_some(index, 0..self.read_buffer.len());
         if matches!(brought, Brought::Eof | Brought::Failed) {
-            self.give_up(index, RefusalCause::PeerGone);
+            self.give_up_reading(index);
             return None;
         }
         let (slot, tls) = self.table.with_tls(index)?;
@@ -158,6 +195,13 @@ impl EventLoop {
         let gate = self.gate_of(index);
         let go_on = self.receive(index, gate, 0, n) == Received::Continue;
         (go_on && readable).then_some(n)
+    }
+
+    /// Ends a connection that was never upgraded, as nothing more is to be read from it.
+    pub(super) fn give_up_reading(&mut self, index: usize) {
+        let tls_failed = self.table.with_tls(index).is_some_and(|(_, tls)| tls.has_failed);
+        let cause = if tls_failed { RefusalCause::Tls } else { RefusalCause::PeerGone };
+        self.give_up(index, cause);
     }
 
     /// Carries what a connection's TLS holds into the ceiling's count.
@@ -204,45 +248,6 @@ impl Tls {
         }
         self.has_ended |= progress.ended;
         Ok(progress)
-    }
-
-    /// Writes what a connection owes until nothing is left (`true`) or the socket takes no more
-    /// (`false`).
-    pub(super) fn write_all(
-        &mut self,
-        slot: &mut Slot,
-        kit: &mut Kit,
-        counters: &LoopCounters,
-    ) -> io::Result<bool> {
-        let Some(mut socket) = slot.socket.take() else { return Ok(true) };
-        let result = loop {
-            match self.write_pending(&mut socket, counters) {
-                Ok(true) => {}
-                blocked => break blocked,
-            }
-            slot.conn.moved(kit.tick, true);
-            if !slot.conn.owes() {
-                break Ok(true);
-            }
-            if let Err(e) = self.encrypt_some(slot, kit) {
-                break Err(e);
-            }
-            match self.write(&mut socket, &kit.tls.out, counters) {
-                Ok(true) => {}
-                blocked => break blocked,
-            }
-        };
-        slot.socket = Some(socket);
-        result
-    }
-
-    /// Tells the peer that nothing more comes, if its socket takes that.
-    pub(super) fn close(&mut self, slot: &mut Slot, kit: &mut TlsKit, counters: &LoopCounters) {
-        if let (Some(socket), true) = (&mut slot.socket, self.session.is_established()) {
-            kit.out.clear();
-            self.session.close(&mut kit.out);
-            let _ = self.write(socket, &kit.out, counters);
-        }
     }
 
     /// Moves owed bytes of a connection into ciphertext in the shared buffer.
@@ -298,6 +303,44 @@ impl Tls {
         memory.add(Component::Tls, now.saturating_sub(self.counted_bytes));
         memory.sub(Component::Tls, self.counted_bytes.saturating_sub(now));
         self.counted_bytes = now;
+    }
+}
+
+impl Writer for Tls {
+    fn write_all(
+        &mut self,
+        slot: &mut Slot,
+        kit: &mut Kit,
+        counters: &LoopCounters,
+    ) -> io::Result<bool> {
+        let Some(mut socket) = slot.socket.take() else { return Ok(true) };
+        let result = loop {
+            match self.write_pending(&mut socket, counters) {
+                Ok(true) => {}
+                blocked => break blocked,
+            }
+            slot.conn.moved(kit.tick, true);
+            if !slot.conn.owes() {
+                break Ok(true);
+            }
+            if let Err(e) = self.encrypt_some(slot, kit) {
+                break Err(e);
+            }
+            match self.write(&mut socket, &kit.tls.out, counters) {
+                Ok(true) => {}
+                blocked => break blocked,
+            }
+        };
+        slot.socket = Some(socket);
+        result
+    }
+
+    fn close(&mut self, slot: &mut Slot, kit: &mut Kit, counters: &LoopCounters) {
+        if let (Some(socket), true) = (&mut slot.socket, self.session.is_established()) {
+            kit.tls.out.clear();
+            self.session.close(&mut kit.tls.out);
+            let _ = self.write(socket, &kit.tls.out, counters);
+        }
     }
 }
 

@@ -119,6 +119,8 @@ causes! {
         HandshakeTimeout = "handshake_timeout",
         /// The peer left before the upgrade was done.
         PeerGone = "peer_gone",
+        /// TLS failed before that; `tls_failures` says why.
+        Tls = "tls",
         /// The gateway is going away.
         Shutdown = "shutdown",
         /// No PROXY header in order where one has to be, or a forwarded header that is not: closed

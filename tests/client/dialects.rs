@@ -1,6 +1,6 @@
 //! Every dialect against the gateway: calls in both directions, pushes, rooms.
 
-use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::time::Duration;
 
 use tidegate::client::{
@@ -61,7 +61,9 @@ fn gateway() -> Running {
     let builder = Gateway::builder().listen(([127, 0, 0, 1], 0));
     let builder =
         all().iter().fold(builder, |builder, dialect| builder.endpoint(endpoint(dialect)));
-    let builder = builder.tcp_listen(([127, 0, 0, 1], 0), "/of/kim");
+    let builder = ["/of/kim", "/of/json", "/of/hub"]
+        .iter()
+        .fold(builder, |builder, path| builder.tcp_listen(([127, 0, 0, 1], 0), path));
     builder.configure(|config| (config.loops, config.workers) = (1, 1)).start().unwrap()
 }
 
@@ -193,6 +195,32 @@ fn kim_over_tcp() {
     talk(&Dialect::Kim, &url);
     is_asked(&Dialect::Kim, &url);
     running.stop(|| false);
+}
+
+#[test]
+fn json_and_hub_over_tcp() {
+    for (at, dialect) in [(1, Dialect::Json(JsonDialect::default())), (2, Dialect::Hub)] {
+        let running = gateway();
+        let url = format!("tcp://{}", running.tcp_addresses()[at]);
+        talk(&dialect, &url);
+        is_asked(&dialect, &url);
+        // Where there is no Close, the end is one, and nobody is pinged for want of a ping.
+        let (tell, ended) = mpsc::channel();
+        let mut options = Options::new(dialect).on_closed(move |_, cause| {
+            tell.send(cause.clone()).unwrap();
+        });
+        options.reconnect = None;
+        (options.ping_interval, options.pong_timeout) =
+            (Some(Duration::from_millis(10)), Duration::from_millis(10));
+        let client = Client::connect(&url, options).unwrap();
+        assert_eq!(ended.recv_timeout(Duration::from_millis(100)), Err(RecvTimeoutError::Timeout));
+        let (_, stats) = running.stop(|| false);
+        let closes = &stats["closes"];
+        assert_eq!((&closes["peer_eof"], &closes["shutdown"]), (&0.into(), &1.into()), "{closes}");
+        let closed = Cause::Closed { code: None, reason: String::new() };
+        assert_eq!(ended.recv_timeout(PATIENCE), Ok(closed));
+        client.stop();
+    }
 }
 
 #[test]

@@ -6,6 +6,7 @@ mod displaced;
 mod others;
 mod servers;
 mod sockets;
+mod tls;
 
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::time::Duration;

@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::time::Duration;
 
-use tidegate::client::{CallError, Cause, Client, DialError, Options, SendError, Tls};
+use tidegate::client::{CallError, Cause, Client, DialError, Options, SendError};
 use tidegate::protocol::Violation;
 use tidegate::{Body, Dialect, JsonDialect};
 use tungstenite::Message;
@@ -196,22 +196,6 @@ fn refusals_say_what_the_server_said() {
     assert!(matches!(refused("HTTP/1.1 101 x\r\n"), DialError::Io(_)));
     let error = Client::connect("http://127.0.0.1", Options::default()).unwrap_err();
     assert!(matches!(error, DialError::Url(_)));
-}
-
-#[test]
-fn without_tls_there_is_no_wss() {
-    let root = b"-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\n";
-    let options = || Options::default().tls(Tls::default().roots_pem(root).unwrap());
-    let (options, seen) = watched(options());
-    for error in [
-        Client::connect("wss://127.0.0.1", options.clone()).unwrap_err(),
-        Client::start("wss://127.0.0.1", options).unwrap_err(),
-    ] {
-        assert!(matches!(error, DialError::NoTls), "{error:?}");
-        assert!(error.to_string().starts_with("this build has no TLS yet"), "{error}");
-    }
-    // Nothing was tried.
-    assert!(seen.try_recv().is_err());
 }
 
 #[test]

@@ -22,8 +22,9 @@ use tidegate::config::{
 use tidegate::protocol::deflate::{DeflateMode, DeflateSettings};
 use tidegate::quota::{ConnectionLimits, Over, Rate};
 use tidegate::routing::{IdentitySource, Liveness, OriginRule, RunOn};
+use tidegate::transport::proxy::{ForwardedHeader, FromElsewhere, ListenerKind, ProxyProtocol};
 use tidegate::transport::tls::{CertificateFiles, ClientAuth, TlsSettings};
-use tidegate::{Outbound, OverflowPolicy, SessionPolicy};
+use tidegate::{Outbound, OverflowPolicy, SessionPolicy, TcpFraming};
 
 /// Two cores, 20,000 descriptors, 24 GiB.
 fn machine() -> Machine {
@@ -138,7 +139,7 @@ fn tcp_at(address: &str, endpoint: &str) -> TcpListen {
 fn listeners_with_tls_are_as_they_are_written() {
     let Resolved { config, .. } = resolved(WHOLE);
     assert_eq!(config.tls_listen, ["[::1]:9443".parse().unwrap()]);
-    let tcp = tcp_at("[::1]:9444", "/kim");
+    let tcp = TcpListen { framing: Some(TcpFraming::U32), ..tcp_at("[::1]:9444", "/kim") };
     assert_eq!(config.tls_tcp_listen, [tcp]);
     let files = |name: &str| CertificateFiles {
         certificate: format!("{name}.pem").into(),
@@ -167,6 +168,59 @@ fn the_terms_of_compression_are_as_they_are_written() {
     assert_eq!(problems.len(), 3, "{problems:?}");
     assert!(problems.iter().any(|p| p.contains("did you mean `shared`?")), "{problems:?}");
     assert!(problems.iter().any(|p| p.contains("9 to 15")), "{problems:?}");
+}
+
+#[test]
+fn what_is_taken_from_proxies_is_as_it_is_written() {
+    let proxy = resolved(WHOLE).config.proxy;
+    assert_eq!(proxy.protocol, ProxyProtocol::Accept);
+    assert_eq!(proxy.trusted.to_string(), "10.0.0.0/8,::1/128");
+    let elsewhere = (proxy.untrusted, proxy.untrusted_forwarded);
+    assert_eq!(elsewhere, (FromElsewhere::Ignore, FromElsewhere::Refuse));
+    assert_eq!(proxy.forwarded, ForwardedHeader::Forwarded);
+    let of = |kind| proxy.protocol_at(kind, 0);
+    assert_eq!(of(ListenerKind::TlsTcp), ProxyProtocol::Require);
+    for kind in [ListenerKind::WebSocket, ListenerKind::Tcp, ListenerKind::TlsWebSocket] {
+        assert_eq!(of(kind), ProxyProtocol::Accept, "{kind:?}");
+    }
+}
+
+#[test]
+fn what_a_listener_says_of_proxies_is_its_own() {
+    let trust = "[proxy]\ntrusted_proxies = [\"::1\"]\n";
+    let listeners = "[[listener]]\naddress = \"[::1]:0\"\n[[listener]]\naddress = \"[::1]:0\"\n\
+                     proxy_protocol = \"require\"\n";
+    let Resolved { config, .. } = resolved(&format!("{trust}{listeners}"));
+    let of = |index| config.proxy.protocol_at(ListenerKind::WebSocket, index);
+    assert_eq!((of(0), of(1)), (ProxyProtocol::Off, ProxyProtocol::Require));
+    // A flag's listeners take the place of the file's, and what those say goes with them.
+    let args = ["--listen", "[::1]:0", "--listen", "[::1]:0", "--proxy-protocol", "accept"];
+    let file = File::new(&format!("{trust}{listeners}"));
+    let config = file.resolve(&args).expect("no mistake").config;
+    let of = |index| config.proxy.protocol_at(ListenerKind::WebSocket, index);
+    assert_eq!((of(0), of(1)), (ProxyProtocol::Accept, ProxyProtocol::Accept));
+}
+
+#[test]
+fn mistakes_about_proxies_are_answered() {
+    let problems = |text: &str| {
+        let found = File::new(text).resolve(&[]).expect_err("a mistake");
+        found.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+    };
+    for (text, said) in [
+        ("[proxy]\nproxy_protocol = \"require\"\n", "--trusted-proxies"),
+        ("[proxy]\nforwarded_headers = \"forwarded\"\n", "--trusted-proxies"),
+        ("[[listener]]\naddress = \"[::1]:0\"\nproxy_protocol = \"accept\"\n", "trusted"),
+        ("[proxy]\nproxy_protocol = \"requires\"\n", "did you mean `require`"),
+        ("[proxy]\nforwarded_headers = \"x-forwarded-fro\"\n", "did you mean `x-forwarded-for`"),
+        ("[proxy]\ntrusted_proxies = [\"10.0.0.1/8\", \"x\"]\n", "10.0.0.0/8, or 10.0.0.1"),
+        ("[proxy]\ntrusted_proxies = [\"10.0.0.1/8\", \"x\"]\n", "a network such as"),
+        ("[proxy]\nproxy_protocoll = \"off\"\n", "proxy_protocol"),
+    ] {
+        assert!(problems(text).contains(said), "{text}: {}", problems(text));
+    }
+    let all = "[proxy]\ntrusted_proxies = [\"0.0.0.0/0\"]\nforwarded_headers = \"forwarded\"\n";
+    assert!(resolved(all).warnings.iter().any(|warning| warning.contains("everybody")));
 }
 
 #[test]
@@ -375,6 +429,17 @@ fn listeners_of_flags_take_the_place_of_those_of_the_file() {
     assert_eq!(addresses(&["--listen", "127.0.0.1:3"]), "127.0.0.1:3 127.0.0.1:2=/a");
     let tcp = ["--tcp-listen", "127.0.0.1:4", "--tcp-listen", "[::1]:5=/b"];
     assert_eq!(addresses(&tcp), "127.0.0.1:1 127.0.0.1:4=/kim [::1]:5=/b");
+    let framings = |args: &[&str]| {
+        let config = file.resolve(args).expect("no mistake").config;
+        let all = config.tcp_listen.into_iter();
+        all.map(|tcp| (tcp.endpoint, tcp.framing)).collect::<Vec<_>>()
+    };
+    assert_eq!(framings(&["--tcp-listen", "127.0.0.1:4"]), [("/kim".to_owned(), None)]);
+    let said = ["--tcp-listen", "[::1]:5=u32:/b", "--tcp-listen", "[::1]:6=opcode:/a:b"];
+    let wanted = [("/b", TcpFraming::U32), ("/a:b", TcpFraming::Opcode)];
+    assert_eq!(framings(&said), wanted.map(|(path, framing)| (path.to_owned(), Some(framing))));
+    let wrong = file.resolve(&["--tcp-listen", "[::1]:5=u16:/b"]).expect_err("a mistake");
+    assert!(format!("{wrong:?}").contains("opcode or u32"), "{wrong:?}");
     // Who lists listeners and none for WebSockets has none; else there is the default.
     let only_tcp =
         File::new("listener = [{address = \"[::1]:5\", transport = \"tcp\", endpoint = \"/a\"}]");
@@ -425,7 +490,7 @@ fn the_examples_have_no_mistake() {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/config");
     let entries = fs::read_dir(dir).expect("a directory").map(|entry| entry.unwrap().path());
     let mut names = Vec::new();
-    for path in entries {
+    for path in entries.filter(|path| path.extension().is_some_and(|end| end == "toml")) {
         let text = fs::read_to_string(&path).expect("a file");
         let Resolved { config, warnings, .. } = resolved(&text);
         assert!(!config.endpoints.is_empty(), "{}", path.display());

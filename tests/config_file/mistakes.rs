@@ -69,6 +69,8 @@ fn a_mistake_is_one_mistake() {
         "listener = [{address = \"nowhere\"}]\n",
         "listener = [{address = \"[::1]:1\", transport = \"udp\"}]\n",
         "listener = [{address = \"[::1]:1\", transport = \"tcp\"}]\n",
+        "listener = [{address = \"[::1]:1\", framing = \"u32\"}]\n",
+        "listener = [{address = \"[::1]:1\", transport = \"tcp\", endpoint = \"/kim\", framing = \"u16\"}]\n",
         "listener = [{address = \"[::1]:1\"}, {address = \"[::1]:1\"}]\n",
         "endpoint = [{path = \"ws\", dialect = \"raw\"}]\nlistener = [{address = \"[::1]:1\", transport = \"tcp\", endpoint = \"/ws\"}]\n",
         "endpoint = [{path = \"/ws\", dialect = \"raw\"}]\nlistener = [{address = \"[::1]:1\", transport = \"tcp\", endpoint = \"/kim\"}]\n",

@@ -107,6 +107,10 @@ fn with(definition: &Definition, value: &str) -> String {
         "[[listener]]" if value == "\"tcp\"" => {
             format!("[[listener]]\naddress = \"[::1]:1\"\nendpoint = \"/kim\"\n{line}")
         }
+        "[[listener]]" if *key == "framing" => {
+            let tcp = "transport = \"tcp\"\nendpoint = \"/kim\"\n";
+            format!("[[listener]]\naddress = \"[::1]:1\"\n{tcp}{line}")
+        }
         "[[listener]]" => format!("[[listener]]\n{}{line}", needed("address", "[::1]:1")),
         "[[endpoint]]" => {
             let (path, dialect) = (needed("path", "/ws"), needed("dialect", "json"));
@@ -133,7 +137,8 @@ fn with(definition: &Definition, value: &str) -> String {
 #[test]
 fn the_words_and_ranges_that_the_manual_names_are_those_that_hold() {
     // Above the limits of endpoints, which are at most these.
-    const LIMITS: &str = "limits = {max_message = \"1GiB\", outbound_limit = \"16GiB\"}\n";
+    const LIMITS: &str = "limits = {max_message = \"1GiB\", outbound_limit = \"16GiB\"}\n\
+                          proxy = {trusted_proxies = [\"::1\"]}\n";
     let takes = |definition: &Definition, value: &str| {
         File::new(&format!("{LIMITS}{}", with(definition, value))).resolve(&[]).is_ok()
     };
@@ -160,7 +165,7 @@ fn the_words_and_ranges_that_the_manual_names_are_those_that_hold() {
             assert_eq!(takes(definition, &value), inside, "{key} = {value}");
         }
     }
-    assert_eq!((words, ranges), (27, 16));
+    assert_eq!((words, ranges), (30, 16));
 }
 
 #[test]

@@ -19,6 +19,8 @@ mod slow_clients;
 mod speakers;
 #[path = "../support/tcp_client.rs"]
 mod tcp_client;
+#[path = "../support/u32_client.rs"]
+mod u32_client;
 mod writes;
 
 use std::net::SocketAddr;

@@ -7,12 +7,12 @@ use serde_json::{Value, json};
 use tidegate::{Body, Gateway, GatewayBuilder, Running, SelfDelivery};
 
 use crate::both;
-use crate::speakers::{Heard, Kim, Speaker, Tongue, everywhere};
+use crate::speakers::{Heard, Hub, Json, Kim, Speaker, Tongue, everywhere};
 
 /// Publishes of each member.
 const PUBLISHES: usize = 50;
-/// One of each dialect over WebSocket, and one over TCP.
-const MEMBERS: usize = Tongue::ALL.len() + 1;
+/// One of each dialect over WebSocket, one over TCP, and two over TCP without opcodes.
+const MEMBERS: usize = Tongue::ALL.len() + 3;
 
 fn hall() -> GatewayBuilder {
     everywhere(Gateway::builder(), |tongue, endpoint| {
@@ -30,11 +30,19 @@ fn hall() -> GatewayBuilder {
         })
     })
     .tcp_listen(([127, 0, 0, 1], 0), &Kim.path())
+    .tcp_listen(([127, 0, 0, 1], 0), &Json.path())
+    .tcp_listen(([127, 0, 0, 1], 0), &Hub.path())
 }
 
 fn members(running: &Running) -> Vec<Speaker> {
     let over_websocket = Tongue::ALL.into_iter().map(|tongue| Speaker::open(running, tongue));
-    let mut members: Vec<_> = over_websocket.chain([Speaker::open_tcp(running, Kim)]).collect();
+    let [_, json, hub] = running.tcp_addresses()[..] else { panic!("three listeners") };
+    let over_tcp = [
+        Speaker::open_tcp(running, Kim),
+        Speaker::open_lengths(json, Json),
+        Speaker::open_lengths(hub, Hub),
+    ];
+    let mut members: Vec<_> = over_websocket.chain(over_tcp).collect();
     assert_eq!(members.len(), MEMBERS);
     for member in &mut members {
         member.request("join", 2, &json!("hall"));

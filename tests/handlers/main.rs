@@ -31,6 +31,8 @@ mod targets;
 #[path = "../support/tcp_client.rs"]
 mod tcp_client;
 mod timeouts;
+#[path = "../support/u32_client.rs"]
+mod u32_client;
 
 use std::net::SocketAddr;
 use std::sync::mpsc::{self, Receiver, Sender};

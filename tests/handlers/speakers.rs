@@ -1,10 +1,13 @@
 //! Clients of each dialect, put together from bytes: nothing of the gateway's own codecs is used.
 
+use std::net::SocketAddr;
+
 use serde_json::{Value, json};
 use tidegate::{Context, Dialect, Endpoint, GatewayBuilder, JsonDialect, Message, Running};
 
 use crate::client::{BINARY, Client, TEXT, frame};
 use crate::tcp_client::TcpClient;
+use crate::u32_client::U32Client;
 
 /// What the routes of these tests are called; in the `hub` dialect, by their place here, from 10 on.
 const NAMES: [&str; 6] = ["echo", "join", "say", "id", "go", "ask"];
@@ -93,6 +96,7 @@ pub(crate) enum Heard {
 enum Wire {
     WebSocket(Client),
     Tcp(TcpClient),
+    Lengths(U32Client),
 }
 
 /// A client of one dialect.
@@ -114,6 +118,11 @@ impl Speaker {
     /// Over plain TCP, at the gateway's only such address.
     pub(crate) fn open_tcp(running: &Running, tongue: Tongue) -> Self {
         Self { tongue, wire: Wire::Tcp(TcpClient::dial(running.tcp_addresses()[0])) }
+    }
+
+    /// Over plain TCP at this address, in frames that are a length and a payload.
+    pub(crate) fn open_lengths(address: SocketAddr, tongue: Tongue) -> Self {
+        Self { tongue, wire: Wire::Lengths(U32Client::dial(address)) }
     }
 
     /// Sends a request; in `event` and `action`, which do not number them, the id stays behind.
@@ -161,19 +170,21 @@ impl Speaker {
         match &mut self.wire {
             Wire::WebSocket(client) => client.send(&frame(opcode, payload)),
             Wire::Tcp(client) => client.frame(opcode, payload),
+            Wire::Lengths(client) => client.message(payload),
         }
     }
 
     /// What comes next.
     pub(crate) fn hear(&mut self) -> Heard {
+        let wanted = if matches!(self.tongue, Hub | Kim) { BINARY } else { TEXT };
         let (opcode, payload) = match &mut self.wire {
             Wire::WebSocket(client) => {
                 let frame = client.frame().expect("a message, not the end");
                 (frame.opcode, frame.payload)
             }
             Wire::Tcp(client) => client.next().expect("a message, not the end"),
+            Wire::Lengths(client) => (wanted, client.next().expect("a message, not the end")),
         };
-        let wanted = if matches!(self.tongue, Hub | Kim) { BINARY } else { TEXT };
         assert_eq!(opcode, wanted, "{:?}", String::from_utf8_lossy(&payload));
         match self.tongue {
             Hub => hear_hub(&payload),

@@ -167,3 +167,110 @@ fn frames_without_a_request_go_over_tls_too() {
         assert_eq!(served.running.stats()["totals"]["opened"], 1);
     });
 }
+
+/// Without a Close, the end of what is sent is one: TLS tells it by a close_notify.
+#[test]
+fn frames_that_are_a_length_go_over_tls_too() {
+    all(|set| {
+        let served = Served::start(|builder| {
+            set(builder).configure(|config| {
+                let endpoint = "/ws".to_owned();
+                let address = LOCALHOST.into();
+                let listen = tidegate::TcpListen { address, endpoint, framing: None };
+                config.tls_tcp_listen.push(listen);
+            })
+        });
+        let mut stream = served.dial(served.running.tls_tcp_addresses()[0]);
+        for size in [1, 20_000, 300_000] {
+            let body = "x".repeat(size);
+            let request = format!(r#"{{"route":"echo","id":1,"body":"{body}"}}"#);
+            let (head, rest) = request.as_bytes().split_at(1);
+            let mut frame = (request.len() as u32).to_be_bytes().to_vec();
+            frame.extend_from_slice(head);
+            // In two records, of which the first ends inside the message.
+            write(&mut stream, &frame);
+            write(&mut stream, rest);
+            let mut len = [0; 4];
+            stream.read_exact(&mut len).unwrap();
+            let mut answer = vec![0; u32::from_be_bytes(len) as usize];
+            stream.read_exact(&mut answer).unwrap();
+            let answer: serde_json::Value = serde_json::from_slice(&answer).unwrap();
+            assert!(answer["id"] == 1 && answer["body"] == body, "{size}");
+        }
+        stream.conn.send_close_notify();
+        assert_eq!(stream.read_to_end(&mut Vec::new()).unwrap(), 0);
+        stats_until(&served.running, "gone", |s| s["totals"]["connections"] == 0);
+        assert_eq!(served.running.stats()["closes"]["peer_close"], 1);
+    });
+}
+
+#[test]
+fn a_hello_that_is_longer_than_is_held_is_closed_at_once() {
+    all(|set| {
+        let served = Served::start(|builder| {
+            set(builder).configure(|c| c.handshake_timeout = std::time::Duration::from_secs(3600))
+        });
+        let stream = TcpStream::connect(served.addr()).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        // A ClientHello of 65,000 bytes, in records of 16 KiB; a little at a time.
+        let mut hello = vec![22, 3, 1, 0x40, 0, 1, 0, 0xfd, 0xe8, 3, 3];
+        hello.resize(5 + 0x4000, 0);
+        hello.extend([22, 3, 1, 0x40, 0]);
+        hello.resize(18 * 1024, 0);
+        for piece in hello.chunks(1000) {
+            write(&stream, piece);
+        }
+        stats_until(&served.running, "all is read", |s| s["totals"]["bytes_in"] == hello.len());
+        assert_eq!(served.running.stats()["totals"]["connections"], 1);
+        assert!(served.running.stats()["buffers"]["tls_bytes"].as_u64() <= Some(22 * 1024));
+        write(&stream, &[0]);
+        assert!(read_to_end(&stream).len() < 1024);
+        stats_until(&served.running, "gone", |s| s["totals"]["connections"] == 0);
+        let stats = served.running.stats();
+        assert_eq!(stats["tls_failures"]["handshake_too_long"], 1);
+        assert_eq!(
+            (&stats["refusals"]["tls"], &stats["refusals"]["peer_gone"]),
+            (&1.into(), &0.into())
+        );
+        assert_eq!(stats["buffers"]["tls_bytes"], 0);
+    });
+}
+
+#[test]
+fn handshakes_that_wait_for_their_turn_all_get_it() {
+    all(|set| {
+        let served = Served::start(|builder| {
+            set(builder).configure(|config| {
+                config.tuning.tls_handshakes_per_turn = 1;
+                let endpoint = "/echo".to_owned();
+                let listen =
+                    tidegate::TcpListen { address: LOCALHOST.into(), endpoint, framing: None };
+                config.tls_tcp_listen.push(listen);
+            })
+        });
+        let bare = served.running.tls_tcp_addresses()[0];
+        thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    // All at once, and some that never go on or leave half way.
+                    let held: Vec<_> = (0..8).map(|_| TcpStream::connect(served.addr())).collect();
+                    let mut dialed: Vec<_> = (0..32).map(|_| served.dial(bare)).collect();
+                    for tls in &mut dialed {
+                        tls.conn.write_tls(&mut tls.sock).unwrap();
+                    }
+                    for mut tls in dialed.drain(..16) {
+                        write(&mut tls, &[2, 0, 0, 0, 2, b'h', b'i']);
+                        let mut back = [0; 7];
+                        tls.read_exact(&mut back).unwrap();
+                        assert_eq!(back, [2, 0, 0, 0, 2, b'h', b'i']);
+                    }
+                    drop((dialed, held));
+                });
+            }
+        });
+        stats_until(&served.running, "all gone", |s| s["totals"]["connections"] == 0);
+        let opened = served.running.stats()["totals"]["opened"].as_u64().unwrap();
+        assert!((64..=128).contains(&opened), "{opened}");
+        assert_eq!(served.running.stats()["buffers"]["tls_bytes"], 0);
+    });
+}

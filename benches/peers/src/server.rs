@@ -52,8 +52,20 @@ pub fn listen_each(address: SocketAddr, loops: usize) -> io::Result<Vec<TcpListe
 /// # Errors
 /// Nobody reads it.
 pub fn announce(address: SocketAddr) -> io::Result<()> {
+    say(format_args!("listening on {address}"))
+}
+
+/// The same, of TLS.
+///
+/// # Errors
+/// Nobody reads it.
+pub fn announce_tls(address: SocketAddr) -> io::Result<()> {
+    say(format_args!("listening on {address} over TLS"))
+}
+
+fn say(what: std::fmt::Arguments<'_>) -> io::Result<()> {
     let mut stdout = io::stdout();
-    writeln!(stdout, "listening on {address}")?;
+    writeln!(stdout, "{what}")?;
     stdout.flush()
 }
 

@@ -2,6 +2,7 @@
 
 mod conns;
 pub(crate) mod dialect;
+pub(crate) mod network;
 mod report;
 pub(crate) mod rooms;
 
@@ -11,8 +12,8 @@ use std::{net::IpAddr, str::FromStr, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
 
-use self::dialect::LoginArgs;
 pub(crate) use self::report::{CompareArgs, ReportArgs};
+use self::{dialect::LoginArgs, network::NetworkArgs};
 use crate::{dialect::Dialect, plan::Sources};
 
 /// Drives any WebSocket server: opens connections, holds them, verifies them, measures.
@@ -79,6 +80,9 @@ pub(crate) enum Command {
 pub(crate) struct Common {
     /// The server, like ws://HOST:PORT/PATH?QUERY; what follows the host may be left out.
     ///
+    /// wss:// is the same over TLS; tcp://HOST:PORT and tls://HOST:PORT have frames with a length before
+    /// them.
+    ///
     /// tidegate speaks raw at /echo, json at /ws, the other dialects at /mef, /action, /event, /kim
     /// and /hub.
     #[arg(long, value_name = "URL")]
@@ -120,6 +124,10 @@ pub(crate) struct Common {
     /// Start even if a limit of this host would stop the run; what is found is only a warning.
     #[arg(long)]
     pub(crate) no_preflight: bool,
+
+    /// By what connections go.
+    #[command(flatten)]
+    pub(crate) network: NetworkArgs,
 
     /// What becomes of the results.
     #[command(flatten)]
@@ -205,6 +213,18 @@ pub(crate) struct EchoArgs {
     /// Who connections say they are.
     #[command(flatten)]
     pub(crate) login: LoginArgs,
+}
+
+#[cfg(test)]
+impl Common {
+    /// All defaults, to a server.
+    pub(crate) fn to(url: &str) -> Self {
+        let cli = Cli::parse_from(["loadtest", "connect", "--url", url]);
+        match cli.command {
+            Command::Connect(args) => args.common,
+            _ => unreachable!("it is `connect`"),
+        }
+    }
 }
 
 impl FromStr for Sources {

@@ -29,7 +29,7 @@ pub(super) fn churn(args: &ChurnArgs) -> Result<bool, String> {
     let wanted = args.common.connections;
     let leaving = beside(args.rate);
     let times = Times { connect_rate: args.connect_rate, duration: args.duration };
-    let lanes = Lanes::plain(&args.common.url)?;
+    let lanes = Lanes::plain(&args.common)?;
     let (mut setup, outputs) =
         prepare(&with_room(&args.common, leaving)?, lanes, &times, MIN_READ_BUFFER)?;
     setup.connections = wanted;
@@ -64,7 +64,7 @@ pub(super) fn storm(args: &StormArgs) -> Result<bool, String> {
     }
     let times = Times { connect_rate: args.connect_rate, duration: ENDLESS };
     let lanes = match (args.dialect, sessions) {
-        (Dialect::Raw, false) => Lanes::plain(&args.common.url)?,
+        (Dialect::Raw, false) => Lanes::plain(&args.common)?,
         _ => one_lane(&args.common, args.dialect, &args.login)?,
     };
     let beside = stayers.saturating_add(beside_themselves(args, vanishing));
@@ -134,7 +134,7 @@ pub(super) fn slow_handshake(args: &SlowHandshakeArgs) -> Result<bool, String> {
     let drippers = args.common.connections;
     let probes = beside(args.probe_rate);
     let times = Times { connect_rate: 0, duration: args.duration };
-    let lanes = Lanes::plain(&args.common.url)?;
+    let lanes = Lanes::plain(&args.common)?;
     let (mut setup, outputs) =
         prepare(&with_room(&args.common, probes)?, lanes, &times, MIN_READ_BUFFER)?;
     setup.connections = drippers;

@@ -149,7 +149,7 @@ pub(super) fn to_join(args: &ConnectArgs) -> Result<Option<(Words, Places)>, Str
 
 /// The ways that the members of so many rooms take in turn.
 fn lanes(common: &Common, words: &WordsArgs, rooms: u32) -> Result<Lanes, String> {
-    Lanes::new(&common.url, &words.dialect, rooms, words.login.resolve(&words.dialect)?)
+    Lanes::new(common, &words.dialect, rooms, words.login.resolve(&words.dialect)?)
 }
 
 fn check_size(size: usize) -> Result<(), String> {

@@ -7,7 +7,7 @@
 
 mod facts;
 
-use std::fmt;
+use std::{fmt, net::IpAddr};
 
 pub(crate) use self::facts::Facts;
 use crate::{
@@ -19,6 +19,8 @@ use crate::{
 const KERNEL_BYTES: u64 = 3_960;
 /// What this program keeps for a connection beside its read buffer, bytes.
 const OWN_BYTES: u64 = 700;
+/// What TLS adds to it, bytes.
+const TLS_BYTES: u64 = 4_000;
 /// Mappings of a thread: stack and guard, heap of its own and the rest of its reservation.
 const MAPS_PER_THREAD: u64 = 4;
 /// Mappings of the program itself.
@@ -41,8 +43,10 @@ pub(crate) struct Needs<'a> {
     pub(crate) max_connecting: u32,
     /// The read buffer of a connection, bytes.
     pub(crate) read_buffer: usize,
-    /// Whether the server is on this host, which then holds both ends.
-    pub(crate) local: bool,
+    /// Whether TLS is spoken.
+    pub(crate) tls: bool,
+    /// Where the server is; `None`: at a Unix-domain socket.
+    pub(crate) destination: Option<IpAddr>,
 }
 
 /// A limit that is too low.
@@ -97,7 +101,12 @@ impl Needs<'_> {
 
     /// Ends of connections on this host.
     fn ends(&self) -> u64 {
-        self.connections() * if self.local { 2 } else { 1 }
+        self.connections() * if self.is_local() { 2 } else { 1 }
+    }
+
+    /// Whether the server is on this host, which then holds both ends.
+    fn is_local(&self) -> bool {
+        self.destination.is_none_or(|ip| ip.is_loopback())
     }
 
     /// Descriptors of the fullest table.
@@ -111,7 +120,8 @@ impl Needs<'_> {
     }
 
     fn own_bytes(&self) -> u64 {
-        self.connections() * (OWN_BYTES + self.read_buffer as u64)
+        let tls = if self.tls { TLS_BYTES } else { 0 };
+        self.connections() * (OWN_BYTES + tls + self.read_buffer as u64)
     }
 }
 
@@ -162,7 +172,7 @@ fn private_tables(needs: &Needs<'_>, facts: &Facts) -> Option<Finding> {
 }
 
 fn ports(needs: &Needs<'_>, facts: &Facts) -> Option<Finding> {
-    let have = facts.ports?;
+    let have = facts.ports.filter(|_| needs.destination.is_some())?;
     let sources = needs.plan.sources.len().max(1) as u64;
     let most = needs.connections().div_ceil(sources);
     if most <= have {
@@ -186,7 +196,7 @@ fn ports(needs: &Needs<'_>, facts: &Facts) -> Option<Finding> {
 fn memory(needs: &Needs<'_>, facts: &Facts) -> Option<Finding> {
     let have = facts.memory_available?;
     let want = needs.ends() * KERNEL_BYTES + needs.own_bytes();
-    let ends = if needs.local { "both ends" } else { "one end" };
+    let ends = if needs.is_local() { "both ends" } else { "one end" };
     if want <= have {
         return None;
     }
@@ -233,7 +243,7 @@ fn open_files(needs: &Needs<'_>, facts: &Facts) -> Option<Finding> {
     let what = format!("{all} open files on this host would be over fs.file-max {limit}");
     let fix = format!("sysctl -w fs.file-max={want}");
     // With that privilege there is no such limit; but the server may lack it.
-    match (facts.exceeds_files, needs.local) {
+    match (facts.exceeds_files, needs.is_local()) {
         (false, _) => stops(what, fix),
         (true, true) => warns(what, fix),
         (true, false) => None,
@@ -313,7 +323,7 @@ fn tcp_mem(needs: &Needs<'_>, facts: &Facts) -> Option<Finding> {
 }
 
 fn backlog(needs: &Needs<'_>, facts: &Facts) -> Option<Finding> {
-    let have = facts.somaxconn.filter(|_| needs.local)?;
+    let have = facts.somaxconn.filter(|_| needs.is_local())?;
     let want = u64::from(needs.max_connecting.min(needs.connections));
     if want <= have {
         return None;

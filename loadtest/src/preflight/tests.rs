@@ -24,7 +24,7 @@ fn host() -> Facts {
 }
 
 fn wanted(connections: u32) -> Wanted {
-    let destination = IpAddr::V4(Ipv4Addr::LOCALHOST);
+    let destination = Some(IpAddr::V4(Ipv4Addr::LOCALHOST));
     Wanted { connections, threads: None, sources: Sources::Auto, destination }
 }
 
@@ -40,7 +40,8 @@ fn found_for(wanted: &Wanted, change: impl FnOnce(&mut Facts)) -> Vec<Finding> {
         threads_chosen: wanted.threads.is_some(),
         max_connecting: 512,
         read_buffer: 128,
-        local: wanted.destination.is_loopback(),
+        tls: false,
+        destination: wanted.destination,
     };
     check(&needs, &facts)
 }
@@ -102,10 +103,10 @@ fn private_tables_that_are_refused_stop() {
 #[test]
 fn too_few_ports_stop() {
     let far = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
-    let text = only(&found_for(&Wanted { destination: far, ..wanted(30_000) }, |_| ()), true);
+    let text = only(&found_for(&Wanted { destination: Some(far), ..wanted(30_000) }, |_| ()), true);
     assert!(text.contains("ip_local_port_range='1024 65535'"), "{text}");
     assert!(text.contains("2 source addresses"), "{text}");
-    let far = Wanted { destination: far, ..wanted(100_000) };
+    let far = Wanted { destination: Some(far), ..wanted(100_000) };
     let text = only(&found_for(&far, |_| ()), true);
     assert!(!text.contains("sysctl") && text.contains("--source-ips"), "{text}");
 }
@@ -114,7 +115,7 @@ fn too_few_ports_stop() {
 fn too_little_memory_stops() {
     let text = only(&found(200_000, |facts| facts.memory_available = Some(1 << 30)), true);
     assert!(text.contains("both ends") && text.contains("--connections 122"), "{text}");
-    let one_end = Wanted { destination: "192.0.2.1".parse().unwrap(), ..wanted(20_000) };
+    let one_end = Wanted { destination: "192.0.2.1".parse().ok(), ..wanted(20_000) };
     assert_eq!(found_for(&one_end, |facts| facts.memory_available = Some(100 << 20)), []);
 }
 
@@ -170,7 +171,7 @@ fn tracked_connections_stop_where_some_are_tracked() {
 fn a_short_backlog_is_a_warning() {
     let text = only(&found(1_000, |facts| facts.somaxconn = Some(128)), false);
     assert!(text.contains("--max-connecting 128"), "{text}");
-    let far = Wanted { destination: "192.0.2.1".parse().unwrap(), ..wanted(1_000) };
+    let far = Wanted { destination: "192.0.2.1".parse().ok(), ..wanted(1_000) };
     assert_eq!(found_for(&far, |facts| facts.somaxconn = Some(128)), []);
 }
 

@@ -41,6 +41,7 @@ use crate::{
     run::{Outcome, Watched},
     shared::Setup,
     tally::{Latency, Pick, Tally},
+    tls,
     trouble::Kinds,
     watch::Marks,
 };
@@ -178,6 +179,18 @@ struct Connecting {
     target_per_second: Option<f64>,
     percent_of_target: Option<f64>,
     handshake_us: Percentiles,
+    /// Where it was spoken.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tls: Option<Secured>,
+}
+
+/// Handshakes of TLS.
+#[derive(Debug, Default, Serialize)]
+struct Secured {
+    full: u64,
+    resumed: u64,
+    /// By version and suite.
+    suites: BTreeMap<String, u64>,
 }
 
 #[derive(Debug, Default, Serialize)]
@@ -240,7 +253,10 @@ impl Report {
             errors_percent: 0.0,
             failed_if: Vec::new(),
             main: Main::new(&*work, None),
-            connect: Connecting::new(&Tally::default(), 0, 0, setup.connect_rate),
+            connect: Connecting {
+                tls: setup.lanes.has_tls().then(Secured::default),
+                ..Connecting::new(&Tally::default(), 0, 0, setup.connect_rate)
+            },
             hold: Holding { seconds: setup.duration.as_secs_f64(), ..Holding::default() },
             work,
             close: Closing::default(),
@@ -278,7 +294,10 @@ impl Report {
         self.errors_percent = 100.0 * self.errors as f64 / begun.max(1) as f64;
         self.latency = self.main_latency().map(|pick| pick(tally).clone());
         let rate = self.connect.target_per_second.map_or(0, |rate| rate as u64);
-        self.connect = Connecting::new(tally, outcome.ramp, expected.made, rate);
+        self.connect = Connecting {
+            tls: self.connect.tls.take().map(|_| Secured::new(&tally.tls)),
+            ..Connecting::new(tally, outcome.ramp, expected.made, rate)
+        };
         self.hold.lost = labels(&tally.lost);
         let wanted = self.hold.seconds;
         let worked = self.work.seconds(tally);
@@ -353,7 +372,16 @@ impl Connecting {
             target_per_second: target,
             percent_of_target: percent(Some(per_second), target),
             handshake_us: Percentiles::new(&tally.handshake),
+            tls: None,
         }
+    }
+}
+
+impl Secured {
+    fn new(counts: &tls::Counts) -> Self {
+        let tls::Counts { resumed, suites } = counts.clone();
+        let all: u64 = suites.values().sum();
+        Self { full: all - resumed, resumed, suites }
     }
 }
 

@@ -76,7 +76,11 @@ impl Report {
         }
         writeln!(f)?;
         show_kinds(f, &connect.refused)?;
-        writeln!(f, "  handshake    {}", connect.handshake_us)
+        writeln!(f, "  handshake    {}", connect.handshake_us)?;
+        let Some(tls) = &connect.tls else { return Ok(()) };
+        let (full, resumed) = (grouped(tls.full), grouped(tls.resumed));
+        line(f, "tls", format_args!("{full} full, {resumed} resumed"))?;
+        show_kinds(f, &tls.suites)
     }
 }
 

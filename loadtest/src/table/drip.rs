@@ -11,9 +11,8 @@ impl<C: Default> Table<C> {
         let now = self.clock.now();
         let target = &self.setup.lanes.first().target;
         let handshake = Handshake::dripping(target);
-        open(target.address, self.setup.source(index), None)
-            .and_then(|socket| self.insert(socket, index, now, handshake, Phase::Dripping))
-            .map_err(|error| Trouble::from_io(&error))
+        self.open(index, None)
+            .and_then(|opened| self.insert(opened, index, now, handshake, Phase::Dripping))
     }
 
     /// Sends `count` bytes more of the request of connection `index`, if it is still there.

@@ -89,7 +89,10 @@ impl Frames {
         }
         self.written = 0;
         empty(&mut self.output);
-        Ok(())
+        match wire.flush() {
+            Err(error) if error.kind() != ErrorKind::WouldBlock => Err(Trouble::from_io(&error)),
+            _ => Ok(()),
+        }
     }
 
     /// The next message, or `None` when all is read that has come.

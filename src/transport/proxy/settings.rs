@@ -97,8 +97,13 @@ impl ProxySettings {
     /// its kind in the configuration.
     #[must_use]
     pub fn protocol_at(&self, kind: ListenerKind, index: usize) -> ProxyProtocol {
-        let own = self.listeners[kind as usize].get(index).copied().flatten();
-        own.unwrap_or(self.protocol)
+        self.own_protocol_at(kind, index).unwrap_or(self.protocol)
+    }
+
+    /// What that listener says for itself, if it does.
+    #[must_use]
+    pub fn own_protocol_at(&self, kind: ListenerKind, index: usize) -> Option<ProxyProtocol> {
+        self.listeners[kind as usize].get(index).copied().flatten()
     }
 
     /// Has a listener say for itself.

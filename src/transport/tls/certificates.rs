@@ -62,7 +62,9 @@ impl ResolvesServerCert for Certificates {
         let name = hello.server_name().and_then(|name| ServerName::try_from(name).ok());
         let named = |key: &&Arc<CertifiedKey>| name.as_ref().is_some_and(|name| is_for(key, name));
         let mut keys = self.0.iter().filter(usable);
-        keys.clone().find(named).or_else(|| keys.next()).cloned()
+        // Whom nothing fits still gets one to fail by: rustls says then that the two have nothing in
+        // common, where for none at all it would deny access.
+        keys.clone().find(named).or_else(|| keys.next()).or_else(|| self.0.first()).cloned()
     }
 }
 

@@ -15,7 +15,7 @@ use super::failure::TlsProblem;
 /// TLS 1.2 sessions that are remembered for clients which do without tickets, at most.
 const SESSIONS_MAX: usize = 4096;
 
-/// What new connections of one listener begin with.
+/// What new connections of listeners with the same settings begin with.
 #[derive(Clone, Debug)]
 pub struct TlsHost {
     config: Arc<ServerConfig>,
@@ -24,8 +24,9 @@ pub struct TlsHost {
 }
 
 /// What lets clients resume. It holds who a client was found to be, and so is good only among
-/// connections whose clients are checked alike: never shared between listeners, and made anew with
-/// the authorities.
+/// connections whose clients are checked alike: those of one host, which has one rule for all its
+/// names and listeners, until that rule or its authorities change. rustls itself takes no ticket of
+/// another name.
 #[derive(Clone, Debug)]
 struct Resumable {
     sessions: Arc<dyn StoresServerSessions>,

@@ -13,6 +13,8 @@ use super::failure::TlsFailure;
 
 /// Most unfinished handshake that is held for a client, bytes: a record and its header.
 const HANDSHAKE_BYTES_MAX: usize = 18 * 1024;
+/// Begun records are held in room of a multiple of this, bytes.
+const KEPT_STEP: usize = 1024;
 /// Most plaintext of one record (RFC 8446, 5.1).
 const FRAGMENT_MAX: usize = 16 * 1024;
 /// More than a record adds to its plaintext: header, type, tag and, in TLS 1.2, the nonce.
@@ -176,12 +178,12 @@ impl TlsSession {
         if !self.is_established && rest.len() > HANDSHAKE_BYTES_MAX {
             return Err(TlsFailure::HandshakeTooLong);
         }
-        if rest.is_empty() {
-            self.kept = Vec::new();
-        } else {
-            self.kept.clear();
-            self.kept.extend_from_slice(rest);
+        if rest.is_empty() || rest.len() > self.kept.capacity() {
+            // Not grown by doubling, which could take twice of what may be held.
+            self.kept = Vec::with_capacity(rest.len().next_multiple_of(KEPT_STEP));
         }
+        self.kept.clear();
+        self.kept.extend_from_slice(rest);
         Ok(())
     }
 

@@ -1,21 +1,36 @@
-//! An echo on tokio-tungstenite, on one thread.
+//! An echo on tokio-tungstenite, on one thread; over TLS by tokio-rustls if it is given a certificate.
 
-use std::net::SocketAddr;
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use clap::{Parser, ValueEnum};
 use futures_util::{FutureExt as _, SinkExt as _, StreamExt as _};
 use peers::{
     Fatal, fdtable,
-    server::{announce, bind},
+    server::{announce, announce_tls, bind},
 };
-use tokio::net::{TcpListener, TcpStream};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpListener,
+};
+use tokio_rustls::{
+    TlsAcceptor,
+    rustls::{
+        ServerConfig,
+        crypto::ring,
+        pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
+    },
+};
 use tokio_tungstenite::{
     accept_async_with_config,
-    tungstenite::{Message, Result, protocol::WebSocketConfig},
+    tungstenite::{self, Message, protocol::WebSocketConfig},
 };
 
 /// Echoes WebSocket messages by tokio-tungstenite.
-#[derive(Clone, Copy, Debug, Parser)]
+#[derive(Clone, Debug, Parser)]
 struct Args {
     /// Where to listen; port 0 lets the kernel choose.
     #[arg(long, default_value = "127.0.0.1:0")]
@@ -28,6 +43,14 @@ struct Args {
     /// When answers are written.
     #[arg(long, value_enum, default_value = "each")]
     flush: Flush,
+
+    /// Speak TLS, with the chain in this file of PEM.
+    #[arg(long, requires = "tls_key")]
+    tls_cert: Option<PathBuf>,
+
+    /// The key of --tls-cert.
+    #[arg(long, requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -46,26 +69,58 @@ fn main() -> Result<(), Fatal> {
 
 async fn serve(args: Args) -> Result<(), Fatal> {
     let listener = TcpListener::from_std(bind(args.listen)?)?;
-    announce(listener.local_addr()?)?;
+    let (config, flush) = (config(&args), args.flush);
+    let tls = args.tls_cert.as_deref().zip(args.tls_key.as_deref());
+    let tls = tls.map(|(chain, key)| acceptor(chain, key)).transpose()?;
+    match tls {
+        Some(_) => announce_tls(listener.local_addr()?)?,
+        None => announce(listener.local_addr()?)?,
+    }
     loop {
         let (socket, _) = listener.accept().await?;
         // A connection that fails has ended; that is all there is to it.
-        tokio::spawn(async move { drop(echo(socket, args).await) });
+        match tls.clone() {
+            None => drop(tokio::spawn(async move { drop(echo(socket, config, flush).await) })),
+            Some(tls) => drop(tokio::spawn(async move {
+                if let Ok(stream) = tls.accept(socket).await {
+                    drop(echo(stream, config, flush).await);
+                }
+            })),
+        }
     }
 }
 
-async fn echo(socket: TcpStream, args: Args) -> Result<()> {
-    let mut config = WebSocketConfig::default();
-    if let Some(bytes) = args.read_buffer {
-        config = config.read_buffer_size(bytes);
+fn config(args: &Args) -> WebSocketConfig {
+    let config = WebSocketConfig::default();
+    match args.read_buffer {
+        Some(bytes) => config.read_buffer_size(bytes),
+        None => config,
     }
+}
+
+/// As the library has it by default, with ring.
+fn acceptor(chain: &Path, key: &Path) -> Result<TlsAcceptor, Fatal> {
+    let chain = CertificateDer::pem_file_iter(chain)?.collect::<Result<Vec<_>, _>>()?;
+    let key = PrivateKeyDer::from_pem_file(key)?;
+    let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()?
+        .with_no_client_auth()
+        .with_single_cert(chain, key)?;
+    Ok(TlsAcceptor::from(Arc::new(config)))
+}
+
+async fn echo(
+    socket: impl AsyncRead + AsyncWrite + Unpin,
+    config: WebSocketConfig,
+    flush: Flush,
+) -> tungstenite::Result<()> {
     let mut stream = accept_async_with_config(socket, Some(config)).await?;
     while let Some(message) = stream.next().await {
         let message = message?;
         if !is_echoed(&message) {
             continue;
         }
-        match args.flush {
+        match flush {
             Flush::Each => stream.send(message).await?,
             Flush::Drained => {
                 stream.feed(message).await?;
