@@ -57,14 +57,14 @@ pub mod transport;
 pub mod worker;
 
 pub use app::{GatewayBuilder, Running, StartError, Stopped};
-pub use config::{Config, FdTable, TcpListen};
+pub use config::{Config, FdTable, ListenAddr, TcpListen};
 pub use connection::{Outbound, OverflowPolicy};
 pub use dialect::{
     Ask, AskId, Body, Content, CustomDialect, Dialect, ErrorAnswer, JsonDialect, Key, Kind,
     Message, Meta, NotUnderstood, Push,
 };
 pub use id::ConnId;
-pub use protocol::MessageKind;
+pub use protocol::{MessageKind, TcpFraming};
 pub use public_id::PublicId;
 pub use quota::{Over, Rate};
 pub use routing::{

@@ -71,13 +71,7 @@ fn run(mut resolved: Resolved, signals: SigSet) -> ExitCode {
         Err(e @ StartError::Config(_)) => return fail(USAGE, &e.to_string()),
         Err(e) => return fail(FAILED, &e.to_string()),
     };
-    resolved.config.listen = running.addresses().to_vec();
-    resolved.config.tls_listen = running.tls_addresses().to_vec();
-    let tcp = resolved.config.tcp_listen.iter_mut().zip(running.tcp_addresses());
-    let tls = resolved.config.tls_tcp_listen.iter_mut().zip(running.tls_tcp_addresses());
-    for (listen, bound) in tcp.chain(tls) {
-        listen.address = *bound;
-    }
+    resolved.config = running.config().clone();
     for line in start_banner(&resolved) {
         log::info!("{line}");
     }

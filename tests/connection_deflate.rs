@@ -79,6 +79,7 @@ impl Host {
                 inflater: &mut self.inflater,
                 window: self.window.as_mut(),
                 budget_bytes,
+                messages: 0,
             }),
         };
         act(&mut self.conn, &mut env, &mut self.heard)

@@ -48,7 +48,7 @@ impl End {
 fn start(loops: usize, workers: usize) -> (Running, SocketAddr) {
     let running = Gateway::builder()
         .configure(|config| {
-            config.listen = vec![SocketAddr::from(([127, 0, 0, 1], 0))];
+            config.listen = vec![([127, 0, 0, 1], 0).into()];
             (config.loops, config.workers) = (loops, workers);
             // Handlers of these tests take their time together; the Close is to wait for them.
             config.close_timeout = Duration::from_secs(60);

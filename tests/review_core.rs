@@ -12,7 +12,7 @@ use tidegate::routing::{Endpoint, Gateway};
 fn start(workers: usize, change: impl FnOnce(&mut tidegate::config::Config)) -> Running {
     Gateway::builder()
         .configure(|c| {
-            c.listen = vec![SocketAddr::from(([127, 0, 0, 1], 0))];
+            c.listen = vec![([127, 0, 0, 1], 0).into()];
             c.loops = 1;
             c.workers = workers;
             c.max_connections = 64;

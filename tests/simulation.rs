@@ -40,12 +40,19 @@ impl Setting {
             0 => None,
             ticks => NonZeroU32::new(ticks),
         };
+        let framing = rng.pick(&[
+            Framing::WebSocket,
+            Framing::WebSocket,
+            Framing::Tcp,
+            Framing::U32Text,
+            Framing::U32Binary,
+        ]);
         let timeouts = Timeouts {
             handshake: 200,
             idle: some(rng, &[0, 150, 600]),
             login: None,
             message: some(rng, &[0, 100, 400]),
-            ping: some(rng, &[0, 60, 100]),
+            ping: some(rng, &[0, 60, 100]).filter(|_| framing.has_control_frames()),
             pong: rng.pick(&[40, 100, 300]),
             write: rng.pick(&[100, 400]),
             close: rng.pick(&[50, 100]),
@@ -58,7 +65,7 @@ impl Setting {
             limit_bytes: rng.pick(&[4096, 20_000, 1 << 20]),
             server: rng.pick(&[0, 10, 40]),
             ends: rng.one_in(2),
-            framing: rng.pick(&[Framing::WebSocket, Framing::WebSocket, Framing::Tcp]),
+            framing,
         }
     }
 }

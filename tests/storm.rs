@@ -251,7 +251,7 @@ fn run_outsider(storm: &Storm, gateway: &Gateway) {
 fn start(plan: Plan) -> Running {
     let mut rng = Rng::new(plan.seed);
     let mut builder = Gateway::builder().configure(|config| {
-        config.listen = vec![SocketAddr::from(([127, 0, 0, 1], 0))];
+        config.listen = vec![([127, 0, 0, 1], 0).into()];
         (config.loops, config.workers) = (plan.loops, plan.workers);
         let tuning = &mut config.tuning;
         tuning.mailbox_capacity = 1;

@@ -214,7 +214,7 @@ impl Blocked {
         let released = Mutex::new(released);
         let running = Library::builder()
             .configure(|config| {
-                config.listen = vec![SocketAddr::from(([127, 0, 0, 1], 0))];
+                config.listen = vec![([127, 0, 0, 1], 0).into()];
                 config.ping_interval = ping_interval;
                 config.pong_timeout = PONG_TIMEOUT;
                 config.idle_timeout = ping_interval.map(|interval| interval * 4);

@@ -39,8 +39,11 @@ impl Served {
             .configure(|config| {
                 (config.loops, config.workers) = (2, 2);
                 config.tls.certificates = vec![files];
-                config.tls_tcp_listen =
-                    vec![TcpListen { address: LOCALHOST.into(), endpoint: "/kim".into() }];
+                config.tls_tcp_listen = vec![TcpListen {
+                    address: LOCALHOST.into(),
+                    endpoint: "/kim".into(),
+                    framing: None,
+                }];
             })
             .start()
             .unwrap();

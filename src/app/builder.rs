@@ -1,6 +1,5 @@
 //! Describing a gateway before it runs.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::endpoints::{add_rooms, endpoints};
@@ -8,7 +7,7 @@ use super::running::Running;
 use super::snapshot::Snapshot;
 use super::start::{StartError, start};
 use crate::channels::{RoomPolicies, RoomPolicy};
-use crate::config::{Config, Machine, TcpListen};
+use crate::config::{Config, ListenAddr, Machine, TcpListen};
 use crate::dialect::Message;
 use crate::routing::{
     Admission, ConnectRequest, Context, Endpoint, Gateway, Route, add_twins, default_endpoints,
@@ -62,7 +61,7 @@ impl GatewayBuilder {
 
     /// Listens on this address, and on no other. Port 0 takes a free one.
     #[must_use]
-    pub fn listen(mut self, address: impl Into<SocketAddr>) -> Self {
+    pub fn listen(mut self, address: impl Into<ListenAddr>) -> Self {
         self.config.listen = vec![address.into()];
         self
     }
@@ -70,16 +69,16 @@ impl GatewayBuilder {
     /// Listens on this address too, for frames over plain TCP to the endpoint at `path`, which can't
     /// have an `on_connect`. Port 0 takes a free one.
     #[must_use]
-    pub fn tcp_listen(mut self, address: impl Into<SocketAddr>, path: &str) -> Self {
+    pub fn tcp_listen(mut self, address: impl Into<ListenAddr>, path: &str) -> Self {
         let endpoint = path.to_owned();
-        self.config.tcp_listen.push(TcpListen { address: address.into(), endpoint });
+        self.config.tcp_listen.push(TcpListen { address: address.into(), endpoint, framing: None });
         self
     }
 
     /// Listens on this address too, for WebSockets over TLS with the configuration's certificates
     /// ([`Config::tls`]). Port 0 takes a free one.
     #[must_use]
-    pub fn tls_listen(mut self, address: impl Into<SocketAddr>) -> Self {
+    pub fn tls_listen(mut self, address: impl Into<ListenAddr>) -> Self {
         self.config.tls_listen.push(address.into());
         self
     }

@@ -9,12 +9,14 @@
 mod builder;
 mod dev_cert;
 mod endpoints;
+mod passed;
 mod plan;
 mod reserve;
 mod running;
 mod shared;
 mod snapshot;
 mod start;
+mod unix_socket;
 
 pub use builder::GatewayBuilder;
 pub use dev_cert::{DevCert, make_dev_cert};

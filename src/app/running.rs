@@ -10,8 +10,8 @@ use std::time::{Duration, Instant, SystemTime};
 use serde_json::{Map, Value, json};
 
 use super::shared::Shared;
-use crate::config::{Config, FdTable};
-use crate::reactor::ListenAt;
+use super::unix_socket::SocketFile;
+use crate::config::{Config, FdTable, ListenAddr, TcpListen};
 use crate::routing::Gateway;
 use crate::telemetry::interval_log::IntervalLog;
 use crate::telemetry::snapshot::Registry;
@@ -28,13 +28,14 @@ pub struct Running {
     gateway: Gateway,
     addresses: Addresses,
     config: Config,
+    files: Vec<SocketFile>,
     report: Arc<Report>,
     threads: Vec<JoinHandle<()>>,
     ended: Mutex<Ended>,
     reporter: Option<(mpsc::Sender<()>, JoinHandle<()>)>,
 }
 
-/// The addresses listened on; what was port 0 is the port it became.
+/// The IP addresses listened on; what was port 0 is the port it became.
 #[derive(Debug)]
 pub(super) struct Addresses {
     plain: Vec<SocketAddr>,
@@ -44,18 +45,14 @@ pub(super) struct Addresses {
 }
 
 impl Addresses {
-    pub(super) fn of(listeners: &[ListenAt]) -> Self {
-        let of = |is_tcp: bool, tls: bool| {
-            let fit = listeners
-                .iter()
-                .filter(|ListenAt { door, .. }| (door.tcp.is_some(), door.tls) == (is_tcp, tls));
-            fit.map(|at| at.address).collect()
-        };
+    pub(super) fn of(config: &Config) -> Self {
+        let of = |all: &[ListenAddr]| all.iter().filter_map(ListenAddr::ip).collect();
+        let of_tcp = |all: &[TcpListen]| all.iter().filter_map(|l| l.address.ip()).collect();
         Self {
-            plain: of(false, false),
-            tcp: of(true, false),
-            tls: of(false, true),
-            tls_tcp: of(true, true),
+            plain: of(&config.listen),
+            tcp: of_tcp(&config.tcp_listen),
+            tls: of(&config.tls_listen),
+            tls_tcp: of_tcp(&config.tls_tcp_listen),
         }
     }
 }
@@ -65,7 +62,9 @@ impl Addresses {
 pub(super) struct RunningParts {
     pub(super) gateway: Gateway,
     pub(super) addresses: Addresses,
+    /// With addresses as they became.
     pub(super) config: Config,
+    pub(super) files: Vec<SocketFile>,
     pub(super) registry: Registry,
     pub(super) collector: StageCollector,
     pub(super) threads: Vec<JoinHandle<()>>,
@@ -164,8 +163,11 @@ impl Report {
 impl Running {
     pub(super) fn new(parts: RunningParts) -> Self {
         let RunningParts { gateway, config, registry, collector, threads, ended, .. } = parts;
-        let addresses = parts.addresses;
-        let text = |all: &[SocketAddr]| all.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let RunningParts { addresses, files, .. } = parts;
+        let text = |all: &[ListenAddr]| all.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let tcp = |all: &[TcpListen]| {
+            all.iter().map(|listen| listen.address.to_string()).collect::<Vec<_>>()
+        };
         let table = match config.fd_table {
             FdTable::Shared => "shared",
             FdTable::Private => "private",
@@ -175,10 +177,10 @@ impl Running {
             "workers": config.workers,
             "max_connections": config.max_connections,
             "fd_table": table,
-            "listen": text(&addresses.plain),
-            "tcp_listen": text(&addresses.tcp),
-            "tls_listen": text(&addresses.tls),
-            "tls_tcp_listen": text(&addresses.tls_tcp),
+            "listen": text(&config.listen),
+            "tcp_listen": tcp(&config.tcp_listen),
+            "tls_listen": text(&config.tls_listen),
+            "tls_tcp_listen": tcp(&config.tls_tcp_listen),
         });
         let report = Arc::new(Report {
             gateway: gateway.clone(),
@@ -188,7 +190,7 @@ impl Running {
         });
         let ended = Mutex::new(Ended { ends: ended, loops: config.loops, workers: config.workers });
         let reporter = None;
-        Self { gateway, addresses, config, report, threads, ended, reporter }
+        Self { gateway, addresses, config, files, report, threads, ended, reporter }
     }
 
     /// A handle to push, publish and close by.
@@ -197,31 +199,32 @@ impl Running {
         &self.gateway
     }
 
-    /// The addresses listened on for WebSockets; what was port 0 is the port it became.
+    /// The IP addresses listened on for WebSockets; what was port 0 is the port it became. Listeners
+    /// without one, such as Unix-domain sockets, stand in [`config`](Self::config).
     #[must_use]
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses.plain
     }
 
-    /// The addresses listened on for frames over plain TCP, likewise.
+    /// The IP addresses listened on for frames over plain TCP, likewise.
     #[must_use]
     pub fn tcp_addresses(&self) -> &[SocketAddr] {
         &self.addresses.tcp
     }
 
-    /// The addresses listened on for WebSockets over TLS, likewise.
+    /// The IP addresses listened on for WebSockets over TLS, likewise.
     #[must_use]
     pub fn tls_addresses(&self) -> &[SocketAddr] {
         &self.addresses.tls
     }
 
-    /// The addresses listened on for frames over TLS without a handshake of WebSockets, likewise.
+    /// The IP addresses listened on for frames over TLS without a handshake of WebSockets, likewise.
     #[must_use]
     pub fn tls_tcp_addresses(&self) -> &[SocketAddr] {
         &self.addresses.tls_tcp
     }
 
-    /// What it runs by.
+    /// What it runs by, with addresses as they became: no port 0, and those of passed sockets.
     #[must_use]
     pub fn config(&self) -> &Config {
         &self.config
@@ -264,6 +267,8 @@ impl Running {
     pub fn stop(mut self, mut hurry: impl FnMut() -> bool) -> (Stopped, Value) {
         let shared = Arc::clone(&self.gateway.shared);
         let deadline = Instant::now() + self.config.drain_timeout;
+        // While their sockets are open, which tells them from others of these names.
+        self.files.clear();
         shared.drain();
         let in_time = loop {
             let left = deadline.saturating_duration_since(Instant::now());
@@ -317,6 +322,7 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
+        self.files.clear();
         self.gateway.shared.force();
         self.gateway.shared.stop_workers();
         self.stop_reporting();

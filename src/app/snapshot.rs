@@ -103,11 +103,11 @@ impl Snapshot {
         config: &Config,
     ) -> Result<Vec<EndpointId>, Vec<Problem>> {
         let (mut ids, mut problems) = (Vec::new(), Vec::new());
-        for (TcpListen { address, endpoint: path }, tls) in config.all_tcp_listen() {
+        for (TcpListen { address, endpoint: path, framing }, tls) in config.all_tcp_listen() {
             let found = endpoints.iter().rfind(|e| !e.is_twin() && e.path.as_str() == path);
             let (what, fix) = match found {
                 Some(endpoint) if !endpoint.asks_shard() => {
-                    let over_tcp = endpoint.over_tcp();
+                    let over_tcp = endpoint.over_tcp(*framing);
                     ids.push(EndpointId(endpoints.len() as u16));
                     endpoints.push(over_tcp);
                     continue;
@@ -182,7 +182,8 @@ impl Snapshot {
         let Liveness { ping_interval, pong_timeout, idle_timeout } = endpoint.liveness;
         let or_never = |own: Option<Option<Duration>>, all| own.map_or(all, |own| own.map(ticks));
         Timeouts {
-            ping: or_never(ping_interval, self.timeouts.ping),
+            ping: or_never(ping_interval, self.timeouts.ping)
+                .filter(|_| endpoint.framing.has_control_frames()),
             pong: pong_timeout.map_or(self.timeouts.pong, |own| ticks(own).get()),
             idle: or_never(idle_timeout, self.timeouts.idle),
             login: endpoint.login.as_ref().map(|rule| ticks(rule.wait)),

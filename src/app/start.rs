@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
 use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::sync::mpsc;
@@ -12,15 +11,16 @@ use mio::{Poll, Waker};
 use nix::sys::signal::SigSet;
 
 use super::plan::{LoopSeed, Plan, WorkerSeed};
-use super::reserve::{Reservation, reserve};
+use super::reserve::Reserved;
 use super::running::{Addresses, Running, RunningParts, ThreadEnd};
 use super::shared::Shared;
 use super::snapshot::Snapshot;
 use crate::config::{Capacity, Config, FdTable, Problem, raise_descriptor_limit};
 use crate::reactor::{
-    Acceptor, EventLoop, HandOver, ListenAt, LoopParts, WAKER, bind_listeners, leave_shared_table,
+    Acceptor, EventLoop, HandOver, ListenAt, LoopParts, WAKER, close_copies, leave_shared_table,
+    open_listeners, shared_fds,
 };
-use crate::routing::{Door, Gateway};
+use crate::routing::Gateway;
 use crate::telemetry::stages::StageCollector;
 use crate::transport::tls::TlsProblem;
 use crate::worker::{Alarm, BlockingPool, run_worker};
@@ -110,11 +110,17 @@ pub(super) fn start(snapshot: Snapshot, capacity: &Capacity) -> Result<Running, 
     let inherited = open_fds().map_err(system("read /proc/self/fd"))?;
     let polls = make_polls(config.loops).map_err(system("make an epoll instance"))?;
     let hand_over = make_hand_over(&config).map_err(system("make a socket pair"))?;
+    // Before loops part: they take over what is shared by its number.
+    let reserved = Reserved::take(&snapshot).map_err(StartError::Listen)?;
+    let listeners = &reserved.listeners;
     let leave_from = match config.fd_table {
-        FdTable::Private => Some(first_own_fd(&inherited).map_err(system("read /proc/self/fd"))?),
+        FdTable::Private => {
+            let own = first_own_fd(&inherited).map_err(system("read /proc/self/fd"))?;
+            // Passed sockets are inherited ones.
+            Some(shared_fds(listeners).into_iter().map(|fd| fd + 1).fold(own, RawFd::max))
+        }
         FdTable::Shared => None,
     };
-    let (reserved, listeners) = reserve_all(&snapshot).map_err(StartError::Listen)?;
     let (mut plan, seeds) = Plan::new(snapshot, polls)?;
     start_pool(&plan.shared).map_err(system("start threads for handlers that block"))?;
     let undo = Undo(Some(Arc::clone(&plan.shared)));
@@ -124,7 +130,7 @@ pub(super) fn start(snapshot: Snapshot, capacity: &Capacity) -> Result<Running, 
         shared: Arc::clone(&plan.shared),
         alarms: plan.loop_alarms.clone(),
         leave_from,
-        reserved: reserved.iter().map(Reservation::fd).collect(),
+        reserved: reserved.held_fds(),
         hand_over,
         listeners: listeners.clone(),
         per_loop: capacity.per_loop,
@@ -134,19 +140,22 @@ pub(super) fn start(snapshot: Snapshot, capacity: &Capacity) -> Result<Running, 
     let mut threads = spawn_workers(&mut plan, &ended_tx)?;
     let (loops, go) = spawn_loops(seeds, begin)?;
     threads.extend(loops);
-    for _ in 0..config.loops {
-        opened_rx.recv().unwrap_or(Err(StartError::ThreadFailed))?;
-    }
+    // All of them, failed or not: none takes over what is shared once this returns.
+    let opened: Vec<_> = (0..config.loops)
+        .map(|_| opened_rx.recv().unwrap_or(Err(StartError::ThreadFailed)))
+        .collect();
+    opened.into_iter().collect::<Result<(), _>>()?;
     // No loop accepts before all have left the shared table.
     for go in &go {
         let _ = go.send(());
     }
     undo.disarm();
-    drop(reserved);
+    let Reserved { config, files, .. } = reserved;
     Ok(Running::new(RunningParts {
         gateway: Gateway::new(Arc::clone(&plan.shared)),
-        addresses: Addresses::of(&listeners),
+        addresses: Addresses::of(&config),
         config,
+        files,
         registry: plan.registry,
         collector: StageCollector::new(plan.cells),
         threads,
@@ -163,23 +172,6 @@ fn start_pool(shared: &Shared) -> io::Result<()> {
         shared.set_blocking(BlockingPool::new(threads, config.tuning.blocking_jobs_max)?);
     }
     Ok(())
-}
-
-/// Takes all addresses; says also what comes in at each.
-fn reserve_all(snapshot: &Snapshot) -> io::Result<(Vec<Reservation>, Vec<ListenAt>)> {
-    let config = &snapshot.config;
-    let door = |tls| move |address: &SocketAddr| (*address, Door { tcp: None, tls });
-    let tcp = config.all_tcp_listen().enumerate().map(|(index, (listen, tls))| {
-        (listen.address, Door { tcp: Some(snapshot.tcp_endpoint(index)), tls })
-    });
-    let all = config.listen.iter().map(door(false));
-    let all = all.chain(config.tls_listen.iter().map(door(true))).chain(tcp);
-    all.map(|(address, door)| {
-        let reserved = reserve(address)?;
-        let at = ListenAt { address: reserved.addr, door };
-        Ok((reserved, at))
-    })
-    .collect()
 }
 
 fn make_polls(loops: usize) -> io::Result<Vec<(Poll, Arc<Alarm>)>> {
@@ -275,7 +267,12 @@ fn open_loop(seed: LoopSeed, begin: LoopStart) -> Result<EventLoop, StartError> 
             .map_err(|e| StartError::System("give a loop a descriptor table of its own", e))?;
     }
     let config = begin.shared.snapshot().config.clone();
-    let listeners = bind_listeners(&config, &begin.listeners).map_err(StartError::Listen)?;
+    let place = (seed.index, config.loops);
+    let listeners = open_listeners(&config, &begin.listeners, place).map_err(StartError::Listen)?;
+    if begin.leave_from.is_some() {
+        close_copies(&shared_fds(&begin.listeners))
+            .map_err(|e| StartError::System("close what other loops listen on", e))?;
+    }
     let acceptor = Acceptor::new(seed.index, &config, begin.per_loop, listeners, begin.hand_over);
     EventLoop::new(LoopParts {
         index: seed.index,

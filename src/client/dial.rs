@@ -47,10 +47,9 @@ impl Driver {
         }
         stream.set_nodelay()?;
         self.secure(&mut stream, deadline)?;
-        let framing = self.url.framing;
-        let early = match framing {
-            Framing::WebSocket => self.shake_hands(&mut stream, deadline)?,
-            Framing::Tcp => Vec::new(),
+        let (framing, early) = match self.url.framing {
+            Framing::WebSocket => (Framing::WebSocket, self.shake_hands(&mut stream, deadline)?),
+            _ => (self.options().framing_over_tcp(), Vec::new()),
         };
         Ok(Link::new(stream, framing, self.options(), early))
     }

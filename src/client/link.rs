@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
+use std::mem;
 
 use super::handle::Sent;
 use super::options::Options;
@@ -26,6 +27,8 @@ pub(super) struct Link {
     /// Frames, of which `written` bytes are gone.
     out: Vec<u8>,
     written: usize,
+    /// Whether the stream is to be ended behind them, for want of a Close.
+    ends: bool,
     /// Bytes written so far, of all frames.
     gone: u64,
     /// The same, when the stream last owed nothing to the socket.
@@ -54,6 +57,7 @@ impl Link {
             spare: Spare::new(1, 1, SPARE_BYTES),
             out: Vec::new(),
             written: 0,
+            ends: false,
             gone: 0,
             settled: 0,
             marks: VecDeque::new(),
@@ -76,11 +80,22 @@ impl Link {
         Ok(())
     }
 
-    /// Adds a Close.
+    /// Whether there are pings and Closes.
+    pub(super) fn has_control_frames(&self) -> bool {
+        self.framing.has_control_frames()
+    }
+
+    /// Whether an end of the stream, here and now, is a Close.
+    pub(super) fn is_closed_by_end(&self) -> bool {
+        !self.has_control_frames() && self.partial.is_none()
+    }
+
+    /// Adds a Close: a frame, or else the end of this side's stream.
     ///
     /// # Errors
     /// There is no source of randomness for its mask.
     pub(super) fn put_close(&mut self, code: Option<u16>, reason: &str) -> io::Result<()> {
+        self.ends = !self.has_control_frames();
         let mask = self.masks.take()?;
         put_client_close(self.framing, &mut self.out, code, reason, mask);
         Ok(())
@@ -131,9 +146,16 @@ impl Link {
         }
         self.out.clear();
         self.written = 0;
+        if self.ends {
+            self.stream.end();
+        }
         let all = self.stream.flush()?;
         if all {
             self.settled = self.gone;
+        }
+        if all && mem::take(&mut self.ends) {
+            // Fails only where the server is gone already, which reading will tell.
+            let _ = self.stream.end_sending();
         }
         Ok(all)
     }

@@ -8,6 +8,7 @@ use super::backoff::Reconnect;
 use super::callbacks::Callbacks;
 use super::tls::Tls;
 use crate::dialect::{Body, Dialect, Key};
+use crate::protocol::{Framing, TcpFraming};
 
 /// What a client is told before it connects: limits, times, and what to call when.
 ///
@@ -28,6 +29,9 @@ pub struct Options {
     pub ping_interval: Option<Duration>,
     /// How long nothing may come after a ping until the connection counts as lost.
     pub pong_timeout: Duration,
+    /// What frames over `tcp` look like. `None`: as a gateway's listener has them for the dialect, if it is
+    /// told nothing else.
+    pub tcp_framing: Option<TcpFraming>,
     /// How long the closing handshake, and what is still to be sent before it, may take.
     pub close_timeout: Duration,
     /// When to try again; `None`: the client ends with its connection.
@@ -73,6 +77,7 @@ impl Default for Options {
             connect_timeout: Duration::from_secs(10),
             ping_interval: Some(Duration::from_secs(24)),
             pong_timeout: Duration::from_secs(60),
+            tcp_framing: None,
             close_timeout: Duration::from_secs(5),
             reconnect: Some(Reconnect::default()),
             displaced_code: Some(4001),
@@ -97,6 +102,11 @@ impl Options {
     #[must_use]
     pub fn new(dialect: Dialect) -> Self {
         Self { dialect, ..Self::default() }
+    }
+
+    /// What the frames of a connection over `tcp` look like.
+    pub(super) fn framing_over_tcp(&self) -> Framing {
+        self.dialect.framing_over_tcp(self.tcp_framing)
     }
 
     /// A subprotocol to ask for, behind those asked for already.

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::mem;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::cause::{CallError, Cause, CloseBegun, SendError, Side};
 use super::driver::{Driver, after, guarded};
@@ -57,11 +57,11 @@ impl Driver {
     /// Serves a connection up to its end: why it ended, and whether it was ever open to the user.
     pub(super) fn serve(&mut self, link: Link) -> (Cause, bool) {
         let mut session = Session {
-            link,
             number: 0,
             admitted: false,
             login_by: after(self.options().connect_timeout),
-            ping_at: self.options().ping_interval.and_then(after),
+            ping_at: self.ping_interval(&link).and_then(after),
+            link,
             silent_at: None,
             stop_by: None,
             displaced: false,
@@ -254,7 +254,7 @@ impl Driver {
             }
             match session.link.read(buf).map_err(io_cause)? {
                 None => self.readiness.readable = false,
-                Some(0) => return Err(Cause::Lost),
+                Some(0) => return Err(self.stream_ended(session)),
                 Some(n) => {
                     session.silent_at = None;
                     self.decode(session, &mut buf[..n])?;
@@ -262,6 +262,22 @@ impl Driver {
             }
         }
         Ok(())
+    }
+
+    /// The end of the stream is the server's Close where no frame can be.
+    fn stream_ended(&self, session: &Session) -> Cause {
+        if !session.link.is_closed_by_end() {
+            return Cause::Lost;
+        }
+        if session.closing.is_none() {
+            self.close_begun(session, Side::Server, None, "");
+        }
+        Cause::Closed { code: None, reason: String::new() }
+    }
+
+    /// How often the server is pinged, if it can be.
+    fn ping_interval(&self, link: &Link) -> Option<Duration> {
+        self.options().ping_interval.filter(|_| link.has_control_frames())
     }
 
     fn decode(&mut self, session: &mut Session, mut input: &mut [u8]) -> Ended {
@@ -354,7 +370,7 @@ impl Driver {
         if over(session.ping_at) {
             session.link.put(OpCode::Ping, b"").map_err(io_cause)?;
             session.link.flush().map_err(io_cause)?;
-            session.ping_at = self.options().ping_interval.and_then(after);
+            session.ping_at = self.ping_interval(&session.link).and_then(after);
             session.silent_at = session.silent_at.or_else(|| after(self.options().pong_timeout));
         }
         let next = earlier(session.ping_at, session.silent_at);

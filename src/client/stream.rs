@@ -1,7 +1,7 @@
 //! The socket of a connection, with TLS over it or without.
 
 use std::io::{self, ErrorKind, Read as _, Write as _};
-use std::net::SocketAddr;
+use std::net::{Shutdown, SocketAddr};
 
 use mio::event::Source;
 use mio::net::TcpStream;
@@ -127,6 +127,21 @@ impl Stream {
         Ok(true)
     }
 
+    /// Ends TLS in order (RFC 8446, 6.1), behind what is owed; nothing is to be written any more.
+    pub(super) fn end(&mut self) {
+        if let Some(tls) = &mut self.tls {
+            tls.send_close_notify();
+        }
+    }
+
+    /// Ends the sending side of the socket.
+    ///
+    /// # Errors
+    /// The system's.
+    pub(super) fn end_sending(&self) -> io::Result<()> {
+        self.tcp.shutdown(Shutdown::Write)
+    }
+
     /// Whether something was taken that the socket has not.
     pub(super) fn owes(&self) -> bool {
         self.tls.as_ref().is_some_and(|tls| tls.wants_write())
@@ -134,13 +149,11 @@ impl Stream {
 }
 
 impl Drop for Stream {
-    /// Ends TLS in order, as far as the socket takes it (RFC 8446, 6.1).
+    /// Ends TLS in order, as far as the socket takes it.
     fn drop(&mut self) {
-        if let Some(tls) = &mut self.tls {
-            tls.send_close_notify();
-            // It is gone either way.
-            let _ = self.flush();
-        }
+        self.end();
+        // It is gone either way.
+        let _ = self.flush();
     }
 }
 

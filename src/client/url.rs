@@ -8,7 +8,8 @@ use crate::protocol::Framing;
 /// with `wss` or `tls`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServerUrl {
-    /// How messages stand in the stream: the scheme says it.
+    /// How messages stand in the stream, as far as the scheme says it: what frames over `tcp` look like is
+    /// the client's [`tcp_framing`](super::Options::tcp_framing).
     pub framing: Framing,
     /// Whether the scheme asks for TLS: `wss`, `tls`.
     pub tls: bool,
@@ -40,7 +41,7 @@ impl ServerUrl {
         let port = match (port, framing) {
             (Some(port), _) => port.parse().map_err(|_| UrlError::Port)?,
             (None, Framing::WebSocket) => default_port(tls),
-            (None, Framing::Tcp) => return Err(UrlError::Port),
+            (None, _) => return Err(UrlError::Port),
         };
         let target = if target.starts_with('/') { target.to_owned() } else { format!("/{target}") };
         // A fragment has no meaning for a WebSocket (RFC 6455, 3).

@@ -12,12 +12,12 @@ pub fn start_banner(resolved: &Resolved) -> Vec<String> {
     let (config, capacity) = (&resolved.config, &resolved.capacity);
     let mut lines: Vec<String> =
         config.listen.iter().map(|address| format!("listening on {address}")).collect();
-    lines.extend(config.tcp_listen.iter().map(|TcpListen { address, endpoint }| {
+    lines.extend(config.tcp_listen.iter().map(|TcpListen { address, endpoint, .. }| {
         format!("listening on {address} for {endpoint} over plain TCP")
     }));
     lines
         .extend(config.tls_listen.iter().map(|address| format!("listening on {address} over TLS")));
-    lines.extend(config.tls_tcp_listen.iter().map(|TcpListen { address, endpoint }| {
+    lines.extend(config.tls_tcp_listen.iter().map(|TcpListen { address, endpoint, .. }| {
         format!("listening on {address} for {endpoint} over TLS, without WebSockets")
     }));
     lines.push(format!(

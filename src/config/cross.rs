@@ -41,7 +41,7 @@ impl Config {
             let what =
                 format!("no endpoint without rooms to join has the path {}", listen.endpoint);
             let fix = format!("expected one of {}", paths.join(", "));
-            (String::new(), Problem::new(flag, listen.address, what, fix))
+            (String::new(), Problem::new(flag, &listen.address, what, fix))
         })
         .collect()
     }

@@ -1,7 +1,10 @@
 //! Every setting that has a flag: what it is called, what it takes, and what it means. The command
 //! line, the file, `tidegate config` and `docs/CONFIGURATION.md` are all made of this table.
 
+use super::definitions_deflate::DEFLATE;
 use super::definitions_file::{FILE_ONLY, OVER};
+use super::definitions_proxy::PROXY;
+use super::definitions_sockets::SOCKETS;
 
 /// One setting.
 #[derive(Clone, Copy, Debug)]
@@ -66,6 +69,12 @@ pub enum Table {
     Output,
     /// `[tls]`
     Tls,
+    /// `[deflate]`
+    Deflate,
+    /// `[sockets]`
+    Sockets,
+    /// `[proxy]`
+    Proxy,
     /// `[[listener]]`
     Listener,
     /// `[[endpoint]]`
@@ -81,12 +90,15 @@ pub enum Table {
 }
 
 /// The tables of a file, in the order in which they are written.
-pub(crate) const TABLES: [Table; 11] = [
+pub(crate) const TABLES: [Table; 14] = [
     Table::Capacity,
     Table::Limits,
     Table::Timeouts,
     Table::Output,
     Table::Tls,
+    Table::Deflate,
+    Table::Sockets,
+    Table::Proxy,
     Table::Listener,
     Table::Endpoint,
     Table::Json,
@@ -95,9 +107,14 @@ pub(crate) const TABLES: [Table; 11] = [
     Table::Room,
 ];
 
+/// The settings with flags.
+pub(crate) fn flags() -> impl Iterator<Item = &'static Definition> {
+    FLAGS.iter().chain(DEFLATE).chain(SOCKETS).chain(PROXY)
+}
+
 /// All settings, those with flags first.
 pub fn definitions() -> impl Iterator<Item = &'static Definition> {
-    FLAGS.iter().chain(FILE_ONLY)
+    flags().chain(FILE_ONLY)
 }
 
 /// The settings of one table.
@@ -125,7 +142,7 @@ impl Definition {
     /// Whether there is a flag for it, and so a variable.
     #[must_use]
     pub fn has_flag(&self) -> bool {
-        FLAGS.iter().any(|flag| flag.key == self.key && flag.table == self.table)
+        flags().any(|flag| flag.key == self.key && flag.table == self.table)
     }
 
     /// `--max-message`
@@ -175,7 +192,7 @@ impl Kind {
             Self::Word | Self::Text => "a string",
             Self::File => "the name of a file, in quotes",
             Self::Files => "a list of names of files, such as [\"a.pem\", \"b.pem\"]",
-            Self::Address => "an address such as \"0.0.0.0:8080\"",
+            Self::Address => "an address such as \"0.0.0.0:8080\" or \"unix:/run/tidegate.sock\"",
             Self::Texts => "a list of strings, such as [\"a\", \"b\"]",
         }
     }
@@ -192,6 +209,9 @@ impl Table {
             Self::Timeouts => "timeouts",
             Self::Output => "output",
             Self::Tls => "tls",
+            Self::Deflate => "deflate",
+            Self::Sockets => "sockets",
+            Self::Proxy => "proxy",
             Self::Listener => "listener",
             Self::Endpoint => "endpoint",
             Self::Json => "json",
@@ -211,6 +231,9 @@ impl Table {
             Self::Timeouts => "[timeouts]",
             Self::Output => "[output]",
             Self::Tls => "[tls]",
+            Self::Deflate => "[deflate]",
+            Self::Sockets => "[sockets]",
+            Self::Proxy => "[proxy]",
             Self::Listener => "[[listener]]",
             Self::Endpoint => "[[endpoint]]",
             Self::Json => "[endpoint.json]",
@@ -240,6 +263,9 @@ impl Table {
             Self::Timeouts => "Timeouts",
             Self::Output => "Output",
             Self::Tls => "TLS",
+            Self::Deflate => "Compression",
+            Self::Sockets => "Sockets",
+            Self::Proxy => "Proxies",
             _ => "Capacity",
         }
     }
@@ -248,13 +274,15 @@ impl Table {
 use Kind::{Address, Count, File, Files, Size, Switch, Time, Word};
 use Table::{Capacity, FlagOnly, Limits, Output, Timeouts, Tls};
 
+pub(super) const LISTEN: &str = "IP:PORT, unix:/PATH, systemd or systemd:NAME";
+const TCP_LISTEN: &str = "as --listen; with =/path behind it for another endpoint than /kim";
 const TIMES: &str = "1ms to 365d";
 const TIMES_OR_NEVER: &str = "1ms to 365d, 0 or off: never";
 const MESSAGES: &str = "1B to 1GiB";
 
-/// The settings with flags. What is said of ranges and defaults is compared with the real ones by
-/// tests.
-pub(crate) static FLAGS: &[Definition] = &[
+/// Settings with flags; [`flags`] are all. What is said of ranges and defaults is compared with the
+/// real ones by tests.
+static FLAGS: &[Definition] = &[
     Definition::new(
         FlagOnly,
         File,
@@ -267,31 +295,34 @@ pub(crate) static FLAGS: &[Definition] = &[
         FlagOnly,
         Address,
         "listen",
-        ("IP:PORT, port 0 takes a free one", "0.0.0.0:8080"),
+        (LISTEN, "0.0.0.0:8080"),
         "Address to listen on, repeatable",
     )
     .detail(
-        "In the environment, addresses stand apart by commas. `[::]:8080` takes IPv4 clients too; \
-         an IPv4 address costs 128 bytes less per connection. Given once, no listener of the file \
-         with transport \"websocket\" holds.",
+        "In the environment, addresses stand apart by commas. Port 0 takes a free one. `[::]:8080` \
+         takes IPv4 clients too; an IPv4 address costs 128 bytes less per connection. A file of a \
+         Unix-domain socket that nobody listens on is replaced; unix:@NAME has no file. `systemd` \
+         are the sockets that the service manager passes, `systemd:NAME` those of a name; where it \
+         passes some and no listener is given, that is the default. Given once, no listener of the \
+         file with transport \"websocket\" holds.",
     ),
     Definition::new(
         FlagOnly,
         Address,
         "tcp_listen",
-        ("IP:PORT, or IP:PORT=/path for another endpoint than /kim", "none"),
+        (TCP_LISTEN, "none"),
         "Address to listen on for frames over plain TCP, repeatable",
     )
     .detail(
-        "A frame is an opcode as in a WebSocket (one byte), the length (four bytes, big-endian) and \
-         the payload; there is no handshake. Given once, no listener of the file with transport \
+        "There is no handshake. IP:PORT=u32:/path and IP:PORT=opcode:/path say what frames look \
+         like, as `framing` of [[listener]] does. Given once, no listener of the file with transport \
          \"tcp\" holds.",
     ),
     Definition::new(
         FlagOnly,
         Address,
         "tls_listen",
-        ("IP:PORT, port 0 takes a free one", "none"),
+        (LISTEN, "none"),
         "Address to listen on for WebSockets over TLS (wss), repeatable",
     )
     .detail(
@@ -302,7 +333,7 @@ pub(crate) static FLAGS: &[Definition] = &[
         FlagOnly,
         Address,
         "tls_tcp_listen",
-        ("IP:PORT, or IP:PORT=/path for another endpoint than /kim", "none"),
+        (TCP_LISTEN, "none"),
         "Address to listen on for frames over TLS without a handshake of WebSockets, repeatable",
     )
     .detail("As --tcp-listen, over TLS."),

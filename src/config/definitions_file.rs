@@ -1,6 +1,7 @@
 //! The settings that only a file has: listeners, endpoints, routes and rooms.
 
-use super::definitions::{Definition, Kind, REQUIRED, Table};
+use super::definitions::{Definition, Kind, LISTEN, REQUIRED, Table};
+use super::definitions_proxy::PROTOCOLS;
 
 use Kind::{Address, Count, File, Size, Switch, Text, Texts, Time, Word};
 use Table::{Endpoint, Json, Listener, Login, Room, Route};
@@ -12,6 +13,7 @@ const POLICIES: &str = "close, drop-oldest or keep-latest";
 const BUDGET: &str = "1B to 16GiB";
 const OVER_BUDGET: &str = "Over it, the policy is followed: the connection is closed, or the oldest \
      are dropped down to three quarters of it. One publish alone always fits.";
+pub(super) const TCP_FRAMINGS: &str = "opcode or u32";
 pub(super) const OVER: &str = "delay, reject or close";
 const OVER_SUMMARY: &str = "What happens over that";
 
@@ -24,9 +26,10 @@ pub(super) static FILE_ONLY: &[Definition] = &[
         Listener,
         Address,
         "address",
-        ("IP:PORT, port 0 takes a free one", REQUIRED),
-        "Address to listen on",
-    ),
+        (LISTEN, REQUIRED),
+        "What to listen on",
+    )
+    .detail("Port 0 takes a free one; `unix:@NAME` is a Unix-domain socket without a file."),
     Definition::new(
         Listener,
         Word,
@@ -34,10 +37,7 @@ pub(super) static FILE_ONLY: &[Definition] = &[
         ("websocket or tcp", "websocket"),
         "What comes in at it",
     )
-    .detail(
-        "`tcp`: frames without a handshake, each an opcode as in a WebSocket (one byte), the length \
-         (four bytes, big-endian) and the payload.",
-    ),
+    .detail("`tcp`: frames without a handshake."),
     Definition::new(
         Listener,
         Switch,
@@ -47,10 +47,29 @@ pub(super) static FILE_ONLY: &[Definition] = &[
     ),
     Definition::new(
         Listener,
+        Word,
+        "proxy_protocol",
+        (PROTOCOLS, "that of [proxy]"),
+        "Whether a PROXY header stands in front of what comes in at it",
+    ),
+    Definition::new(
+        Listener,
         Text,
         "endpoint",
         ("the path of an endpoint", "none"),
         "Whom connections over `tcp` are for, which is required there",
+    ),
+    Definition::new(
+        Listener,
+        Word,
+        "framing",
+        (TCP_FRAMINGS, "u32 for the dialects json and hub, else opcode"),
+        "What frames over `tcp` look like",
+    )
+    .detail(
+        "`opcode`: an opcode as in a WebSocket (one byte), the length (four bytes, big-endian) and \
+         the payload. `u32`: the length and the payload; messages are text in the dialects json, mef, \
+         action and event, else binary, there are no pings, and the end of the stream is the Close.",
     ),
     Definition::new(
         Endpoint,

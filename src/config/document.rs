@@ -108,9 +108,18 @@ fn about(table: Table) -> &'static str {
         Table::Tls => {
             "Certificates of listeners with TLS: versions 1.2, with AEAD suites, and 1.3."
         }
+        Table::Deflate => {
+            "Compression of messages: permessage-deflate (RFC 7692), for WebSockets of clients that offer \
+             it. Connections that are open keep what was agreed with them."
+        }
+        Table::Sockets => {
+            "What clients connect to. Those of TCP are set on listeners, from which connections \
+             inherit them; on Unix-domain sockets they say nothing."
+        }
+        Table::Proxy => "Who the client is behind a proxy.",
         Table::Listener => {
             "An address to listen on; as many as 64 of each kind. Without any, it is 0.0.0.0:8080 for \
-             WebSockets. `--listen` takes the place of all with transport `websocket` and without TLS, \
+             WebSockets, or what the service manager passes. `--listen` takes the place of all with transport `websocket` and without TLS, \
              `--tcp-listen` of those with transport `tcp`, `--tls-listen` and `--tls-tcp-listen` of \
              those with TLS."
         }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::connection::{Outbound, OverflowPolicy};
+use crate::protocol::deflate::DeflateMode;
 use crate::quota::{ConnectionLimits, Over, Rate};
 use crate::routing::{IdentitySource, Liveness, OriginRule, RunOn};
 use crate::session::SessionPolicy;
@@ -265,6 +266,11 @@ impl Words for RunOn {
 impl Words for Over {
     const ALL: &'static [(&'static str, Self)] =
         &[("delay", Self::Delay), ("reject", Self::Reject), ("close", Self::Close)];
+}
+
+impl Words for DeflateMode {
+    const ALL: &'static [(&'static str, Self)] =
+        &[("off", Self::Off), ("shared", Self::Shared), ("dedicated", Self::Dedicated)];
 }
 
 impl Words for OverflowPolicy {

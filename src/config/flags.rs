@@ -13,7 +13,7 @@ use clap::{
 };
 
 use super::Origin;
-use super::definitions::{Definition, FLAGS, Kind, Table};
+use super::definitions::{Definition, Kind, Table, flags};
 use super::given::{Given, GivenValue, Layer};
 
 const UNITS: &str = "\
@@ -156,7 +156,7 @@ impl FromArgMatches for Cli {
         let Arguments { command } = Arguments::from_arg_matches(matches)?;
         let all = [matches.subcommand_matches(SHOW), Some(matches)];
         let all: Vec<_> = all.into_iter().flatten().collect();
-        let given = FLAGS.iter().filter_map(|flag| Some((flag.flag(), given(&all, flag)?)));
+        let given = flags().filter_map(|flag| Some((flag.flag(), given(&all, flag)?)));
         Ok(Self { command, given: given.collect::<BTreeMap<_, _>>() })
     }
 
@@ -180,8 +180,8 @@ struct Arguments {
 }
 
 fn with_flags(command: clap::Command) -> clap::Command {
-    let serving_alone = FLAGS.iter().filter(|flag| !flag.is_for_check()).map(arg);
-    command.args(FLAGS.iter().map(arg)).mut_subcommand(SHOW, |show| show.args(serving_alone))
+    let serving_alone = flags().filter(|flag| !flag.is_for_check()).map(arg);
+    command.args(flags().map(arg)).mut_subcommand(SHOW, |show| show.args(serving_alone))
 }
 
 fn arg(flag: &Definition) -> Arg {
@@ -204,7 +204,7 @@ fn arg(flag: &Definition) -> Arg {
         (_, "quiet") => {
             arg.short('q').action(ArgAction::SetTrue).value_parser(FalseyValueParser::new())
         }
-        (Kind::Address | Kind::Files, _) => {
+        (Kind::Address | Kind::Files | Kind::Texts, _) => {
             with_value(arg, flag).action(ArgAction::Append).value_delimiter(',')
         }
         _ => with_value(arg, flag).action(ArgAction::Set),

@@ -71,10 +71,22 @@ impl Sources {
         match self.flags.get(flag) {
             Some(Source::Place(place)) => {
                 let listener = place.field.trim_end_matches("address");
-                self.of(&format!("{listener}{key}"))
+                let field = format!("{listener}{key}");
+                let inherits = key == "proxy_protocol" && !self.fields.contains_key(&field);
+                self.of(if inherits { "--proxy-protocol" } else { &field })
             }
+            _ if key == "proxy_protocol" => self.of("--proxy-protocol"),
             _ if key == "endpoint" && !flag.starts_with("--tcp") => self.of(""),
             _ => self.of(flag),
+        }
+    }
+
+    /// The table of the file that one value of a flag stands for, if it is of a file: `listener[1]`
+    /// for `--listen[0]`.
+    pub(crate) fn listener(&self, flag: &str) -> Option<&str> {
+        match self.flags.get(flag) {
+            Some(Source::Place(place)) => place.field.strip_suffix(".address"),
+            _ => None,
         }
     }
 

@@ -14,28 +14,34 @@ mod banner;
 mod capacity;
 mod cross;
 mod definitions;
+mod definitions_deflate;
 mod definitions_file;
+mod definitions_proxy;
+mod definitions_sockets;
 mod document;
 mod endpoints;
 mod file;
 mod flags;
 mod given;
+mod listen_addr;
 mod machine;
 mod parse;
 mod paths;
 mod problem;
+mod proxy;
 mod resolve;
 mod show;
 mod shown;
+mod sockets;
 mod suggest;
 mod sysfs;
 mod units;
 mod validate;
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::protocol::TcpFraming;
 use crate::quota::{BandwidthLimit, Over};
 pub use banner::start_banner;
 pub use capacity::{Capacity, loops_needed};
@@ -46,13 +52,17 @@ pub use endpoints::{
 };
 pub use flags::{CheckArgs, Cli, Command, ConfigArgs, ConfigFormat, DevCertArgs, OutputFormat};
 pub use given::Sources;
+pub use listen_addr::ListenAddr;
 pub use machine::{Machine, descriptor_limits, raise_descriptor_limit};
 pub use problem::{Origin, Place, Problem};
 pub use resolve::{LogSettings, Resolved, planned, resolve, resolve_with};
 pub use show::{show_json, show_toml};
+pub use sockets::SocketConfig;
 pub use sysfs::{CgroupLimit, Sysfs};
 pub use units::{format_bytes, format_duration, parse_bytes, parse_count, parse_duration};
 
+use crate::protocol::deflate::DeflateSettings;
+use crate::transport::proxy::ProxySettings;
 use crate::transport::tls::TlsSettings;
 
 /// Which descriptor table loops keep their sockets in. See `docs/OPERATING.md`.
@@ -68,26 +78,33 @@ pub enum FdTable {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TcpListen {
     /// The address. Port 0 takes a free one.
-    pub address: SocketAddr,
+    pub address: ListenAddr,
     /// The path of the endpoint that its connections are of. It can't have an `on_connect`, for there
     /// is no request to ask it about.
     pub endpoint: String,
+    /// What frames look like. `None`: by lengths alone if the endpoint's dialect is `json` or `hub`, else
+    /// with opcodes.
+    pub framing: Option<TcpFraming>,
 }
 
 /// Everything the gateway runs by, validated: limits fit each other, counts fit the machine.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Config {
-    /// Addresses to listen on. Port 0 takes a free one.
-    pub listen: Vec<SocketAddr>,
+    /// What to listen on. Port 0 takes a free one.
+    pub listen: Vec<ListenAddr>,
     /// Addresses to listen on for frames over plain TCP, without a handshake.
     pub tcp_listen: Vec<TcpListen>,
     /// Addresses to listen on for WebSockets over TLS.
-    pub tls_listen: Vec<SocketAddr>,
+    pub tls_listen: Vec<ListenAddr>,
     /// Addresses to listen on for frames over TLS, without a handshake of WebSockets.
     pub tls_tcp_listen: Vec<TcpListen>,
     /// What listeners with TLS are configured with.
     pub tls: TlsSettings,
+    /// The terms on which messages are compressed.
+    pub deflate: DeflateSettings,
+    /// What is taken from proxies, and from whom.
+    pub proxy: ProxySettings,
     /// Event-loop threads, 1 to 1024.
     pub loops: usize,
     /// Worker threads; 0 routes inline on the loops.
@@ -137,6 +154,8 @@ pub struct Config {
     pub bandwidth_over_limit: Over,
     /// `TCP_NODELAY` on client sockets.
     pub tcp_nodelay: bool,
+    /// Other options of sockets.
+    pub sockets: SocketConfig,
     /// Where SIGUSR1 and exit write the statistics, as one JSON object.
     pub stats_out: Option<PathBuf>,
     /// Where latency histograms are logged, in the HdrHistogram interval log format.
@@ -184,6 +203,9 @@ pub struct Tuning {
     pub reads_per_turn: usize,
     /// Bytes read per connection and turn.
     pub bytes_per_turn: usize,
+    /// Bytes in and out of messages inflated per connection and turn; the message that is beyond it is
+    /// the turn's last.
+    pub inflate_bytes_per_turn: u64,
     /// Connections accepted per loop and turn.
     pub accepts_per_turn: usize,
     /// Handshakes answered per loop and turn.
@@ -209,6 +231,7 @@ impl Default for Tuning {
             batch_messages: 1024,
             reads_per_turn: 4,
             bytes_per_turn: 256 * 1024,
+            inflate_bytes_per_turn: 1024 * 1024,
             accepts_per_turn: 64,
             handshakes_per_turn: 128,
             tls_handshakes_per_turn: 4,
@@ -223,11 +246,13 @@ impl Default for Config {
     /// (`loops`, `workers`: 1; `max_connections`: 1024).
     fn default() -> Self {
         Self {
-            listen: vec![SocketAddr::from(([0, 0, 0, 0], 8080))],
+            listen: vec![([0, 0, 0, 0], 8080).into()],
             tcp_listen: Vec::new(),
             tls_listen: Vec::new(),
             tls_tcp_listen: Vec::new(),
             tls: TlsSettings::default(),
+            deflate: DeflateSettings::default(),
+            proxy: ProxySettings::default(),
             loops: 1,
             workers: 1,
             blocking_threads: 16,
@@ -252,6 +277,7 @@ impl Default for Config {
             bandwidth_reserve_percent: 50,
             bandwidth_over_limit: Over::Delay,
             tcp_nodelay: true,
+            sockets: SocketConfig::default(),
             stats_out: None,
             histogram_out: None,
             histogram_interval: Duration::from_secs(10),

@@ -1,14 +1,18 @@
 //! Texts → values, for flags and for files alike. An error is what was expected instead.
 
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::definitions_file::OVER;
-use super::endpoints::Words as _;
+use super::definitions_deflate::MODES;
+use super::definitions_file::{OVER, TCP_FRAMINGS};
+use super::endpoints::Words;
 use super::paths::check_plain_path;
 use super::suggest::nearest;
-use super::{FdTable, OutputFormat, TcpListen, parse_bytes, parse_count, parse_duration};
+use super::{
+    FdTable, ListenAddr, OutputFormat, TcpListen, parse_bytes, parse_count, parse_duration,
+};
+use crate::protocol::TcpFraming;
+use crate::protocol::deflate::DeflateMode;
 use crate::quota::Over;
 
 /// Whom connections of a `--tcp-listen` without a path are for.
@@ -41,12 +45,21 @@ pub(super) fn parse_optional_bytes(text: &str) -> Result<Option<u64>, String> {
 }
 
 pub(super) fn parse_over(text: &str) -> Result<Over, String> {
-    let words = || Over::ALL.iter();
+    parse_word(text, OVER)
+}
+
+pub(super) fn parse_deflate_mode(text: &str) -> Result<DeflateMode, String> {
+    parse_word(text, MODES)
+}
+
+/// One of the words of a type, which are listed in `all`.
+fn parse_word<T: Words>(text: &str, all: &str) -> Result<T, String> {
+    let words = || T::ALL.iter();
     let found = words().find(|(word, _)| word.eq_ignore_ascii_case(text));
-    found.map(|(_, over)| *over).ok_or_else(|| {
+    found.map(|(_, value)| *value).ok_or_else(|| {
         let meant = nearest(text, words().map(|(word, _)| *word));
         let meant = meant.map_or(String::new(), |word| format!(": did you mean `{word}`?"));
-        format!("{OVER}{meant}")
+        format!("{all}{meant}")
     })
 }
 
@@ -97,13 +110,40 @@ pub(super) fn parse_file(text: &str) -> Result<Option<PathBuf>, String> {
     }
 }
 
-pub(super) fn parse_address(text: &str) -> Result<SocketAddr, String> {
+pub(super) fn parse_address(text: &str) -> Result<ListenAddr, String> {
     text.parse()
-        .map_err(|_| "an IP address and a port, such as 0.0.0.0:8080 or [::]:8080".to_owned())
+}
+
+/// An address, and what stands behind the `=` that follows it. Names of files may have that in them.
+pub(super) fn split_endpoint(text: &str) -> (&str, Option<&str>) {
+    let at = if text.starts_with("unix:") {
+        let is_endpoint = |at: &usize| split_framing(&text[at + 1..]).1.starts_with('/');
+        text.rmatch_indices('=').map(|(at, _)| at).find(is_endpoint)
+    } else {
+        text.find('=')
+    };
+    at.map_or((text, None), |at| (&text[..at], Some(&text[at + 1..])))
+}
+
+/// The framing before the path of an endpoint. Paths begin with a slash, so what stands before a colon
+/// is none.
+fn split_framing(endpoint: &str) -> (Option<&str>, &str) {
+    match endpoint.split_once(':') {
+        Some((word, path)) if !word.contains('/') => (Some(word), path),
+        _ => (None, endpoint),
+    }
 }
 
 pub(super) fn parse_tcp_listen(text: &str) -> Result<TcpListen, String> {
-    let (address, endpoint) = text.split_once('=').unwrap_or((text, TCP_ENDPOINT));
+    let (address, endpoint) = split_endpoint(text);
+    let (word, endpoint) = split_framing(endpoint.unwrap_or(TCP_ENDPOINT));
+    let framing = word.map(parse_tcp_framing).transpose()?;
     check_plain_path(endpoint)?;
-    Ok(TcpListen { address: parse_address(address)?, endpoint: endpoint.to_owned() })
+    Ok(TcpListen { address: parse_address(address)?, endpoint: endpoint.to_owned(), framing })
+}
+
+pub(super) fn parse_tcp_framing(text: &str) -> Result<TcpFraming, String> {
+    let mut all = TcpFraming::ALL.into_iter();
+    let found = all.find(|(word, _)| word.eq_ignore_ascii_case(text));
+    found.map(|(_, framing)| framing).ok_or_else(|| TCP_FRAMINGS.to_owned())
 }

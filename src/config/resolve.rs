@@ -3,7 +3,6 @@
 
 use std::cmp::Ordering;
 use std::fs;
-use std::net::SocketAddr;
 
 use log::LevelFilter;
 
@@ -11,14 +10,14 @@ use super::capacity::{Layout, loops_needed};
 use super::file::File;
 use super::given::{Given, GivenValue, Source, Sources};
 use super::parse::{
-    fitting_count, parse_address, parse_bool, parse_client_auth, parse_fd_table, parse_file,
-    parse_log_format, parse_optional_bytes, parse_optional_duration, parse_over, parse_some_count,
-    parse_tcp_listen,
+    fitting_count, parse_address, parse_bool, parse_client_auth, parse_deflate_mode,
+    parse_fd_table, parse_file, parse_log_format, parse_optional_bytes, parse_optional_duration,
+    parse_over, parse_some_count, parse_tcp_listen, split_endpoint,
 };
 use super::validate::is_capacity_flag;
 use super::{
-    Capacity, Cli, Config, FdTable, Machine, Origin, OutputFormat, Problem, parse_bytes,
-    parse_duration,
+    Capacity, Cli, Config, FdTable, ListenAddr, Machine, Origin, OutputFormat, Problem,
+    parse_bytes, parse_duration,
 };
 use crate::limits;
 use crate::transport::tls::{CertificateFiles, ClientAuth};
@@ -97,13 +96,13 @@ pub fn planned(cli: &Cli, machine: &Machine) -> Result<Config, Vec<Problem>> {
 }
 
 /// A configuration in the making.
-struct Draft<'a> {
+pub(super) struct Draft<'a> {
     cli: &'a Cli,
-    file: File,
+    pub(super) file: File,
     config: Config,
     log: LogSettings,
     problems: Vec<Problem>,
-    sources: Sources,
+    pub(super) sources: Sources,
 }
 
 impl<'a> Draft<'a> {
@@ -119,6 +118,7 @@ impl<'a> Draft<'a> {
         };
         draft.read_file(known_handlers);
         draft.read_limits();
+        draft.read_deflate();
         draft.read_timeouts();
         draft.read_output();
         draft.read_capacity(machine);
@@ -156,7 +156,19 @@ impl<'a> Draft<'a> {
         self.read("--bandwidth-reserve-percent", percent, fitting_count);
         self.read("--bandwidth-over-limit", &mut config.bandwidth_over_limit, parse_over);
         self.read("--tcp-nodelay", &mut config.tcp_nodelay, parse_bool);
+        self.read_sockets(&mut config);
         self.config = config;
+    }
+
+    fn read_deflate(&mut self) {
+        let mut deflate = self.config.deflate;
+        self.read("--deflate", &mut deflate.mode, parse_deflate_mode);
+        self.read("--deflate-level", &mut deflate.level, fitting_count);
+        self.read_bytes("--deflate-threshold", &mut deflate.threshold_bytes);
+        let (server, client) = (&mut deflate.server_window_bits, &mut deflate.client_window_bits);
+        self.read("--deflate-server-window-bits", server, fitting_count);
+        self.read("--deflate-client-window-bits", client, fitting_count);
+        self.config.deflate = deflate;
     }
 
     fn read_timeouts(&mut self) {
@@ -227,6 +239,7 @@ impl<'a> Draft<'a> {
         let (mut loops, mut wanted, mut fd_table) = (None, None, None);
         let mut config = self.config.clone();
         self.read_listen(&mut config);
+        self.read_proxy(&mut config);
         self.read("--loops", &mut loops, parse_some_count);
         self.read("--max-connections", &mut wanted, parse_some_count);
         self.read("--fd-table", &mut fd_table, parse_fd_table);
@@ -314,7 +327,7 @@ impl<'a> Draft<'a> {
     }
 
     /// Reads one flag into `target`, wherever it was given: what goes before comes last.
-    fn read<T>(
+    pub(super) fn read<T>(
         &mut self,
         flag: &'static str,
         target: &mut T,
@@ -333,7 +346,7 @@ impl<'a> Draft<'a> {
     }
 
     /// Reads a repeatable flag: its values of one source take the place of those of another.
-    fn read_each<T>(
+    pub(super) fn read_each<T>(
         &mut self,
         flag: &'static str,
         target: &mut Vec<T>,
@@ -413,8 +426,8 @@ fn field_of(problem: &Problem) -> &str {
 
 /// The address in a value of `--listen` or `--tcp-listen`, as it is written out.
 fn address_in(text: &str) -> String {
-    let address = text.split_once('=').map_or(text, |(address, _)| address);
-    address.parse::<SocketAddr>().map_or_else(|_| address.to_owned(), |a| a.to_string())
+    let (address, _) = split_endpoint(text);
+    address.parse::<ListenAddr>().map_or_else(|_| address.to_owned(), |a| a.to_string())
 }
 
 /// What was asked for in particular; `None` leaves the choice to [`lay_out`].

@@ -1,6 +1,5 @@
 //! The configuration in force as tables of values, each with its source.
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -8,11 +7,13 @@ use log::LevelFilter;
 
 use super::definitions::{Definition, TABLES, Table, definitions_of};
 use super::endpoints::Words;
+use super::sockets;
 use super::{
-    DialectName, EndpointConfig, FdTable, LoginConfig, OutputFormat, Resolved, RoomConfig,
-    RouteConfig, SecretSource, Sources, TcpListen, format_bytes, format_duration,
+    DialectName, EndpointConfig, FdTable, ListenAddr, LoginConfig, OutputFormat, Resolved,
+    RoomConfig, RouteConfig, SecretSource, Sources, TcpListen, format_bytes, format_duration,
 };
 use crate::quota::Rate;
+use crate::transport::proxy::{ListenerKind, ProxyProtocol};
 
 /// One table.
 #[derive(Debug)]
@@ -110,6 +111,18 @@ fn setting(key: &str, resolved: &Resolved) -> Value {
             Some(auth) if auth.is_optional => "optional",
             _ => "required",
         }),
+        "deflate" => text(config.deflate.mode.word()),
+        "deflate_level" => Value::Number(config.deflate.level.into()),
+        "deflate_threshold" => size(config.deflate.threshold_bytes),
+        "deflate_server_window_bits" => Value::Number(config.deflate.server_window_bits.into()),
+        "deflate_client_window_bits" => Value::Number(config.deflate.client_window_bits.into()),
+        "proxy_protocol" => text(config.proxy.protocol.word()),
+        "trusted_proxies" => {
+            Value::Texts(config.proxy.trusted.iter().map(ToString::to_string).collect())
+        }
+        "untrusted_proxies" => text(config.proxy.untrusted.word()),
+        "forwarded_headers" => text(config.proxy.forwarded.word()),
+        "untrusted_forwarded" => text(config.proxy.untrusted_forwarded.word()),
         "log_format" => text(match log.format {
             OutputFormat::Text => "text",
             OutputFormat::Json => "json",
@@ -120,7 +133,8 @@ fn setting(key: &str, resolved: &Resolved) -> Value {
             _ => 0,
         }),
         "quiet" => Value::Switch(log.level == LevelFilter::Warn),
-        _ => unreachable!("a setting that nobody shows: {key}"),
+        _ => sockets::shown(key, &config.sockets)
+            .unwrap_or_else(|| unreachable!("a setting that nobody shows: {key}")),
     }
 }
 
@@ -132,34 +146,40 @@ fn listeners(resolved: &Resolved) -> Vec<Shown> {
     {
         for (index, address) in all.iter().enumerate() {
             let flag = format!("{flag}[{index}]");
-            tables.push(listener_table(address, None, tls, |key| sources.of_listener(&flag, key)));
+            let proxy = config.proxy.protocol_at(ListenerKind::of(false, tls), index);
+            let source = |key: &str| sources.of_listener(&flag, key);
+            tables.push(listener_table(address, None, tls, proxy, source));
         }
     }
     for (flag, tls, all) in [
         ("--tcp-listen", false, &config.tcp_listen),
         ("--tls-tcp-listen", true, &config.tls_tcp_listen),
     ] {
-        for (index, TcpListen { address, endpoint }) in all.iter().enumerate() {
+        for (index, listen) in all.iter().enumerate() {
             let flag = format!("{flag}[{index}]");
             let source = |key: &str| sources.of_listener(&flag, key);
-            tables.push(listener_table(address, Some(endpoint.as_str()), tls, source));
+            let proxy = config.proxy.protocol_at(ListenerKind::of(true, tls), index);
+            tables.push(listener_table(&listen.address, Some(listen), tls, proxy, source));
         }
     }
     tables
 }
 
 fn listener_table(
-    address: &SocketAddr,
-    endpoint: Option<&str>,
+    address: &ListenAddr,
+    tcp: Option<&TcpListen>,
     tls: bool,
+    proxy: ProxyProtocol,
     source: impl Fn(&str) -> String,
 ) -> Shown {
     table_of(Table::Listener, |key| {
         let value = match key {
             "address" => text(address),
-            "transport" => text(if endpoint.is_some() { "tcp" } else { "websocket" }),
-            "endpoint" => optional(endpoint),
+            "transport" => text(if tcp.is_some() { "tcp" } else { "websocket" }),
+            "endpoint" => optional(tcp.map(|listen| listen.endpoint.as_str())),
+            "framing" => tcp.and_then(|listen| listen.framing).map_or(Value::Unset, text),
             "tls" => Value::Switch(tls),
+            "proxy_protocol" => text(proxy.word()),
             _ => unreachable!("a key of a listener that nobody shows: {key}"),
         };
         (value, source(key))

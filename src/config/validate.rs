@@ -1,11 +1,12 @@
 //! The rules a [`Config`] must keep, however it was made.
 
 use std::fmt::Display;
-use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use super::{Capacity, Config, Machine, Problem, TcpListen, format_bytes, format_duration};
+use super::{
+    Capacity, Config, ListenAddr, Machine, Problem, TcpListen, format_bytes, format_duration,
+};
 use crate::limits;
 
 impl Config {
@@ -50,6 +51,7 @@ impl Config {
             ));
         }
         warnings.extend(self.memory_warning(machine));
+        warnings.extend(self.proxy_warning());
         warnings
     }
 
@@ -75,11 +77,14 @@ impl Config {
         let mut found = Problems(Vec::new());
         self.check_listen(&mut found);
         self.check_tls(&mut found);
+        found.0.extend(self.proxy_problem());
         self.check_counts(&mut found);
+        self.check_deflate(&mut found);
         self.check_sizes(&mut found);
         self.check_times(&mut found);
         self.check_files(&mut found);
         self.check_tuning(&mut found);
+        found.0.extend(self.socket_problems());
         found.0
     }
 
@@ -95,8 +100,8 @@ impl Config {
                 found.add(flag, addresses.len(), what, "leave some of them out");
             }
             for address in addresses {
-                if address.port() != 0 && seen.contains(&address) {
-                    found.add(flag, address, "given twice", "leave one of them out");
+                if address.is_one_place() && seen.contains(&address) {
+                    found.add(flag, &address, "given twice", "leave one of them out");
                 }
                 seen.push(address);
             }
@@ -104,8 +109,8 @@ impl Config {
     }
 
     /// The flags that name addresses to listen on, and what they name.
-    fn listen_flags(&self) -> [(&'static str, Vec<SocketAddr>); 4] {
-        let of = |all: &[TcpListen]| all.iter().map(|listen| listen.address).collect();
+    pub(super) fn listen_flags(&self) -> [(&'static str, Vec<ListenAddr>); 4] {
+        let of = |all: &[TcpListen]| all.iter().map(|listen| listen.address.clone()).collect();
         [
             ("--listen", self.listen.clone()),
             ("--tcp-listen", of(&self.tcp_listen)),
@@ -134,6 +139,16 @@ impl Config {
         found.count("--max-connections", self.max_connections, &(1..=connections));
         found.count("--backlog", self.backlog, &(1..=limits::BACKLOG_MAX));
         found.count("--max-fragments", self.max_fragments, &limits::FRAGMENTS);
+    }
+
+    fn check_deflate(&self, found: &mut Problems) {
+        let settings = &self.deflate;
+        found.count("--deflate-level", settings.level, &limits::DEFLATE_LEVEL);
+        let bits = &limits::DEFLATE_WINDOW_BITS;
+        found.count("--deflate-server-window-bits", settings.server_window_bits, bits);
+        found.count("--deflate-client-window-bits", settings.client_window_bits, bits);
+        let threshold = &(0..=*limits::MESSAGE_BYTES.end());
+        found.bytes("--deflate-threshold", settings.threshold_bytes, threshold);
     }
 
     fn check_sizes(&self, found: &mut Problems) {

@@ -11,9 +11,12 @@ impl Connection {
     pub fn receive_eof(&mut self, env: &mut Env<'_>) {
         match self.phase {
             Phase::Open => {
-                self.inbound = Inbound::Nothing;
+                let inside = !matches!(std::mem::take(&mut self.inbound), Inbound::Nothing);
                 self.ended = Ended::Eof;
-                self.drain(CloseCause::PeerEof, env);
+                // Where there is no Close, this is one, but for an end inside a message.
+                let is_close = !env.decoder.framing.has_control_frames() && !inside;
+                let cause = if is_close { CloseCause::PeerClose } else { CloseCause::PeerEof };
+                self.drain(cause, env);
             }
             Phase::Draining => self.ended = Ended::Eof,
             Phase::Closing | Phase::Responding if self.outbox.is_some() => self.ended = Ended::Eof,
@@ -124,12 +127,29 @@ impl Connection {
     }
 
     pub(super) fn put_close(&mut self, code: Option<u16>, reason: &str, env: &mut Env<'_>) {
+        if !env.decoder.framing.has_control_frames() {
+            return self.end_without_close(env);
+        }
         let mut frame = Vec::with_capacity(128);
         put_close(env.decoder.framing, &mut frame, code, reason);
         self.forget_unless_reading();
         self.enter(Phase::Closing, env.now);
         // Past the limit by at most one control frame: a Close is never refused.
         self.outbox(env).push_own(&frame, true);
+    }
+
+    /// Ends where there is no Close to send and none to wait for: our side of the TCP connection is
+    /// shut behind what is owed, and what still comes is thrown away.
+    fn end_without_close(&mut self, env: &mut Env<'_>) {
+        if self.ended == Ended::No {
+            self.ended = Ended::Close { code: None, bytes_behind: true };
+        }
+        self.inbound = Inbound::Nothing;
+        self.enter(Phase::Closing, env.now);
+        // All that was owed may have been given up.
+        if let Some(outbox) = self.outbox.take_if(|outbox| outbox.is_empty()) {
+            env.outboxes.give(outbox);
+        }
     }
 
     /// Lets go of a partial frame, unless the peer's Close, still to come, would be lost in it.

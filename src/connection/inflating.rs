@@ -16,6 +16,8 @@ pub struct Inflate<'a> {
     /// Bytes in and out that may still be inflated for it in this turn. The message that uses it up is
     /// the last one of the turn; what came behind it is kept, see [`Received::Later`].
     pub budget_bytes: u64,
+    /// Messages inflated.
+    pub messages: u32,
 }
 
 impl Connection {
@@ -78,5 +80,6 @@ fn inflated(kind: MessageKind, payload: &[u8], env: &mut Env<'_>) -> Result<Vec<
     inflate.inflater.inflate(kind, payload, window, max_bytes, &mut message)?;
     let worked = (payload.len() + message.len()) as u64;
     inflate.budget_bytes = inflate.budget_bytes.saturating_sub(worked);
+    inflate.messages += 1;
     Ok(message)
 }

@@ -565,6 +565,7 @@ impl Connection {
 
     /// Queues a ping or pong.
     fn control(&mut self, op: OpCode, payload: &[u8], env: &mut Env<'_>) {
+        debug_assert!(env.decoder.framing.has_control_frames(), "nobody is pinged without pings");
         let mut header = [0; SERVER_HEADER_MAX];
         let at = env.decoder.framing.encode_header(&mut header, op, payload.len());
         let mut frame = [0; SERVER_HEADER_MAX + CONTROL_PAYLOAD_MAX];

@@ -1,8 +1,10 @@
 //! What becomes of publishes that a slow connection has no room for, and what its outbox has to know
 //! of each of them.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
+use crate::protocol::deflate::{DeflateClass, Deflaters};
+use crate::protocol::{SERVER_HEADER_MAX, first_frame, put_compressed_frame};
 use crate::telemetry::memory::{Charge, Component, MemoryGauge};
 
 /// What to do with publishes that a slow connection has no room for.
@@ -87,17 +89,49 @@ pub struct SharedFrame {
     /// Neither policy nor budget of its own.
     is_plain: bool,
     terms: PublishTerms,
-    _charge: Charge,
+    charge: Charge,
+    /// What it is for connections with permessage-deflate, once any has been sent it.
+    compressed: OnceLock<Box<Compressed>>,
 }
+
+/// A frame compressed for each class; `None`: it is sent as it is.
+type Compressed = [OnceLock<Option<Arc<SharedFrame>>>; DeflateClass::COUNT];
 
 impl SharedFrame {
     /// Takes the bytes of one whole message (one frame) and counts them.
     #[must_use]
     pub fn new(bytes: Box<[u8]>, terms: PublishTerms, memory: &Arc<MemoryGauge>) -> Self {
         let charge = Charge::new(memory, Component::Frames, bytes.len());
+        Self::counted(bytes, terms, charge)
+    }
+
+    fn counted(bytes: Box<[u8]>, terms: PublishTerms, charge: Charge) -> Self {
         let budget_bytes = terms.outbound.budget_bytes.unwrap_or(NO_BUDGET);
         let is_plain = terms.outbound == Outbound::default();
-        Self { bytes, budget_bytes, is_plain, terms, _charge: charge }
+        Self { bytes, budget_bytes, is_plain, terms, charge, compressed: OnceLock::new() }
+    }
+
+    /// The same message, compressed for all connections of a class, by whoever needs it first: who
+    /// comes meanwhile waits, which takes no longer than doing it again. `None`: they are sent this
+    /// frame as it is, because it is short or would be no shorter.
+    #[must_use]
+    pub fn compressed(&self, class: DeflateClass, deflaters: &mut Deflaters) -> Option<&Arc<Self>> {
+        let (kind, message) = first_frame(&self.bytes).message?;
+        if deflaters.is_short(message.len()) {
+            return None;
+        }
+        let of_classes = self.compressed.get_or_init(Box::default);
+        let made = of_classes[class.index()].get_or_init(|| {
+            let mut payload = Vec::new();
+            let pays = deflaters.compress(class, message, &mut payload);
+            pays.then(|| {
+                let mut bytes = Vec::with_capacity(payload.len() + SERVER_HEADER_MAX);
+                put_compressed_frame(&mut bytes, kind, &payload);
+                let charge = self.charge.another(bytes.len());
+                Arc::new(Self::counted(bytes.into_boxed_slice(), self.terms, charge))
+            })
+        });
+        made.as_ref()
     }
 
     /// The wire bytes.

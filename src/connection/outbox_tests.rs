@@ -69,7 +69,7 @@ fn policy() -> impl Strategy<Value = OverflowPolicy> {
 }
 
 fn framing() -> impl Strategy<Value = Framing> {
-    prop_oneof![Just(Framing::WebSocket), Just(Framing::Tcp)]
+    prop_oneof![Just(Framing::WebSocket), Just(Framing::Tcp), Just(Framing::U32Binary)]
 }
 
 /// A key under the endpoint's policy.

@@ -26,7 +26,7 @@ mod sniff;
 use std::fmt;
 use std::sync::Arc;
 
-use crate::protocol::{Framing, MessageKind, SERVER_HEADER_MAX};
+use crate::protocol::{Framing, MessageKind, SERVER_HEADER_MAX, TcpFraming};
 
 pub use class::Class;
 pub use custom::CustomDialect;
@@ -87,6 +87,20 @@ impl Dialect {
             Self::Hub => "hub",
             Self::Custom(_) => "custom",
         }
+    }
+
+    /// How messages stand in a stream over plain TCP: in the framing that is asked for, or else by
+    /// lengths alone for `json` and `hub`, whose messages are all of one kind, and with opcodes for others.
+    #[must_use]
+    pub fn framing_over_tcp(&self, asked: Option<TcpFraming>) -> Framing {
+        let own = match self {
+            Self::Json(_) | Self::Hub => TcpFraming::U32,
+            _ => TcpFraming::Opcode,
+        };
+        asked.unwrap_or(own).of(match self {
+            Self::Json(_) | Self::Mef | Self::Action | Self::Event => MessageKind::Text,
+            Self::Raw | Self::Kim | Self::Hub | Self::Custom(_) => MessageKind::Binary,
+        })
     }
 
     /// Whether members of both get the same bytes.

@@ -31,7 +31,7 @@ impl ClientDecoder {
         input: &mut &'a mut [u8],
     ) -> Result<Option<Event<'a>>, Violation> {
         // Over plain TCP both roles send the same frames.
-        if self.0.framing == Framing::Tcp {
+        if self.0.framing != Framing::WebSocket {
             return self.0.next(state, spare, input);
         }
         if state.is_none() {
@@ -87,7 +87,7 @@ pub fn put_client_frame(
     mask: [u8; 4],
 ) {
     debug_assert!(!op.is_control() || payload.len() <= CONTROL_PAYLOAD_MAX);
-    if framing == Framing::Tcp {
+    if framing != Framing::WebSocket {
         return framing.put_frame(out, op, payload);
     }
     let mut header = [0; SERVER_HEADER_MAX];
@@ -231,9 +231,10 @@ mod tests {
             messages in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..300), 1..6),
             masks: [u8; 4],
             cuts in prop::collection::vec(0.0..1.0, 0..6),
-            tcp: bool,
+            framing in prop::sample::select(vec![
+                Framing::WebSocket, Framing::Tcp, Framing::U32Binary,
+            ]),
         ) {
-            let framing = if tcp { Framing::Tcp } else { Framing::WebSocket };
             let (mut ours, mut theirs) = (Vec::new(), Vec::new());
             for message in &messages {
                 put_client_frame(framing, &mut ours, OpCode::Binary, message, masks);

@@ -3,7 +3,7 @@
 
 use super::close::{CloseReason, parse_close};
 use super::frame::{ControlPayload, FrameHeader, Lead, MessageKind, OpCode};
-use super::framing::{Framing, tcp_header};
+use super::framing::{Framing, tcp_header, u32_header};
 use super::mask::apply_mask;
 use super::partial::{Partial, Spare};
 use super::violation::Violation;
@@ -120,7 +120,7 @@ impl Decoder {
         spare: &mut Spare,
         input: &mut &'a mut [u8],
     ) -> Result<Option<Event<'a>>, Violation> {
-        if self.framing == Framing::Tcp {
+        if self.framing != Framing::WebSocket {
             return self.next_tcp(state, spare, input);
         }
         if state.is_none() {
@@ -181,7 +181,12 @@ impl Decoder {
 
     #[inline]
     fn tcp_header(&self, bytes: &[u8]) -> Result<Option<FrameHeader>, Violation> {
-        let Some(header) = tcp_header(bytes)? else { return Ok(None) };
+        let header = match self.framing {
+            Framing::U32Text => u32_header(bytes, OpCode::Text),
+            Framing::U32Binary => u32_header(bytes, OpCode::Binary),
+            Framing::Tcp | Framing::WebSocket => tcp_header(bytes)?,
+        };
+        let Some(header) = header else { return Ok(None) };
         if !header.op.is_control() {
             self.check_length(header.len, Progress::IDLE)?;
         }
@@ -233,7 +238,7 @@ impl FrameRules for Decoder {
     fn header(&self, bytes: &[u8], progress: Progress) -> Result<Option<FrameHeader>, Violation> {
         match self.framing {
             Framing::WebSocket => self.web_socket_header(bytes, progress, self.deflate),
-            Framing::Tcp => self.tcp_header(bytes),
+            Framing::Tcp | Framing::U32Text | Framing::U32Binary => self.tcp_header(bytes),
         }
     }
 

@@ -172,6 +172,39 @@ pub fn put_compressed_frame(out: &mut Vec<u8>, kind: MessageKind, payload: &[u8]
     out[at] |= RSV1;
 }
 
+/// The first of a server's frames.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FirstFrame<'a> {
+    /// What the frame says where it is a whole message, not compressed.
+    pub message: Option<(MessageKind, &'a [u8])>,
+    /// All of its bytes.
+    pub frame: &'a [u8],
+    /// What is behind it.
+    pub rest: &'a [u8],
+}
+
+/// Takes the first frame off whole unmasked frames, as [`put_frame`] makes them. What is none is taken
+/// for one frame that is no message.
+#[must_use]
+pub fn first_frame(frames: &[u8]) -> FirstFrame<'_> {
+    let header = Lead::parse(frames.first().copied().unwrap_or_default(), true).and_then(|lead| {
+        let length = lead.server_length(frames)?;
+        Ok(length.map(|(len, size)| (lead, size, len)))
+    });
+    let Ok(Some((lead, size, len))) = header else {
+        return FirstFrame { message: None, frame: frames, rest: &[] };
+    };
+    let end = usize::try_from(len).unwrap_or(usize::MAX).saturating_add(size).min(frames.len());
+    let (frame, rest) = frames.split_at(end);
+    let kind = match lead.op {
+        OpCode::Text => Some(MessageKind::Text),
+        OpCode::Binary => Some(MessageKind::Binary),
+        _ => None,
+    };
+    let message = kind.filter(|_| lead.fin && !lead.compressed).map(|kind| (kind, &frame[size..]));
+    FirstFrame { message, frame, rest }
+}
+
 /// The header of a client's frame, checked for all that does not hang on limits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct FrameHeader {

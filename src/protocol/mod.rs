@@ -32,10 +32,10 @@ pub use client::{ClientDecoder, put_client_close, put_client_frame, put_compress
 pub use close::{CLOSE_REASON_MAX, CloseReason, is_sendable_code, put_close};
 pub use decoder::{Decoder, Event};
 pub use frame::{
-    ControlPayload, MessageKind, OpCode, SERVER_HEADER_MAX, encode_header, put_compressed_frame,
-    put_frame,
+    ControlPayload, FirstFrame, MessageKind, OpCode, SERVER_HEADER_MAX, encode_header, first_frame,
+    put_compressed_frame, put_frame,
 };
-pub use framing::Framing;
+pub use framing::{Framing, TcpFraming};
 pub use mask::{apply_mask, rotated};
 pub use partial::{Partial, Spare};
 pub use utf8::{InvalidUtf8, Utf8Stream};

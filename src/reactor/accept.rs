@@ -1,25 +1,25 @@
 //! Where connections come from: the loop's own listeners, and other loops that have too many.
 
 use std::io;
-use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use mio::net::TcpListener;
 use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::Socket;
 
 use super::event_loop::{EventLoop, HAND_OVER, LISTENERS, SLOTS};
 use super::fd_table::HandOver;
+use super::listener::{Listener, peer_of};
 use super::table::{Marks, Slot};
 use crate::app::Shared;
 use crate::config::{Config, FdTable};
 use crate::connection::{Connection, Tick};
 use crate::limits::TICK_MS;
+use crate::peer::Peer;
 use crate::quota::{Limit, Over};
 use crate::routing::{Door, EndpointId};
 use crate::telemetry::counters::{CloseCause, RefusalCause};
+use crate::transport::proxy::ProxyProtocol;
 use crate::worker::{Post, PostItem};
 
 /// Connections over the maximum that are told so (503) at a time; more wait in the backlog.
@@ -29,29 +29,11 @@ const REST_TICKS: Tick = (200 / TICK_MS) as Tick;
 /// A loop passes connections on when it has more than this beyond 1.02 × the mean.
 const SLACK: usize = 8;
 
-/// An address to listen on, and what comes in there.
-#[derive(Clone, Copy, Debug)]
-pub struct ListenAt {
-    /// The address.
-    pub address: SocketAddr,
-    /// What comes in.
-    pub door: Door,
-}
-
-/// One of the loop's own listeners.
-#[derive(Debug)]
-pub struct Listener {
-    socket: TcpListener,
-    door: Door,
-    /// There may be something to accept.
-    ready: bool,
-}
-
 /// A connection that was accepted and is no loop's yet.
 #[derive(Debug)]
 struct Accepted {
     socket: Socket,
-    peer: SocketAddr,
+    peer: Peer,
     door: Door,
 }
 
@@ -115,8 +97,8 @@ impl Acceptor {
     /// # Errors
     /// What the kernel says.
     pub fn register(&mut self, registry: &Registry) -> io::Result<()> {
-        for (at, Listener { socket, .. }) in self.listeners.iter_mut().enumerate() {
-            registry.register(socket, Token(LISTENERS + at), Interest::READABLE)?;
+        for (at, listener) in self.listeners.iter().enumerate() {
+            listener.register(registry, Token(LISTENERS + at))?;
         }
         if let Some(way) = self.hand_over.get(self.index) {
             let mut source = SourceFd(&way.receiving_fd());
@@ -196,19 +178,18 @@ impl EventLoop {
         let first = self.acceptor.first;
         for at in (0..listeners).map(|at| (at + first) % listeners) {
             while budget > 0 && self.acceptor.rests_until == 0 && !self.acceptor.full {
-                let Listener { socket, door, ready } = &mut self.acceptor.listeners[at];
-                if !*ready {
+                let listener = &mut self.acceptor.listeners[at];
+                if !listener.ready {
                     break;
                 }
                 budget -= 1;
-                match socket.accept() {
-                    Ok((stream, peer)) => {
+                match listener.accept() {
+                    Ok((socket, peer)) => {
                         self.counters.accepted.add(1);
-                        let fd = OwnedFd::from(std::net::TcpStream::from(stream));
-                        let door = *door;
-                        self.place(Accepted { socket: Socket::from(fd), peer, door });
+                        let door = listener.door;
+                        self.place(Accepted { socket, peer, door });
                     }
-                    Err(e) if e.kind() == io::ErrorKind::WouldBlock => *ready = false,
+                    Err(e) if e.kind() == io::ErrorKind::WouldBlock => listener.ready = false,
                     Err(e) => self.accept_failed(&e),
                 }
             }
@@ -350,11 +331,10 @@ impl EventLoop {
 
     /// Takes in a socket that another loop accepted and counted here.
     pub(super) fn adopt_passed(&mut self, socket: Socket, door: Door) {
-        let peer = socket.peer_addr().ok().and_then(|addr| addr.as_socket());
-        match peer {
-            Some(peer) => self.adopt(Accepted { socket, peer, door }, Marks::default()),
+        match socket.peer_addr().map(|addr| peer_of(&addr)) {
+            Ok(peer) => self.adopt(Accepted { socket, peer, door }, Marks::default()),
             // Reset on the way.
-            None => {
+            Err(_) => {
                 self.counters.refusals.at(RefusalCause::PeerGone as usize).add(1);
                 self.acceptor.released(&self.shared, self.index, false);
             }
@@ -381,13 +361,16 @@ impl EventLoop {
         let slot = Slot {
             socket: Some(socket),
             conn: match door {
-                Door { tcp: Some(_), tls: false } => Connection::new_open(self.kit.tick),
+                Door { tcp: Some(_), tls: false, proxy: ProxyProtocol::Off } => {
+                    Connection::new_open(self.kit.tick)
+                }
                 _ => Connection::new(self.kit.tick),
             },
-            peer: peer.into(),
+            peer,
             accepted_us: self.micros(),
             endpoint: door.tcp.unwrap_or(EndpointId(0)),
             marks,
+            deflate: None,
         };
         let index = self.table.insert(slot);
         if self.register_slot(index).is_err() {
@@ -406,15 +389,27 @@ impl EventLoop {
             return match door {
                 // Not worth a handshake to be told in.
                 Door { tls: true, .. } => self.give_up(index, cause),
-                Door { tcp: Some(_), .. } => self.refuse_by_close(index, cause),
+                Door { tcp: Some(_), .. } => {
+                    self.open_without_request(index);
+                    self.refuse_by_close(index, cause);
+                }
                 Door { tcp: None, .. } => self.refuse(index, cause),
             };
         }
+        self.enter(index, door);
+        self.after_change(index);
+    }
+
+    /// Begins what a connection comes in over, behind a PROXY header if it has one.
+    pub(super) fn enter_behind_header(&mut self, index: usize, door: Door) {
         match door {
             Door { tls: true, .. } if !self.begin_tls(index, door) => {
-                return self.give_up(index, RefusalCause::Full);
+                self.give_up(index, RefusalCause::Full);
             }
-            Door { tcp: Some(endpoint), tls: false } => {
+            Door { tcp: Some(endpoint), tls: false, proxy } => {
+                if proxy != ProxyProtocol::Off {
+                    self.open_without_request(index);
+                }
                 if !self.take_place(index, endpoint) {
                     return self.refuse_by_close(index, RefusalCause::EndpointFull);
                 }
@@ -422,7 +417,6 @@ impl EventLoop {
             }
             _ => {}
         }
-        self.after_change(index);
     }
 
     /// Refuses a connection that sends no request: in a Close, where others get an HTTP answer.
@@ -443,29 +437,4 @@ impl EventLoop {
         let interest = Interest::READABLE | Interest::WRITABLE;
         self.poll.registry().register(&mut SourceFd(&fd), Token(SLOTS + index), interest)
     }
-}
-
-/// Opens the loop's own listeners.
-///
-/// # Errors
-/// The address, and what the kernel says of it.
-pub fn bind_listeners(config: &Config, all: &[ListenAt]) -> io::Result<Vec<Listener>> {
-    let listener = |at: &ListenAt| {
-        let socket = bind_listener(config, at.address)?;
-        Ok(Listener { socket, door: at.door, ready: true })
-    };
-    all.iter().map(listener).collect()
-}
-
-fn bind_listener(config: &Config, addr: SocketAddr) -> io::Result<TcpListener> {
-    let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
-    socket.set_reuse_address(true)?;
-    socket.set_reuse_port(true)?;
-    socket.set_nonblocking(true)?;
-    // Accepted sockets inherit it: no system call per connection.
-    socket.set_tcp_nodelay(config.tcp_nodelay)?;
-    let named = |e: io::Error| io::Error::new(e.kind(), format!("{addr}: {e}"));
-    socket.bind(&addr.into()).map_err(named)?;
-    socket.listen(i32::try_from(config.backlog).unwrap_or(i32::MAX)).map_err(named)?;
-    Ok(TcpListener::from_std(socket.into()))
 }

@@ -172,6 +172,7 @@ impl EventLoop {
         if marks.has(Marks::TLS) {
             self.end_tls(index);
         }
+        self.end_deflate(index);
         self.table.rearm(index, Tick::MAX);
         self.acceptor.released(&self.shared, self.index, marks.has(Marks::SURPLUS));
         if !marks.has(Marks::KNOWN) {

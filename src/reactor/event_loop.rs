@@ -9,6 +9,7 @@ use crossbeam_channel::{Receiver, Sender};
 use mio::{Events, Poll, Token};
 
 use super::accept::Acceptor;
+use super::deflate::DeflateKit;
 use super::gate::Gate;
 use super::table::{Marks, Table};
 use super::tls::TlsKit;
@@ -101,6 +102,7 @@ pub(super) struct Kit {
     has_limits: bool,
     pub(super) tick: Tick,
     pub(super) tls: TlsKit,
+    pub(super) deflate: DeflateKit,
     /// When the turn began, if anything has limits.
     pub(super) moment: quota::Moment,
 }
@@ -170,6 +172,7 @@ impl Kit {
             snapshot: Arc::clone(&snapshot),
             tick: 0,
             tls: TlsKit::default(),
+            deflate: DeflateKit::new(&snapshot.config.deflate),
             moment: quota::Moment::default(),
         };
         kit.adopt(snapshot, shared);
@@ -177,6 +180,9 @@ impl Kit {
     }
 
     fn adopt(&mut self, snapshot: Arc<Snapshot>, shared: &Shared) {
+        if snapshot.config.deflate != self.snapshot.config.deflate {
+            self.deflate.adopt(&snapshot.config.deflate);
+        }
         self.terms = terms(&snapshot);
         self.places = places(&snapshot, shared);
         self.has_limits = self.terms.iter().any(|terms| terms.limits.is_some());
@@ -236,9 +242,15 @@ impl Kit {
 
     #[inline]
     pub(super) fn env(&mut self, endpoint: EndpointId) -> Env<'_> {
+        self.env_and_deflate(endpoint).0
+    }
+
+    #[inline]
+    pub(super) fn env_and_deflate(&mut self, endpoint: EndpointId) -> (Env<'_>, &mut DeflateKit) {
         let Terms { room, decoder, .. } = self.terms[usize::from(endpoint.0)];
         let (spare, outboxes) = (&mut self.spare, &mut self.outboxes);
-        Env { now: self.tick, decoder, room, spare, outboxes, inflate: None }
+        let env = Env { now: self.tick, decoder, room, spare, outboxes, inflate: None };
+        (env, &mut self.deflate)
     }
 }
 
@@ -395,6 +407,7 @@ impl EventLoop {
         self.now = Instant::now();
         self.kit.tick = self.shared.tick_at(self.now);
         self.counters.turns.add(1);
+        self.begin_inflating();
         let tuning = &self.kit.snapshot.config.tuning;
         self.handshakes_left = tuning.handshakes_per_turn;
         self.kit.tls.handshakes_left = tuning.tls_handshakes_per_turn;
@@ -440,6 +453,7 @@ impl EventLoop {
     fn hand_over_figures(&mut self) {
         let sleeps = self.run_queue.is_empty() && self.flush_queue.is_empty();
         if sleeps {
+            self.kit.deflate.count(&mut self.memory);
             self.memory.settle();
         }
         let mut inline = None;

@@ -21,11 +21,21 @@ use socket2::Socket;
 /// What the kernel says, where it knows neither `close_range` nor `unshare`.
 pub fn leave_shared_table(first: RawFd, others: &[RawFd]) -> io::Result<()> {
     part_from(first)?;
-    for fd in others.iter().filter(|fd| **fd < first) {
-        // In this thread's own copy of the table: the owner's descriptor stays as it is.
-        nix::unistd::close(*fd)?;
-    }
-    Ok(())
+    others.iter().filter(|fd| **fd < first).try_for_each(close_copy)
+}
+
+/// Closes, in the table of a loop that has [left](leave_shared_table) the process's, what it kept of
+/// that only to take something over. Once: the numbers may be others' afterwards.
+///
+/// # Errors
+/// What the kernel says.
+pub fn close_copies(fds: &[RawFd]) -> io::Result<()> {
+    fds.iter().try_for_each(close_copy)
+}
+
+/// In this thread's own copy of the table: the owner's descriptor stays as it is.
+fn close_copy(fd: &RawFd) -> io::Result<()> {
+    nix::unistd::close(*fd).map_err(io::Error::from)
 }
 
 fn part_from(first: RawFd) -> io::Result<()> {

@@ -5,6 +5,7 @@ use super::read::Brought;
 use super::table::Marks;
 use crate::app::Snapshot;
 use crate::connection::{Phase, Received};
+use crate::protocol::deflate::Agreed;
 use crate::protocol::handshake::{
     NO_HEADERS, Reject, Request, Status, head_end, parse_request, put_response,
     put_upgrade_response,
@@ -19,14 +20,20 @@ const PAGE: &str = include_str!("page.html");
 const HTML: &str = "text/html; charset=utf-8";
 const TEXT: &str = "text/plain; charset=utf-8";
 
+/// The answer that opens a WebSocket.
+struct Upgraded {
+    response: Vec<u8>,
+    deflate: Option<Agreed>,
+}
+
 /// What a request head comes to.
 enum Decision {
     /// It goes on.
     Incomplete,
     /// It is answered in HTTP; refused if there is a cause.
     Respond(Vec<u8>, Option<RefusalCause>),
-    /// It opens a WebSocket, answered by these bytes; so many bytes were the head.
-    Open(EndpointId, Vec<u8>, usize),
+    /// It opens a WebSocket, answered by this; so many bytes were the head.
+    Open(EndpointId, Upgraded, usize),
     /// The endpoint's `on_connect` has to decide.
     Ask(EndpointId, usize),
 }
@@ -37,6 +44,9 @@ impl EventLoop {
         if self.handshakes_left == 0 {
             self.queue_run(index);
             return None;
+        }
+        if let Some(door) = self.table.door(index) {
+            return self.read_proxy_header(index, door);
         }
         if self.opens_by_tls(index) {
             return self.read_opening(index);
@@ -70,6 +80,9 @@ impl EventLoop {
             self.read_buffer[..total].copy_from_slice(&head);
         }
         self.handshakes_left -= 1;
+        if !self.take_forwarded(index, total) {
+            return self.readable(index).then_some(total - have);
+        }
         match decide(&self.kit.snapshot, &self.read_buffer[..total]) {
             Decision::Incomplete => self.keep_head(index, self.read_buffer[..total].to_vec()),
             Decision::Respond(response, cause) => self.respond(index, &response, cause),
@@ -78,10 +91,11 @@ impl EventLoop {
             {
                 self.refuse_for_place(index, endpoint);
             }
-            Decision::Open(endpoint, response, consumed) => {
-                self.open(index, endpoint, &response);
+            Decision::Open(endpoint, upgraded, consumed) => {
+                self.open(index, endpoint, &upgraded);
                 let gate = self.gate_of(index);
-                if consumed < total && self.receive(index, gate, consumed, total) == Received::Stop
+                if consumed < total
+                    && self.receive(index, gate, consumed, total) != Received::Continue
                 {
                     return None;
                 }
@@ -132,14 +146,16 @@ impl EventLoop {
         }
     }
 
-    fn open(&mut self, index: usize, endpoint: EndpointId, response: &[u8]) {
+    fn open(&mut self, index: usize, endpoint: EndpointId, upgraded: &Upgraded) {
         let elapsed_us = self.micros();
         let Some(slot) = self.table.get_mut(index) else { return };
+        slot.deflate = upgraded.deflate;
+        self.counters.deflate_agreed.add(u64::from(upgraded.deflate.is_some()));
         let waited = elapsed_us.wrapping_sub(slot.accepted_us);
         let waited = std::time::Duration::from_micros(u64::from(waited));
         self.stages.record(Stage::AcceptToUpgraded, waited, 1);
         self.note_opened(index, endpoint);
-        self.change(index, |conn, env| conn.open(response, env));
+        self.change(index, |conn, env| conn.open(&upgraded.response, env));
     }
 
     /// A connection is open: upgraded, or come in over plain TCP.
@@ -184,15 +200,15 @@ impl EventLoop {
         let parsed = parse_request(&head, snapshot.head_limits);
         let (response, consumed) = match parsed {
             Ok(Some((request, consumed))) => {
-                (upgrade_response(&request, endpoint, Some(accept)), consumed)
+                (upgrade(&request, endpoint, snapshot, Some(accept)), consumed)
             }
             // It parsed before it was handed to the hook.
             Ok(None) => (Err(Reject::bad_request("the request changed\n")), 0),
             Err(reject) => (Err(reject), 0),
         };
         match response {
-            Ok(response) => {
-                self.open(index, endpoint_id, &response);
+            Ok(upgraded) => {
+                self.open(index, endpoint_id, &upgraded);
                 let rest = &head[consumed..];
                 let gate = self.gate_of(index);
                 self.read_buffer[..rest.len()].copy_from_slice(rest);
@@ -236,6 +252,9 @@ impl EventLoop {
 
     /// Refuses a connection that has not been upgraded, with the answer that fits the cause.
     pub(super) fn refuse(&mut self, index: usize, cause: RefusalCause) {
+        if self.refuse_unfinished(index, cause) {
+            return;
+        }
         let reject = match cause {
             RefusalCause::HandshakeTimeout => Reject::request_timeout(),
             _ => Reject::unavailable(RETRY_AFTER_S),
@@ -311,7 +330,7 @@ fn decide_on(
             if endpoint.asks_shard() {
                 return Ok(Decision::Ask(id, consumed));
             }
-            Ok(Decision::Open(id, upgrade_response(request, endpoint, None)?, consumed))
+            Ok(Decision::Open(id, upgrade(request, endpoint, snapshot, None)?, consumed))
         }
     }
 }
@@ -324,21 +343,23 @@ fn page(body: &str, content_type: &str, request: &Request<'_>) -> Decision {
     Decision::Respond(out, None)
 }
 
-fn upgrade_response(
+fn upgrade(
     request: &Request<'_>,
     endpoint: &Endpoint,
+    snapshot: &Snapshot,
     accept: Option<&Accept>,
-) -> Result<Vec<u8>, Reject> {
+) -> Result<Upgraded, Reject> {
     let upgrade = request.upgrade()?;
     let chosen = match accept.and_then(|accept| accept.subprotocol.as_deref()) {
         Some(name) => Some(name),
         None => request.subprotocols().find(|name| endpoint.subprotocols.iter().any(|s| s == name)),
     };
     let headers = accept.map_or(&[][..], |accept| &accept.headers);
-    let mut out = Vec::with_capacity(160);
-    put_upgrade_response(&mut out, upgrade.key, chosen, None, headers).map_err(|e| {
+    let deflate = request.deflate(&snapshot.config.deflate)?;
+    let mut response = Vec::with_capacity(160);
+    put_upgrade_response(&mut response, upgrade.key, chosen, deflate, headers).map_err(|e| {
         let body = format!("the hook's answer can't be sent: {e}\n");
         Reject::new(Status::INTERNAL_SERVER_ERROR, body)
     })?;
-    Ok(out)
+    Ok(Upgraded { response, deflate: deflate.map(|answer| answer.agreed()) })
 }

@@ -122,9 +122,19 @@ impl EventLoop {
 
     #[inline]
     fn reply(&mut self, conn: ConnId, frames: &[u8], count: u32, settled: u32) {
-        let Some((index, _)) = self.table.find(conn) else {
+        let Some((index, slot)) = self.table.find(conn) else {
             return self.count_drop(DropCause::StaleConnection, count);
         };
+        if let Some(agreed) = slot.deflate {
+            let packed = self.pack(index, agreed, frames);
+            self.deliver_reply(index, &packed, count, settled);
+            return self.unpacked(packed);
+        }
+        self.deliver_reply(index, frames, count, settled);
+    }
+
+    #[inline]
+    fn deliver_reply(&mut self, index: usize, frames: &[u8], count: u32, settled: u32) {
         self.make_way(index, frames.len(), NO_BUDGET);
         let delivered = self.change(index, |conn, env| {
             let delivered = !frames.is_empty() && conn.deliver(frames, env);
@@ -217,10 +227,11 @@ impl EventLoop {
                 self.count_drop(DropCause::StaleConnection, 1);
                 continue;
             };
-            let endpoint = slot.endpoint;
+            let (endpoint, deflate) = (slot.endpoint, slot.deflate);
             let frame = frames.of(endpoint, || publish.frame(self.kit.snapshot.endpoint(endpoint)));
             if let Some(frame) = frame
                 && *direct > 0
+                && deflate.is_none()
                 // Alone in an outbox it fits, so it can't be dropped with bytes of it written.
                 && frame.bytes().len() + ENTRY_BYTES <= self.kit.outbound_limit(endpoint)
                 && self.write_through(index, frame)
@@ -236,7 +247,13 @@ impl EventLoop {
 
     /// Queues a shared frame; `None` where the dialect made none of it.
     fn deliver_shared(&mut self, index: usize, frame: Option<&Arc<SharedFrame>>, is_publish: bool) {
-        let Some(frame) = frame else { return self.count_drop(DropCause::NotEncoded, 1) };
+        let Some(mut frame) = frame else { return self.count_drop(DropCause::NotEncoded, 1) };
+        if let Some(slot) = self.table.get_mut(index)
+            && let Some(agreed) = slot.deflate
+            && matches!(slot.conn.phase(), Phase::Open | Phase::Draining)
+        {
+            frame = self.packed_frame(index, agreed, frame);
+        }
         self.make_way(index, frame.bytes().len(), frame.budget_bytes());
         if self.change(index, |conn, env| conn.deliver_shared(frame, env)) == Some(true) {
             self.count_shared(is_publish);

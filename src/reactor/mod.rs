@@ -13,21 +13,27 @@
 mod accept;
 mod batches;
 mod deadlines;
+mod deflate;
 mod drain;
 mod event_loop;
 mod fd_table;
 mod flush;
 mod gate;
 mod handshake;
+mod listener;
 mod mailbox;
 mod memory;
+mod proxy;
 mod quota;
 mod read;
 mod table;
 mod tls;
 mod topics;
 
-pub use accept::{Acceptor, ListenAt, Listener, bind_listeners};
+pub use accept::Acceptor;
 pub use event_loop::{EventLoop, LoopParts, Routing, WAKER};
-pub use fd_table::{HandOver, leave_shared_table};
+pub use fd_table::{HandOver, close_copies, leave_shared_table};
+pub use listener::{
+    ListenAt, Listener, bind_tcp, listen, open_listeners, set_tcp_options, shared_fds,
+};
 pub use table::{Marks, Slot, Table};

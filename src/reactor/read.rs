@@ -49,6 +49,7 @@ impl EventLoop {
         }
         let tuning = &self.kit.snapshot.config.tuning;
         let (reads, bytes_max) = (tuning.reads_per_turn, tuning.bytes_per_turn);
+        self.begin_inflating();
         let mut bytes = 0;
         for _ in 0..reads {
             match self.read_once(index, gate) {
@@ -62,7 +63,7 @@ impl EventLoop {
         self.after_change(index);
         // What stopped for a budget goes on next turn.
         if let Some(slot) = self.table.get_mut(index)
-            && slot.marks.has(Marks::READABLE)
+            && (slot.marks.has(Marks::READABLE) || slot.conn.has_unread())
             && !slot.marks.has(Marks::BURIED)
             && !slot.marks.has(Marks::DELAYED)
             && slot.conn.wants_read()
@@ -76,6 +77,9 @@ impl EventLoop {
         let slot = self.table.get_mut(index)?;
         if slot.conn.phase() == Phase::Handshake {
             return self.read_head(index);
+        }
+        if slot.conn.has_unread() {
+            return self.receive_kept(index, gate);
         }
         let most = self.kit.read_max(slot.endpoint, &self.shared).min(self.read_buffer.len());
         let n = match self.read_some(index, 0..most) {
@@ -91,13 +95,26 @@ impl EventLoop {
             }
         };
         let go_on = self.receive(index, gate, 0, n) == Received::Continue;
+        self.reads_on(index, gate, go_on).then_some(n)
+    }
+
+    /// Goes on with what a connection keeps because its turn was over. `None`: it is not to be read
+    /// from now.
+    #[cold]
+    fn receive_kept(&mut self, index: usize, gate: usize) -> Option<usize> {
+        let go_on = self.receive(index, gate, 0, 0) == Received::Continue;
+        self.reads_on(index, gate, go_on).then_some(0)
+    }
+
+    /// Sends the gate's batch if it is full. Whether there is more to read now.
+    #[inline]
+    fn reads_on(&mut self, index: usize, gate: usize, go_on: bool) -> bool {
         let tuning = &self.kit.snapshot.config.tuning;
         if self.gates[gate].is_full(tuning.batch_bytes, tuning.batch_messages) {
             self.send_batch(gate);
         }
-        let slot = self.table.get_mut(index)?;
-        let more = slot.marks.has(Marks::READABLE) && !slot.marks.has(Marks::DELAYED);
-        (go_on && more).then_some(n)
+        let Some(slot) = self.table.get_mut(index) else { return false };
+        go_on && slot.marks.has(Marks::READABLE) && !slot.marks.has(Marks::DELAYED)
     }
 
     /// Hands `read_buffer[from..to]` to the connection; its messages go into the gate's batch.
@@ -109,7 +126,9 @@ impl EventLoop {
         to: usize,
     ) -> Received {
         let levels = self.kit.has_limits().then(|| self.table.levels(index));
-        let Some((slot, conn)) = self.table.get_with_id(index) else { return Received::Stop };
+        let Some((slot, conn, takeover)) = self.table.with_takeover(index) else {
+            return Received::Stop;
+        };
         let meter = levels.and_then(|levels| {
             let (terms, share) = self.kit.limits(slot.endpoint, &self.shared)?;
             Some(Meter::new(terms, share, levels, self.kit.moment))
@@ -132,8 +151,13 @@ impl EventLoop {
             meter,
             refused: None,
         };
-        let mut env = self.kit.env(slot.endpoint);
+        let agreed = slot.deflate;
+        let mut env = match agreed {
+            None => self.kit.env(slot.endpoint),
+            Some(agreed) => self.kit.env_inflating(slot.endpoint, agreed, takeover),
+        };
         let received = slot.conn.receive(&mut self.read_buffer[from..to], &mut env, &mut sink);
+        let inflated = env.inflate.map(|inflate| (inflate.messages, inflate.budget_bytes));
         if sink.batch.messages() != messages {
             slot.marks.set(Marks::KNOWN);
             slot.marks.set(Marks::SPOKEN);
@@ -142,6 +166,9 @@ impl EventLoop {
         let tally: Option<Tally> = sink.meter.map(|meter| meter.finish(to - from));
         let after = slot.heap_bytes();
         self.note_memory(before, after);
+        if let Some((messages, left_bytes)) = inflated {
+            self.has_inflated(index, messages, left_bytes);
+        }
         match tally {
             Some(tally) if self.settle_tally(index, tally) == Received::Stop => Received::Stop,
             _ => received,

@@ -1,17 +1,19 @@
 //! A loop's connections: one slab of slots, and dense columns beside it.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::marker::PhantomData;
 
 use slab::Slab;
 use socket2::Socket;
 
+use super::deflate::Takeover;
 use super::tls::Tls;
 use crate::connection::{Connection, Phase, Tick};
 use crate::id::{ConnId, GENERATION_BITS};
 use crate::peer::Peer;
+use crate::protocol::deflate::Agreed;
 use crate::quota::Levels;
-use crate::routing::EndpointId;
+use crate::routing::{Door, EndpointId};
 use crate::session::SlotInfo;
 
 /// One connection: its socket, its state, and what the loop notes of it.
@@ -29,6 +31,8 @@ pub struct Slot {
     pub endpoint: EndpointId,
     /// What is known of the socket, and which queues the slot is in.
     pub marks: Marks,
+    /// What was agreed on compression.
+    pub deflate: Option<Agreed>,
 }
 
 // The budget of an idle connection: everything that it costs in this process.
@@ -161,6 +165,14 @@ impl Slot {
     }
 }
 
+#[cold]
+fn takeover_at(takeovers: &mut Vec<Option<Box<Takeover>>>, index: usize) -> &mut Takeover {
+    if takeovers.len() <= index {
+        takeovers.resize_with(index + 1, || None);
+    }
+    takeovers[index].get_or_insert_default()
+}
+
 /// The shape of `slab`'s private entry, for its size.
 #[allow(dead_code, reason = "only its size is of use")]
 enum SlabEntry {
@@ -178,6 +190,10 @@ pub struct Table {
     deadlines: Vec<Tick>,
     /// Of connections over TLS; no longer than need be.
     tls: Vec<Option<Box<Tls>>>,
+    /// Of connections with context takeover that have spoken or been answered; no longer than need be.
+    takeovers: Vec<Option<Box<Takeover>>>,
+    /// Of connections whose PROXY header has not come yet: what comes behind it.
+    doors: HashMap<usize, Door>,
     /// What each has used of its limits. Empty where nobody has any.
     levels: Vec<Levels>,
     _on_one_thread: PhantomData<*const ()>,
@@ -198,6 +214,8 @@ impl Table {
             generations: Vec::with_capacity(capacity),
             deadlines: Vec::with_capacity(capacity),
             tls: Vec::new(),
+            takeovers: Vec::new(),
+            doors: HashMap::new(),
             levels: Vec::new(),
             _on_one_thread: PhantomData,
         }
@@ -229,6 +247,7 @@ impl Table {
     pub fn free(&mut self, index: usize) -> Slot {
         self.generations[index] = (self.generations[index] + 1) & ((1 << GENERATION_BITS) - 1);
         self.deadlines[index] = Tick::MAX;
+        self.take_door(index);
         if let Some(levels) = self.levels.get_mut(index) {
             *levels = Levels::default();
         }
@@ -262,6 +281,44 @@ impl Table {
     /// Takes a slot's TLS, if it has that.
     pub(super) fn take_tls(&mut self, index: usize) -> Option<Box<Tls>> {
         self.tls.get_mut(index)?.take()
+    }
+
+    /// The slot at an index that is in use, the id of its connection, and what it keeps for context
+    /// takeover, which it has if that was agreed.
+    #[inline]
+    pub(super) fn with_takeover(
+        &mut self,
+        index: usize,
+    ) -> Option<(&mut Slot, ConnId, Option<&mut Takeover>)> {
+        let Self { slots, takeovers, generations, .. } = self;
+        let slot = slots.get_mut(index)?;
+        let id = ConnId::new(self.loop_index, generations[index], index);
+        let has_takeover = slot.deflate.is_some_and(Takeover::is_for);
+        Some((slot, id, has_takeover.then(|| takeover_at(takeovers, index))))
+    }
+
+    /// Takes what a slot keeps for context takeover, if it has that.
+    pub(super) fn take_takeover(&mut self, index: usize) -> Option<Box<Takeover>> {
+        self.takeovers.get_mut(index)?.take()
+    }
+
+    /// What comes in behind the PROXY header that a connection has to send first, if it has.
+    #[inline]
+    pub(super) fn door(&self, index: usize) -> Option<Door> {
+        if self.doors.is_empty() { None } else { self.doors.get(&index).copied() }
+    }
+
+    /// Notes that a PROXY header comes first.
+    pub(super) fn put_door(&mut self, index: usize, door: Door) {
+        self.doors.insert(index, door);
+    }
+
+    /// The PROXY header has come, or won't.
+    pub(super) fn take_door(&mut self, index: usize) {
+        if !self.doors.is_empty() && self.doors.remove(&index).is_some() && self.doors.is_empty() {
+            // No memory stays behind those who waited.
+            self.doors = HashMap::new();
+        }
     }
 
     /// The slot at an index that is in use, and the id of its connection.
@@ -353,6 +410,13 @@ impl Table {
         self.slots.iter().map(|(index, _)| index)
     }
 
+    /// What a slot's connection holds beside it, bytes.
+    fn beside_bytes(&self, index: usize) -> usize {
+        let tls = self.tls.get(index).and_then(Option::as_ref);
+        let takeover = self.takeovers.get(index).and_then(Option::as_ref);
+        tls.map_or(0, |tls| tls.counted_bytes()) + takeover.map_or(0, |t| t.heap_bytes())
+    }
+
     /// The slots whose connections hold at least `bytes` of memory, with how much they hold:
     /// shared frames that they owe included, since it may be they alone who keep them.
     #[must_use]
@@ -360,7 +424,7 @@ impl Table {
         self.slots
             .iter()
             .filter(|(_, slot)| !slot.marks.has(Marks::BURIED))
-            .map(|(index, slot)| (index, slot.conn.held_bytes()))
+            .map(|(index, slot)| (index, slot.conn.held_bytes() + self.beside_bytes(index)))
             .filter(|(_, held)| *held >= bytes)
             .collect()
     }
@@ -381,6 +445,7 @@ mod tests {
             accepted_us: 0,
             endpoint: EndpointId(0),
             marks: Marks::default(),
+            deflate: None,
         }
     }
 

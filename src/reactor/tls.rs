@@ -288,6 +288,11 @@ impl Tls {
         Ok(true)
     }
 
+    /// What of it is in the ceiling's count, bytes.
+    pub(super) fn counted_bytes(&self) -> usize {
+        self.counted_bytes
+    }
+
     fn count(&mut self, memory: &mut LocalMemory) {
         let now = SESSION_BYTES + self.session.heap_bytes() + self.pending.capacity();
         memory.add(Component::Tls, now.saturating_sub(self.counted_bytes));

@@ -19,7 +19,7 @@ use super::twins::AllTwins;
 use super::typed::{json_handler, proto_handler};
 use crate::connection::OverflowPolicy;
 use crate::dialect::{Body, Class, CustomDialect, Dialect, ErrorAnswer, JsonDialect, Key, Message};
-use crate::protocol::Framing;
+use crate::protocol::{Framing, TcpFraming};
 use crate::quota::{ConnectionLimits, Over, Rate};
 use crate::session::SessionPolicy;
 
@@ -518,9 +518,11 @@ impl Endpoint {
         !self.joins.is_empty() || !self.path.is_plain()
     }
 
-    /// The same endpoint for connections over plain TCP.
-    pub(crate) fn over_tcp(&self) -> Self {
-        Self { framing: Framing::Tcp, is_twin: true, twins: AllTwins::default(), ..self.clone() }
+    /// The same endpoint for connections over plain TCP, in the framing that is asked for, or else in
+    /// its dialect's.
+    pub(crate) fn over_tcp(&self, framing: Option<TcpFraming>) -> Self {
+        let framing = self.dialect.framing_over_tcp(framing);
+        Self { framing, is_twin: true, twins: AllTwins::default(), ..self.clone() }
     }
 
     /// The same endpoint in another dialect, without further ones.

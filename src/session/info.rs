@@ -13,7 +13,7 @@ pub struct ConnectionInfo {
     pub conn: ConnId,
     /// Its id as clients see it.
     pub public_id: String,
-    /// The other end.
+    /// The other end; `[::]:0` over a Unix-domain socket.
     pub peer: SocketAddr,
     /// The path of its endpoint.
     pub endpoint: String,

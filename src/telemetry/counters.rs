@@ -121,6 +121,45 @@ causes! {
         PeerGone = "peer_gone",
         /// The gateway is going away.
         Shutdown = "shutdown",
+        /// No PROXY header in order where one has to be, or a forwarded header that is not: closed
+        /// without an answer, or 400 or 403.
+        Proxy = "proxy",
+    }
+}
+
+causes! {
+    /// What became of a PROXY header. From `missing` on, the connection was closed for it.
+    ProxyOutcome {
+        /// It names a client, who is the peer from there on.
+        Client = "client",
+        /// It leaves the peer as it is: a check by the proxy (LOCAL), or nobody known.
+        Local = "local",
+        /// There was none, and none has to be.
+        Absent = "absent",
+        /// There was none, and one has to be.
+        Missing = "missing",
+        /// It was not as the protocol has it.
+        Malformed = "malformed",
+        /// It was too long.
+        TooLong = "too_long",
+        /// It was not whole when the peer left or the time for it was up.
+        Unfinished = "unfinished",
+        /// One has to be, and the peer is no trusted proxy.
+        Untrusted = "untrusted",
+    }
+}
+
+causes! {
+    /// What became of a request's forwarded header.
+    ForwardedOutcome {
+        /// The client in it is the peer from there on.
+        Client = "client",
+        /// Not from a trusted proxy: not looked at.
+        Ignored = "ignored",
+        /// Not from a trusted proxy: refused (403).
+        Untrusted = "untrusted",
+        /// It could not be read: refused (400).
+        Malformed = "malformed",
     }
 }
 
@@ -288,6 +327,16 @@ pub struct LoopCounters {
     pub tls_resumed: Counter,
     /// Connections whose TLS failed, by cause.
     pub tls_failures: PerCause<{ TlsFailure::ALL.len() }>,
+    /// Connections opened that have permessage-deflate.
+    pub deflate_agreed: Counter,
+    /// Compressed messages received.
+    pub messages_inflated: Counter,
+    /// Messages queued that are compressed.
+    pub messages_deflated: Counter,
+    /// PROXY headers, by what became of them.
+    pub proxy_headers: PerCause<{ ProxyOutcome::ALL.len() }>,
+    /// Forwarded headers of requests, by what became of them.
+    pub forwarded_headers: PerCause<{ ForwardedOutcome::ALL.len() }>,
     /// Times that something was over a limit, by what came of it.
     pub limits: PerCause<{ LimitHit::ALL.len() }>,
     /// Bytes in outboxes and their entries now.

@@ -22,12 +22,22 @@ pub enum Component {
     Rooms,
     /// TLS of connections: its state, begun records, and ciphertext that sockets did not take.
     Tls,
+    /// What messages are compressed and inflated with: the loops', and with context takeover the
+    /// connections'.
+    Deflate,
 }
 
 impl Component {
     /// Every component, in the order of its index.
-    pub const ALL: [Self; 6] =
-        [Self::Frames, Self::Outbox, Self::Inbound, Self::Arenas, Self::Rooms, Self::Tls];
+    pub const ALL: [Self; 7] = [
+        Self::Frames,
+        Self::Outbox,
+        Self::Inbound,
+        Self::Arenas,
+        Self::Rooms,
+        Self::Tls,
+        Self::Deflate,
+    ];
 }
 
 /// The buffer bytes of the whole process, with their ceiling. Shared by all threads.
@@ -163,6 +173,11 @@ impl Charge {
         let bytes = bytes as i64;
         gauge.add(component, bytes);
         Self { gauge: Arc::clone(gauge), component, bytes }
+    }
+
+    /// Counts `bytes` as taken for the same use.
+    pub fn another(&self, bytes: usize) -> Self {
+        Self::new(&self.gauge, self.component, bytes)
     }
 
     /// The bytes counted.

@@ -31,8 +31,8 @@ use std::time::{Instant, SystemTime};
 use serde_json::{Map, Value, json};
 
 use super::counters::{
-    CloseCause, DropCause, LimitHit, LoopCounters, PerCause, RefusalCause, TlsFailure,
-    WorkerCounters,
+    CloseCause, DropCause, ForwardedOutcome, LimitHit, LoopCounters, PerCause, ProxyOutcome,
+    RefusalCause, TlsFailure, WorkerCounters,
 };
 use super::memory::{Component, MemoryGauge};
 use super::stages::{STAGE_MAX_US, Stage, StageHistograms};
@@ -105,6 +105,8 @@ impl Registry {
             "refusals": self.causes(refusals),
             "drops": self.causes(drops),
             "tls_failures": self.causes(tls_failures),
+            "proxy_headers": self.causes(proxy_headers),
+            "forwarded_headers": self.causes(forwarded_headers),
             "limits": self.limits(),
             "buffers": buffers(&self.memory),
             "latency": latency(stages),
@@ -198,9 +200,11 @@ fn loop_counts(counters: &LoopCounters) -> Vec<Count> {
         LoopCounters {
             connections, open, turns, paused, pauses, delayed, accepted, accept_pauses, handed_over,
             opened, closed, http_responses, messages_in, messages_out, bytes_in, bytes_out, pings_in,
-            pings_out, deliveries, trims, tls_handshakes, tls_resumed, outbox_bytes, inbound_bytes
+            pings_out, deliveries, trims, tls_handshakes, tls_resumed, deflate_agreed, messages_inflated,
+            messages_deflated, outbox_bytes, inbound_bytes
         },
-        but closes, but refusals, but drops, but limits, but tls_failures
+        but closes, but refusals, but drops, but limits, but tls_failures, but proxy_headers,
+        but forwarded_headers
     )
 }
 
@@ -244,6 +248,14 @@ fn tls_failures(counters: &LoopCounters) -> Vec<Count> {
     per_cause(TlsFailure::ALL, TlsFailure::name, &counters.tls_failures)
 }
 
+fn proxy_headers(counters: &LoopCounters) -> Vec<Count> {
+    per_cause(ProxyOutcome::ALL, ProxyOutcome::name, &counters.proxy_headers)
+}
+
+fn forwarded_headers(counters: &LoopCounters) -> Vec<Count> {
+    per_cause(ForwardedOutcome::ALL, ForwardedOutcome::name, &counters.forwarded_headers)
+}
+
 fn limits(counts: &PerCause<{ LimitHit::ALL.len() }>) -> Vec<Count> {
     per_cause(LimitHit::ALL, LimitHit::name, counts)
 }
@@ -283,6 +295,8 @@ fn loop_entry((index, source): (usize, &LoopSource)) -> Value {
     entry.insert("refusals".to_owned(), object(refusals(counters)).into());
     entry.insert("drops".to_owned(), object(drops(counters)).into());
     entry.insert("tls_failures".to_owned(), object(tls_failures(counters)).into());
+    entry.insert("proxy_headers".to_owned(), object(proxy_headers(counters)).into());
+    entry.insert("forwarded_headers".to_owned(), object(forwarded_headers(counters)).into());
     entry.insert("limits".to_owned(), object(limits(&counters.limits)).into());
     entry.into()
 }
@@ -304,6 +318,7 @@ fn buffers(memory: &MemoryGauge) -> Value {
         "frame_bytes": memory.component(Component::Frames),
         "room_bytes": memory.component(Component::Rooms),
         "tls_bytes": memory.component(Component::Tls),
+        "deflate_bytes": memory.component(Component::Deflate),
         "total_bytes": memory.total(),
         "limit_bytes": memory.limit(),
     })

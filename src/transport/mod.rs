@@ -5,4 +5,5 @@
 //! - an idle connection holds no buffer, neither of plaintext nor of ciphertext;
 //! - whatever a peer sends, what is held for it is bounded before it is taken.
 
+pub mod proxy;
 pub mod tls;

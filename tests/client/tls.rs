@@ -103,7 +103,8 @@ fn what_is_told_as_sent_is_sent() {
 #[test]
 fn dialects_go_over_tls_by_either_framing() {
     let made = Made::new();
-    let listen = TcpListen { address: LOCALHOST.into(), endpoint: "/kim".to_owned() };
+    let listen =
+        TcpListen { address: LOCALHOST.into(), endpoint: "/kim".to_owned(), framing: None };
     let running = made.gateway(LOCALHOST.into(), |config| config.tls_tcp_listen = vec![listen]);
     let kim = format!("tls://localhost:{}", running.tls_tcp_addresses()[0].port());
     for (url, dialect, body) in [

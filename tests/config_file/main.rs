@@ -19,6 +19,7 @@ use tidegate::config::{
     Cli, Config, DialectName, EndpointConfig, JsonFields, Kind, LoginConfig, Machine, Problem,
     Resolved, RoomConfig, RouteConfig, SecretSource, TcpListen, definitions, resolve, resolve_with,
 };
+use tidegate::protocol::deflate::{DeflateMode, DeflateSettings};
 use tidegate::quota::{ConnectionLimits, Over, Rate};
 use tidegate::routing::{IdentitySource, Liveness, OriginRule, RunOn};
 use tidegate::transport::tls::{CertificateFiles, ClientAuth, TlsSettings};
@@ -100,6 +101,14 @@ fn every_setting_reaches_its_field() {
     assert_eq!((config.max_message_bytes, config.max_frame_bytes), (2 << 20, 1_000_000));
     assert_eq!((config.max_fragments, config.outbound_limit_bytes), (9, 3 << 20));
     assert!(!config.tcp_nodelay);
+    let sockets = &config.sockets;
+    assert_eq!((sockets.unix_mode, sockets.ipv6_only), (Some(0o620), true));
+    assert_eq!(sockets.tcp_keepalive, Some(Duration::from_secs(120)));
+    assert_eq!(sockets.tcp_keepalive_interval, Some(Duration::from_secs(20)));
+    assert_eq!(sockets.tcp_keepalive_count, Some(4));
+    assert_eq!(sockets.tcp_user_timeout, Some(Duration::from_secs(90)));
+    assert_eq!(sockets.receive_buffer_bytes, Some(128 << 10));
+    assert_eq!(sockets.send_buffer_bytes, Some(256 << 10));
     assert_eq!(config.bandwidth_bytes_per_s, Some(10_000_000));
     assert_eq!(config.bandwidth_reserve_percent, 40);
     assert_eq!(config.bandwidth_over_limit, Over::Close);
@@ -116,15 +125,20 @@ fn every_setting_reaches_its_field() {
     assert_eq!(log.level, log::LevelFilter::Trace);
     assert_eq!(log.format, tidegate::config::OutputFormat::Json);
     assert_eq!(config.listen, ["127.0.0.1:0".parse().unwrap()]);
-    let tcp = TcpListen { address: "[::1]:9000".parse().unwrap(), endpoint: "/kim".to_owned() };
+    let tcp = tcp_at("[::1]:9000", "/kim");
     assert_eq!(config.tcp_listen, [tcp]);
+}
+
+fn tcp_at(address: &str, endpoint: &str) -> TcpListen {
+    let address = address.parse().expect("an address");
+    TcpListen { address, endpoint: endpoint.to_owned(), framing: None }
 }
 
 #[test]
 fn listeners_with_tls_are_as_they_are_written() {
     let Resolved { config, .. } = resolved(WHOLE);
     assert_eq!(config.tls_listen, ["[::1]:9443".parse().unwrap()]);
-    let tcp = TcpListen { address: "[::1]:9444".parse().unwrap(), endpoint: "/kim".to_owned() };
+    let tcp = tcp_at("[::1]:9444", "/kim");
     assert_eq!(config.tls_tcp_listen, [tcp]);
     let files = |name: &str| CertificateFiles {
         certificate: format!("{name}.pem").into(),
@@ -134,6 +148,25 @@ fn listeners_with_tls_are_as_they_are_written() {
     let wanted =
         TlsSettings { certificates: ["a", "b"].map(files).into(), client_auth: Some(auth) };
     assert_eq!(config.tls, wanted);
+}
+
+#[test]
+fn the_terms_of_compression_are_as_they_are_written() {
+    let wanted = DeflateSettings {
+        mode: DeflateMode::Dedicated,
+        level: 6,
+        threshold_bytes: 1024,
+        server_window_bits: 12,
+        client_window_bits: 11,
+    };
+    assert_eq!(resolved(WHOLE).config.deflate, wanted);
+    let text =
+        "[deflate]\ndeflate = \"share\"\ndeflate_level = 10\ndeflate_server_window_bits = 8\n";
+    let problems = File::new(text).resolve(&[]).expect_err("mistakes");
+    let problems: Vec<_> = problems.iter().map(ToString::to_string).collect();
+    assert_eq!(problems.len(), 3, "{problems:?}");
+    assert!(problems.iter().any(|p| p.contains("did you mean `shared`?")), "{problems:?}");
+    assert!(problems.iter().any(|p| p.contains("9 to 15")), "{problems:?}");
 }
 
 #[test]

@@ -11,7 +11,9 @@ use tidegate::{Accept, Config, ConnId, Endpoint, Identity, Refuse, Running, Stop
 
 use crate::client::{Client, PING, PONG, TEXT, frame, request};
 use crate::tcp_client::TcpClient;
-use crate::{PATH, Setup, addr, both, endpoint, got, nothing, only, open, stats_until};
+use crate::{
+    PATH, Setup, addr, both, endpoint, got, nothing, only, open, stats_until, with_opcodes,
+};
 
 /// What a hook was told.
 #[derive(Clone, Debug, PartialEq)]
@@ -179,7 +181,8 @@ fn the_gateway_stops() {
 fn over_tcp() {
     both(|setup| {
         let (endpoint, told) = hooked(endpoint());
-        let running = setup.start(only(endpoint).tcp_listen(([127, 0, 0, 1], 0), PATH));
+        let builder = only(endpoint).tcp_listen(([127, 0, 0, 1], 0), PATH);
+        let running = setup.start_with(builder, with_opcodes);
         let mut peer = TcpClient::dial(running.tcp_addresses()[0]);
         peer.frame(PING, b"tcp");
         peer.expect(PONG, b"tcp");

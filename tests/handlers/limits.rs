@@ -11,7 +11,7 @@ use tidegate::{Accept, Dialect, Endpoint, Liveness, Over, Rate, Route, RunOn, Ru
 
 use crate::client::{CLOSE, Client, TEXT, frame, request, request_with};
 use crate::tcp_client::TcpClient;
-use crate::{PATH, Setup, addr, all_gone, both, endpoint, only, open, stats_until};
+use crate::{PATH, Setup, addr, all_gone, both, endpoint, only, open, stats_until, with_opcodes};
 
 fn hits(stats: &Value, name: &str) -> u64 {
     stats["limits"][name].as_u64().unwrap_or_else(|| panic!("no {name} in {:#}", stats["limits"]))
@@ -388,7 +388,7 @@ fn an_endpoints_dialects_and_framings_count_together() {
     both(|setup| {
         let limited = endpoint().also(Dialect::Kim).max_connections(3).full_status(400);
         let builder = only(limited).tcp_listen(([127, 0, 0, 1], 0), PATH);
-        let running = setup.start(builder);
+        let running = setup.start_with(builder, with_opcodes);
         let over_tcp = running.tcp_addresses()[0];
         let json = open(&running);
         let kim = request_with(PATH, "Sec-WebSocket-Protocol: kim\r\n");

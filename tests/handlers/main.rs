@@ -39,7 +39,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use tidegate::{
     Config, ConnId, Context, Dialect, Endpoint, Gateway, GatewayBuilder, JsonDialect, Message,
-    Running,
+    Running, TcpFraming,
 };
 
 use crate::client::Client;
@@ -81,6 +81,13 @@ impl Setup {
 fn both(test: impl Fn(Setup)) {
     for workers in [0, 2] {
         test(Setup { workers });
+    }
+}
+
+/// Frames over plain TCP have opcodes, whatever the endpoint's dialect.
+fn with_opcodes(config: &mut Config) {
+    for listen in &mut config.tcp_listen {
+        listen.framing = Some(TcpFraming::Opcode);
     }
 }
 

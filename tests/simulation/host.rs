@@ -144,7 +144,7 @@ impl Host {
         };
         match setting.framing {
             Framing::WebSocket => host.conn.open(UPGRADE, env!(host)),
-            Framing::Tcp => {
+            Framing::Tcp | Framing::U32Text | Framing::U32Binary => {
                 host.conn = Connection::new_open(now);
                 host.upgrade_left = 0;
             }
@@ -268,6 +268,10 @@ impl Host {
 
     /// Writes what the socket takes.
     pub(crate) fn flush(&mut self, rng: &mut Rng) -> Result<(), String> {
+        if self.conn.is_to_be_shut() {
+            self.shut |= self.conn.flushed(self.now);
+            return self.changed();
+        }
         if self.blocked || !self.conn.owes() {
             return Ok(());
         }

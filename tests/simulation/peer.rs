@@ -54,8 +54,8 @@ impl Peer {
             0 => self.close(rng),
             1 => self.violate(rng),
             2 => self.eof = true,
-            3..9 => self.ping(rng),
-            9..12 => self.control(PONG, b"unasked"),
+            3..9 if self.framing.has_control_frames() => self.ping(rng),
+            9..12 if self.framing.has_control_frames() => self.control(PONG, b"unasked"),
             12..18 if self.framing == Framing::WebSocket => self.fragments(rng),
             _ => self.message(rng),
         }
@@ -93,7 +93,12 @@ impl Peer {
         self.pings.push((self.sent, payload));
     }
 
+    /// Closes: in a frame, or by ending the stream if there is none for it.
     pub(crate) fn close(&mut self, rng: &mut Rng) {
+        if !self.framing.has_control_frames() {
+            self.eof = true;
+            return;
+        }
         self.begin();
         let code: u16 = rng.pick(&[1000, 1001, 3000, 4999]);
         self.put(true, CLOSE, &code.to_be_bytes());
@@ -103,6 +108,8 @@ impl Peer {
     fn violate(&mut self, rng: &mut Rng) {
         self.begin();
         let code = match rng.below(4) {
+            0 | 2 if !self.framing.has_control_frames() => (self.send(self.too_much()), 1009).1,
+            1 if self.framing == Framing::U32Binary => (self.send(self.too_much()), 1009).1,
             0 => (self.put(true, 3, b""), 1002).1,
             1 => (self.put(true, TEXT, b"\xff"), 1007).1,
             2 => (self.put(true, CONTINUATION, b"x"), 1002).1,
@@ -116,6 +123,7 @@ impl Peer {
         match self.framing {
             Framing::WebSocket => &[0x82, 0xff, 0, 0, 0, 0, 0, 0x10, 0, 0],
             Framing::Tcp => &[2, 0, 0x10, 0, 0],
+            Framing::U32Text | Framing::U32Binary => &[0, 0x10, 0, 0],
         }
     }
 
@@ -142,6 +150,10 @@ impl Peer {
             Framing::WebSocket => put_masked(&mut bytes, fin, opcode, payload),
             Framing::Tcp => {
                 bytes.push(opcode);
+                bytes.extend((payload.len() as u32).to_be_bytes());
+                bytes.extend(payload);
+            }
+            Framing::U32Text | Framing::U32Binary => {
                 bytes.extend((payload.len() as u32).to_be_bytes());
                 bytes.extend(payload);
             }
@@ -201,6 +213,10 @@ impl Peer {
             Framing::Tcp => {
                 let len = 5 + u32::from_be_bytes(*bytes.get(1..)?.first_chunk()?) as usize;
                 Some((Frame::new(bytes[0], bytes.get(5..len)?), len))
+            }
+            Framing::U32Text | Framing::U32Binary => {
+                let len = 4 + u32::from_be_bytes(*bytes.first_chunk()?) as usize;
+                Some((Frame::new(BINARY, bytes.get(4..len)?), len))
             }
         }
     }

@@ -11,6 +11,8 @@ mod frames;
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -109,10 +111,16 @@ impl Client {
 
     /// A client on a stream that is connected.
     pub(crate) fn over(stream: TcpStream) -> Self {
-        stream.set_nodelay(true).unwrap();
+        // Unix-domain sockets know no such delay.
+        let _ = stream.set_nodelay(true);
         let client = Self { stream, inbox: Vec::new(), at: 0 };
         client.be_patient(PATIENCE);
         client
+    }
+
+    /// As [`over`](Self::over), over a Unix-domain socket: reads and writes are the same calls.
+    pub(crate) fn over_unix(stream: UnixStream) -> Self {
+        Self::over(OwnedFd::from(stream).into())
     }
 
     /// Reads and writes may take so long from here on.

@@ -26,8 +26,13 @@ pub(crate) struct TcpClient {
 impl TcpClient {
     /// A connection on which nothing was sent.
     pub(crate) fn dial(addr: SocketAddr) -> Self {
-        let stream = TcpStream::connect(addr).expect("the gateway's backlog has room");
-        stream.set_nodelay(true).unwrap();
+        Self::over(TcpStream::connect(addr).expect("the gateway's backlog has room"))
+    }
+
+    /// A client on a stream that is connected; over a Unix-domain socket, too.
+    pub(crate) fn over(stream: TcpStream) -> Self {
+        // Unix-domain sockets know no such delay.
+        let _ = stream.set_nodelay(true);
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_write_timeout(Some(PATIENCE)).unwrap();
         Self { stream, inbox: Vec::new() }

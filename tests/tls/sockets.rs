@@ -147,7 +147,8 @@ fn frames_without_a_request_go_over_tls_too() {
         let served = Served::start(|builder| {
             set(builder).configure(|config| {
                 let endpoint = "/echo".to_owned();
-                let listen = tidegate::TcpListen { address: LOCALHOST.into(), endpoint };
+                let address = LOCALHOST.into();
+                let listen = tidegate::TcpListen { address, endpoint, framing: None };
                 config.tls_tcp_listen.push(listen);
             })
         });

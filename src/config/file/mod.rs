@@ -19,10 +19,13 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::definitions::{Definition, Kind, TABLES, Table, definitions_of};
+use super::endpoints::Words as _;
 use super::given::{Given, GivenValue, Layer};
+use super::parse::parse_tcp_framing;
 use super::paths::check_plain_path;
 use super::problem::{Place, Problem};
 use super::{EndpointConfig, RoomConfig};
+use crate::transport::proxy::ProxyProtocol;
 use reader::{Item, Reader, Section, Seen};
 
 /// What a file says.
@@ -32,6 +35,8 @@ pub(crate) struct File {
     pub(crate) given: Layer,
     pub(crate) endpoints: Vec<EndpointConfig>,
     pub(crate) rooms: Vec<RoomConfig>,
+    /// What listeners say of PROXY headers, by their table: `listener[1]`.
+    pub(crate) proxy_protocols: BTreeMap<String, ProxyProtocol>,
     /// Where the fields that only a file has stand.
     pub(crate) places: BTreeMap<String, Place>,
     pub(crate) problems: Vec<Problem>,
@@ -77,8 +82,8 @@ impl File {
 
     fn read_values(&mut self, reader: &mut Reader<'_>, section: &Section<'_>) {
         for definition in definitions_of(section.table) {
-            if definition.kind == Kind::Files {
-                self.read_files(reader, section, definition);
+            if matches!(definition.kind, Kind::Files | Kind::Texts) {
+                self.read_list(reader, section, definition);
             } else if let Some(Item { text, place }) = reader.item(section, definition.key) {
                 let origin = place.origin();
                 let values = vec![GivenValue { text, place: Some(place) }];
@@ -87,7 +92,7 @@ impl File {
         }
     }
 
-    fn read_files(
+    fn read_list(
         &mut self,
         reader: &mut Reader<'_>,
         section: &Section<'_>,
@@ -106,38 +111,63 @@ impl File {
         let address = reader.required(section, "address");
         let tcp = reader.word(section, "transport", &[("websocket", false), ("tcp", true)]);
         let tls = reader.item(section, "tls").is_some_and(|item| item.text == "true");
-        let endpoint = reader.item(section, "endpoint");
+        if let Some(own) = reader.word(section, "proxy_protocol", ProxyProtocol::ALL) {
+            self.proxy_protocols.insert(section.path.clone(), own);
+        }
         // A transport that cannot be read is no reason to find fault with the rest.
         let unread = tcp.is_none() && section.has("transport");
-        let endpoint = match (tcp.unwrap_or(false), endpoint) {
+        let to = match tcp.unwrap_or(false) {
             _ if unread => return,
-            (false, Some(endpoint)) => {
-                let what = "only a listener with `transport = \"tcp\"` is for one endpoint";
-                reader.fail(endpoint.place, what, "leave it out, or set the transport");
-                return;
-            }
-            (false, None) => None,
-            (true, None) => return reader.missing(section, "endpoint"),
-            (true, Some(endpoint)) => {
-                if reader.accept(&endpoint, check_plain_path).is_none() {
-                    return;
-                }
-                Some(endpoint.text)
-            }
+            false => only_over_tcp(reader, section).then_some(None),
+            true => tcp_endpoint(reader, section).map(Some),
         };
-        let Some(Item { text, place }) = address else { return };
+        let (Some(to), Some(Item { text, place })) = (to, address) else { return };
         // Endpoints of `--tcp-listen` stand behind the address; the place is the address's.
-        let (flag, text) = match (endpoint, tls) {
+        let (flag, text) = match (to, tls) {
             (None, false) => ("--listen", text),
             (None, true) => ("--tls-listen", text),
-            (Some(path), false) => ("--tcp-listen", format!("{text}={path}")),
-            (Some(path), true) => ("--tls-tcp-listen", format!("{text}={path}")),
+            (Some(to), false) => ("--tcp-listen", format!("{text}={to}")),
+            (Some(to), true) => ("--tls-tcp-listen", format!("{text}={to}")),
         };
         let origin = place.origin();
         let given = self.given.entry(flag.to_owned());
         let given = given.or_insert_with(|| Given { values: Vec::new(), origin });
         given.values.push(GivenValue { text, place: Some(place) });
     }
+}
+
+/// Whether a listener for WebSockets has nothing that only others have.
+fn only_over_tcp(reader: &mut Reader<'_>, section: &Section<'_>) -> bool {
+    let mut nothing = true;
+    for (key, what) in [
+        ("endpoint", "only a listener with `transport = \"tcp\"` is for one endpoint"),
+        ("framing", "only a listener with `transport = \"tcp\"` has another framing"),
+    ] {
+        if let Some(item) = reader.item(section, key) {
+            reader.fail(item.place, what, "leave it out, or set the transport");
+            nothing = false;
+        }
+    }
+    nothing
+}
+
+/// Whom connections over TCP are for, and in which framing, as a flag has it.
+fn tcp_endpoint(reader: &mut Reader<'_>, section: &Section<'_>) -> Option<String> {
+    let framing = reader.item(section, "framing");
+    let is_framed = framing.as_ref().is_none_or(|framing| {
+        let read = reader.accept(framing, parse_tcp_framing);
+        read.is_some()
+    });
+    let endpoint = reader.item(section, "endpoint");
+    let Some(endpoint) = endpoint else {
+        reader.missing(section, "endpoint");
+        return None;
+    };
+    reader.accept(&endpoint, check_plain_path).filter(|()| is_framed)?;
+    Some(match framing {
+        Some(framing) => format!("{}:{}", framing.text, endpoint.text),
+        None => endpoint.text,
+    })
 }
 
 /// The name of a file's kind of value.

@@ -19,6 +19,8 @@ pub struct Deflater {
     stream: Compress,
     window_bits: u8,
     takeover: bool,
+    /// It has taken in something since it began or forgot.
+    is_used: bool,
 }
 
 impl Deflater {
@@ -30,7 +32,7 @@ impl Deflater {
             window_bits.clamp(*DEFLATE_WINDOW_BITS.start(), *DEFLATE_WINDOW_BITS.end());
         let level = Compression::new(level.into());
         let stream = Compress::new_with_window_bits(level, false, window_bits);
-        Self { stream, window_bits, takeover }
+        Self { stream, window_bits, takeover, is_used: false }
     }
 
     /// What one of this window takes of the heap, bytes.
@@ -61,6 +63,7 @@ impl Deflater {
         if !self.takeover {
             self.stream.reset();
         }
+        self.is_used = true;
         let whole = self.flush(message, out).is_some() && out.ends_with(&TAIL);
         if whole {
             out.truncate(out.len() - TAIL.len());
@@ -75,7 +78,9 @@ impl Deflater {
     /// Refers to nothing before from here on: with context takeover, because the connection is sent a
     /// message that was compressed elsewhere, which moves what it takes references to be to.
     pub fn forget(&mut self) {
-        self.stream.reset();
+        if std::mem::take(&mut self.is_used) {
+            self.stream.reset();
+        }
     }
 
     /// Appends all of `message`, compressed and flushed.
@@ -147,7 +152,7 @@ impl Deflaters {
     /// threshold or would be no shorter.
     #[must_use]
     pub fn compress(&mut self, class: DeflateClass, message: &[u8], out: &mut Vec<u8>) -> bool {
-        if message.len() < self.threshold_bytes {
+        if self.is_short(message.len()) {
             return false;
         }
         let level = self.level;
@@ -171,6 +176,36 @@ impl Deflaters {
         } else {
             put_frame(out, kind.opcode(), message);
         }
+        self.keep_scratch(payload);
+    }
+
+    /// The same for one connection with context takeover, whose own compressor is `dedicated`.
+    pub fn put_dedicated_frame(
+        &mut self,
+        dedicated: &mut Deflater,
+        kind: MessageKind,
+        message: &[u8],
+        out: &mut Vec<u8>,
+    ) {
+        let mut payload = std::mem::take(&mut self.scratch);
+        if dedicated.compress(message, &mut payload) {
+            put_compressed_frame(out, kind, &payload);
+        } else {
+            // Nobody knows what it has taken in of the message.
+            dedicated.forget();
+            put_frame(out, kind.opcode(), message);
+        }
+        self.keep_scratch(payload);
+    }
+
+    /// Whether a message of so many bytes is to be sent as it is.
+    #[inline]
+    #[must_use]
+    pub const fn is_short(&self, message_bytes: usize) -> bool {
+        message_bytes < self.threshold_bytes
+    }
+
+    fn keep_scratch(&mut self, mut payload: Vec<u8>) {
         if payload.capacity() <= SCRATCH_MAX {
             payload.clear();
             self.scratch = payload;
