@@ -193,15 +193,18 @@ impl Link {
         }
         self.out.clear();
         self.written = 0;
-        if !self.stream.flush()? {
-            return Ok(false);
+        if self.ends {
+            self.stream.end();
         }
-        if mem::take(&mut self.ends) {
+        let all = self.stream.flush()?;
+        if all {
+            self.settled = self.gone;
+        }
+        if all && mem::take(&mut self.ends) {
             // Fails only where the server is gone already, which reading will tell.
-            let _ = self.stream.end();
+            let _ = self.stream.end_sending();
         }
-        self.settled = self.gone;
-        Ok(true)
+        Ok(all)
     }
 
     /// Reads what there is: `None` if that is nothing now, 0 at the end of the stream.
