@@ -27,6 +27,9 @@ const FRUITLESS_READS: usize = 4;
 /// of a client come on top.
 const SESSION_BYTES: usize = 3520;
 
+/// What it takes before a whole ClientHello has come.
+const WAITING_BYTES: usize = 160;
+
 /// One connection's TLS, beside its slot.
 #[derive(Debug)]
 pub(super) struct Tls {
@@ -61,9 +64,8 @@ impl EventLoop {
     /// Begins TLS on a connection that was just accepted. `false`: it can't be had.
     pub(super) fn begin_tls(&mut self, index: usize, door: Door) -> bool {
         let Some(host) = &self.kit.snapshot.tls else { return false };
-        let Ok(session) = TlsSession::new(host.config()) else { return false };
         let tls = Tls {
-            session,
+            session: TlsSession::new(host.config()),
             pending: Vec::new(),
             pending_at: 0,
             without_request: door.tcp,
@@ -294,7 +296,8 @@ impl Tls {
     }
 
     fn count(&mut self, memory: &mut LocalMemory) {
-        let now = SESSION_BYTES + self.session.heap_bytes() + self.pending.capacity();
+        let state = if self.session.has_begun() { SESSION_BYTES } else { WAITING_BYTES };
+        let now = state + self.session.heap_bytes() + self.pending.capacity();
         memory.add(Component::Tls, now.saturating_sub(self.counted_bytes));
         memory.sub(Component::Tls, self.counted_bytes.saturating_sub(now));
         self.counted_bytes = now;
