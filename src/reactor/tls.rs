@@ -125,8 +125,10 @@ impl EventLoop {
             let progress = match tls.take(slot, begun + n, plain, &mut kit.tls, counters) {
                 Ok(progress) => progress,
                 Err(failure) => {
-                    counters.tls_failures.at(failure as usize).add(1);
-                    tls.has_failed = true;
+                    if let Some(failure) = failure {
+                        counters.tls_failures.at(failure as usize).add(1);
+                        tls.has_failed = true;
+                    }
                     return Brought::Failed;
                 }
             };
@@ -223,7 +225,7 @@ impl EventLoop {
 
 impl Tls {
     /// Takes the first `len` bytes of the shared ciphertext: plaintext goes into `plain`, and what is
-    /// to be said goes out.
+    /// to be said goes out. An error is TLS' own, or else (`None`) the socket's.
     fn take(
         &mut self,
         slot: &mut Slot,
@@ -231,7 +233,7 @@ impl Tls {
         plain: &mut [u8],
         kit: &mut TlsKit,
         counters: &LoopCounters,
-    ) -> Result<Progress, TlsFailure> {
+    ) -> Result<Progress, Option<TlsFailure>> {
         kit.out.clear();
         let result = self.session.receive(&mut kit.cipher[..len], plain, &mut kit.out);
         let sent = match &mut slot.socket {
@@ -242,7 +244,7 @@ impl Tls {
         match sent {
             Ok(true) => {}
             Ok(false) => slot.marks.set(Marks::WRITE_BLOCKED),
-            Err(_) => return Err(TlsFailure::Other),
+            Err(_) => return Err(None),
         }
         if progress.established {
             counters.tls_handshakes.add(1);
