@@ -48,6 +48,7 @@ impl Served {
                     endpoint: "/kim".into(),
                     framing: None,
                 }];
+                change(config);
             })
             .start()
             .unwrap();
