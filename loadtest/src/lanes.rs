@@ -134,11 +134,12 @@ impl Lanes {
     /// The dialects, as reports have them; `None` for a command that knows none.
     pub(crate) fn names(&self) -> Option<String> {
         let name = |lane: &Lane| {
-            let Target { framing, tls, address, .. } = &lane.target;
+            let Target { framing, tls, address, deflate, .. } = &lane.target;
             let over = [
                 (*framing == Framing::Tcp, "tcp"),
                 (tls.is_some(), "tls"),
                 (matches!(address, Address::Unix(_)), "unix"),
+                (deflate.is_some(), "deflate"),
             ];
             let over: Vec<_> = over.iter().filter_map(|(is, what)| is.then_some(*what)).collect();
             let parts = if over.is_empty() { "" } else { " over " };

@@ -9,7 +9,7 @@ use std::path::Path;
 
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
-use tidegate::transport::proxy::{Networks, ProxyProtocol, parse_network};
+use tidegate::transport::proxy::{ProxyProtocol, parse_trusted};
 use tidegate::{ListenAddr, Running, TcpListen};
 
 use super::support::client::{Client, request};
@@ -226,13 +226,13 @@ fn mistakes_name_the_flag_and_the_file() {
 }
 
 #[test]
-fn proxies_in_front_of_it_are_trusted_as_the_unspecified_address() {
+fn proxies_in_front_of_it_are_trusted_as_unix() {
     for setup in SETUPS {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("gateway.sock");
         let builder = builder(&at(&path), setup).configure(|config| {
             config.proxy.protocol = ProxyProtocol::Require;
-            config.proxy.trusted = Networks::new(vec![parse_network("::").unwrap()]);
+            config.proxy.trusted = [parse_trusted("unix").unwrap()].into_iter().collect();
         });
         let running = builder.start().unwrap();
         let mut client = dial(&path);
