@@ -226,7 +226,7 @@ fn mistakes_name_the_flag_and_the_file() {
 }
 
 #[test]
-fn proxies_in_front_of_it_are_trusted_as_unix() {
+fn proxies_in_front_of_it_are_trusted_by_its_name() {
     for setup in SETUPS {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("gateway.sock");

@@ -322,7 +322,7 @@ fn one_header_is_not_read_as_the_other_and_none_as_none() {
 fn any_address() -> impl Strategy<Value = SocketAddr> {
     let ip = prop_oneof![
         any::<[u8; 4]>().prop_map(IpAddr::from),
-        any::<[u8; 16]>().prop_map(|o| { IpAddr::from(Ipv6Addr::from(o).to_canonical()) })
+        any::<[u8; 16]>().prop_map(|o| { Ipv6Addr::from(o).to_canonical() })
     ];
     (ip, any::<u16>()).prop_map(SocketAddr::from)
 }
