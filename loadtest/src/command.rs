@@ -58,7 +58,7 @@ pub(crate) fn execute(cli: &Cli) -> Result<bool, String> {
 fn connect(args: &ConnectArgs) -> Result<bool, String> {
     let pace = Times { connect_rate: args.rate, duration: args.hold };
     let to_join = rooms::to_join(args)?;
-    let lanes = one_lane(&args.common, args.dialect, &args.login)?;
+    let lanes = one_lane(&args.common, args.dialect, &args.login)?.with_pings()?;
     let (setup, outputs) = prepare(&args.common, lanes, &pace, MIN_READ_BUFFER)?;
     let seed = args.common.seed;
     let work = Verified::new(to_join.as_ref().map(|(_, places)| *places));

@@ -56,17 +56,14 @@ impl Handshake {
     }
 
     /// None at all: a connection over plain TCP is open as soon as it is connected.
-    pub(crate) fn bare() -> Self {
+    pub(crate) fn bare(framing: Framing) -> Self {
         let (request, accept, head) = (Vec::new(), String::new(), Vec::new());
-        Self {
-            framing: Framing::Tcp,
-            deflate: false,
-            request,
-            written: 0,
-            released: 0,
-            accept,
-            head,
-        }
+        Self { framing, deflate: false, request, written: 0, released: 0, accept, head }
+    }
+
+    /// Whether there is nothing to be said before the first message.
+    pub(crate) fn is_bare(&self) -> bool {
+        self.accept.is_empty()
     }
 
     /// How messages stand in the stream behind it.

@@ -7,6 +7,7 @@
 
 mod config;
 mod session;
+mod tickets;
 
 use std::{collections::BTreeMap, sync::Arc};
 

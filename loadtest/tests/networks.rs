@@ -48,6 +48,7 @@ impl Served {
                     endpoint: "/kim".into(),
                     framing: None,
                 }];
+                change(config);
             })
             .start()
             .unwrap();
@@ -258,4 +259,29 @@ fn a_server_that_compresses_nothing_is_named() {
     assert_eq!(run.code, Some(1), "{}", run.text);
     let refused = &run.json["connect"]["refused"];
     assert_eq!(refused["bad handshake: permessage-deflate was declined"], 2, "{}", run.text);
+}
+
+#[test]
+fn frames_by_lengths_alone_are_spoken() {
+    for (dialect, endpoint) in [("json", "/ws"), ("hub", "/hub")] {
+        let listen =
+            || TcpListen { address: LOCALHOST.into(), endpoint: endpoint.into(), framing: None };
+        let served = Served::with(|config| {
+            (config.tcp_listen, config.tls_tcp_listen) = (vec![listen()], vec![listen()]);
+        });
+        let plain = format!("tcp://{}", served.running.tcp_addresses()[0]);
+        let tls = format!("tls://localhost:{}", served.running.tls_tcp_addresses()[0].port());
+        for (url, more) in [(&plain, vec![]), (&tls, vec!["--tls-insecure"])] {
+            for command in [
+                "echo -c 10 --duration 200ms --pipeline 4",
+                "broadcast -c 10 --rate 50 --duration 200ms",
+            ] {
+                let run = run(&format!("{command} --dialect {dialect}"), url, &more);
+                assert_eq!(run.code, Some(0), "{}", run.text);
+                assert_eq!(run.count("/close/clean"), 10);
+            }
+        }
+        let text = refused(&format!("connect --url {plain} --dialect {dialect}"));
+        assert!(text.contains("has no pings"), "{text}");
+    }
 }

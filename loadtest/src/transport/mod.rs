@@ -7,6 +7,7 @@
 
 mod deflate;
 mod frames;
+mod lengths;
 mod outgoing;
 
 use tungstenite::{
@@ -14,7 +15,7 @@ use tungstenite::{
     protocol::{CloseFrame, Role, WebSocketConfig, WebSocketContext},
 };
 
-use self::{deflate::Deflated, frames::Frames};
+use self::{deflate::Deflated, frames::Frames, lengths::Lengths};
 use crate::{socket::Wire, trouble::Trouble};
 
 /// What may wait to be written on a connection before its peer counts as not reading, beyond one
@@ -34,6 +35,11 @@ pub(crate) enum Framing {
     /// `[u8 opcode][u32 BE length][payload]` from the first byte on, with the opcodes of RFC 6455,
     /// section 5.2. Every frame is final, and none is masked.
     Tcp,
+    /// `[u32 BE length][payload]` from the first byte on, and nothing else.
+    Lengths {
+        /// Whether messages are text; else they are binary.
+        text: bool,
+    },
 }
 
 /// Reads and writes the messages of one connection.
@@ -46,6 +52,8 @@ pub(crate) enum Transport {
     Deflate(Deflated),
     /// Frames over plain TCP.
     Tcp(Frames),
+    /// The same by lengths alone.
+    Lengths(Lengths),
 }
 
 impl Transport {
@@ -55,6 +63,7 @@ impl Transport {
             Framing::WebSocket => Self::WebSocket(context(tail, read_buffer)),
             Framing::Deflate { keeps } => Self::Deflate(Deflated::new(tail, keeps)),
             Framing::Tcp => Self::Tcp(Frames::new(tail)),
+            Framing::Lengths { text } => Self::Lengths(Lengths::new(tail, text)),
         }
     }
 
@@ -64,6 +73,7 @@ impl Transport {
             Self::WebSocket(context) => patient(context.write(wire, message)),
             Self::Deflate(frames) => frames.send(&message),
             Self::Tcp(frames) => frames.send(&message),
+            Self::Lengths(frames) => frames.send(&message),
         }
     }
 
@@ -80,6 +90,10 @@ impl Transport {
                 frames.close(Some(&frame));
                 frames.flush(wire)
             }
+            Self::Lengths(frames) => {
+                frames.close();
+                frames.flush(wire)
+            }
         }
     }
 
@@ -89,6 +103,7 @@ impl Transport {
             Self::WebSocket(context) => patient(context.flush(wire)),
             Self::Deflate(frames) => frames.flush(wire),
             Self::Tcp(frames) => frames.flush(wire),
+            Self::Lengths(frames) => frames.flush(wire),
         }
     }
 
@@ -102,6 +117,7 @@ impl Transport {
             },
             Self::Deflate(frames) => frames.read(wire),
             Self::Tcp(frames) => frames.read(wire),
+            Self::Lengths(frames) => frames.read(wire),
         }
     }
 }
