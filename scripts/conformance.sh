@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Runs the Autobahn|Testsuite: its fuzzing client against the gateway's /echo, with routing inline on the loops and with
-# the worker pool, and its fuzzing server against tidegate's client. Fails on every case that is not OK.
+# the worker pool, if asked for also over TLS and with permessage-deflate, and its fuzzing server against tidegate's
+# client. Fails on every case that is not OK.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
@@ -9,9 +10,10 @@ usage() {
 usage: scripts/conformance.sh [--require] [--full | --client | --server] [--cases LIST] [--workers N] [--url URL]
 
   --require      fail, rather than skip, where there is no CPython 2.7 to run the suite with
-  --full         the gateway, and the client in all groups [default: the gateway, and the client but for group 9]
+  --full         the gateway, also over wss and in groups 12 and 13 (compression), and the client in all groups
+                 [default: the gateway, and the client but for group 9]
   --client       the client alone, in all groups
-  --server       the gateway alone
+  --server       the gateway alone; behind --full, all that is run of it there
   --cases LIST   patterns, separated by commas, such as '1.*,7.7.*' [default: 1.*,…,7.*,9.*,10.*]
   --workers N    run the gateway once, with N workers [default: once with 0 and once with 2]
   --url URL      test this server instead of a gateway that the script starts, and no client
@@ -28,7 +30,9 @@ END
 all_groups='1.*,2.*,3.*,4.*,5.*,6.*,7.*,9.*,10.*'
 # Without the large messages, which take most of the time.
 short_groups='1.*,2.*,3.*,4.*,5.*,6.*,7.*,10.*'
+deflate_groups='12.*,13.*'
 require=false
+full=false
 cases=
 client_cases=$short_groups
 test_server=true
@@ -38,7 +42,7 @@ url=
 while [ $# -gt 0 ]; do
   case $1 in
     --require) require=true ;;
-    --full) client_cases=$all_groups ;;
+    --full) client_cases=$all_groups full=true ;;
     --client) client_cases=$all_groups test_server=false ;;
     --server) test_client=false ;;
     --cases) cases=${2:?--cases needs a list}; shift ;;
@@ -78,23 +82,49 @@ judge() {
   case $2 in
     "$all_groups") least=301 ;;
     "$short_groups") least=247 ;;
+    # 5 and 7 times 18.
+    "$deflate_groups") least=216 ;;
   esac
   python3 "$root/scripts/conformance_report.py" check "$dir/index.json" "$dir/expected" "$least"
 }
 
-# Runs the suite against `url`; $1: the directory for its reports. Fails on anything but OK.
+# Runs cases $2 of the suite against `url`; $1: the directory for its reports. Fails on anything but OK.
 run_suite() {
-  local dir=$1 wstest=$cache/autobahn/bin/wstest
+  local dir=$1 cases=$2 wstest=$cache/autobahn/bin/wstest
   rm -rf "$dir"
   mkdir -p "$dir"
   python3 "$root/scripts/conformance_report.py" spec "$url" "$cases" "$dir" >"$dir/spec.json" ||
     die "no specification"
   expect_cases "$dir"
-  if ! timeout 600 "$wstest" -m fuzzingclient -s "$dir/spec.json" >"$dir/wstest.log" 2>&1 </dev/null; then
+  if ! timeout 1200 "$wstest" -m fuzzingclient -s "$dir/spec.json" >"$dir/wstest.log" 2>&1 </dev/null; then
     tail -n 20 "$dir/wstest.log" >&2
     die "wstest failed; its log: $dir/wstest.log"
   fi
   judge "$dir" "$cases"
+}
+
+# Runs cases $2 against a gateway started with arguments $3...; $1: what it is, which names reports and log.
+run_gateway() {
+  local name=$1 cases=$2 scheme=ws waited
+  shift 2
+  start_gateway "$bin" "$reports/gateway-$name.log" "$@" "${limits[@]}"
+  case " $* " in
+    *' --tls-listen '*)
+      # Said behind the address that was waited for.
+      for ((waited = 0; waited < 100; waited++)); do
+        gateway_address=$(sed -n 's/.*listening on \(127\.0\.0\.1:[0-9]*\) over TLS.*/\1/p' "$reports/gateway-$name.log")
+        [ -z "$gateway_address" ] || break
+        sleep 0.1
+      done
+      [ -n "$gateway_address" ] || die "the gateway does not listen over TLS; its log: $reports/gateway-$name.log"
+      scheme=wss
+      ;;
+  esac
+  url=$scheme://$gateway_address/echo
+  echo "conformance: $url, $name"
+  run_suite "$reports/$name" "$cases" || failed=true
+  # It must have lived until now, and left in order.
+  stop_gateway || die "the gateway left with status $?; its log: $reports/gateway-$name.log"
 }
 
 suite=
@@ -143,7 +173,7 @@ make_autobahn "$python27"
 
 if [ -n "$url" ]; then
   echo "conformance: $url"
-  run_suite "$reports/url"
+  run_suite "$reports/url" "$cases"
   exit 0
 fi
 
@@ -156,13 +186,18 @@ if $test_server; then
     bin=$(target_dir)/release/tidegate
   fi
   for count in $workers; do
-    start_gateway "$bin" "$reports/gateway-$count.log" --workers "$count" "${limits[@]}"
-    url=ws://$gateway_address/echo
-    echo "conformance: $url with --workers $count"
-    run_suite "$reports/workers-$count" || failed=true
-    # It must have lived until now, and left in order.
-    stop_gateway || die "the gateway left with status $?; its log: $reports/gateway-$count.log"
+    run_gateway "workers-$count" "$cases" --workers "$count"
   done
+  if $full; then
+    certs=$reports/certs
+    rm -rf "$certs"
+    "$bin" dev-cert --out "$certs" >/dev/null || die "no certificate"
+    tls=(--tls-listen 127.0.0.1:0 --tls-cert "$certs/cert.pem" --tls-key "$certs/key.pem")
+    run_gateway over-tls "$all_groups" --workers 2 "${tls[@]}"
+    for mode in shared dedicated; do
+      run_gateway "deflate-$mode" "$deflate_groups" --workers 2 --deflate "$mode"
+    done
+  fi
 fi
 if $test_client; then
   bin=${TIDEGATE_CLIENT_BIN:-}

@@ -1,12 +1,16 @@
 //! Other people's WebSocket clients against the gateway: Python's `websockets`, Node's `ws` and
-//! headless Chromium. What they check stands in `tests/clients`.
+//! headless Chromium, as they are and over TLS. What they check stands in `tests/clients`.
 
+#[path = "tls/served.rs"]
+mod served;
 mod support;
+#[path = "real_clients/wss.rs"]
+mod wss;
 
 use std::env;
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 
 use data_encoding::HEXLOWER;
 use support::Gateway;
@@ -56,6 +60,9 @@ fn python_websockets_and_deflate() {
             for message in &messages {
                 let mut payload = Vec::new();
                 let compressed = deflater.compress(message, &mut payload);
+                if !compressed {
+                    deflater.forget();
+                }
                 let what = if compressed { "c" } else { "p" };
                 sent += &format!("{what} {}\n", hex(if compressed { &payload } else { message }));
             }
@@ -114,14 +121,28 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 fn run(interpreter: &Path, script: &str, gateway_args: &[&str]) {
-    let gateway = Gateway::start(&[&["--loops", "2"], gateway_args].concat());
-    let output = Command::new(interpreter)
+    // What does not compress is a little longer for it, and the largest has 1 MiB before.
+    let limits = ["--loops", "2", "--max-message", "2MiB", "--max-frame", "2MiB"];
+    let gateway = Gateway::start(&[&limits, gateway_args].concat());
+    let output =
+        client(interpreter, script, &gateway.url("")).output().expect("the interpreter starts");
+    assert_passed(script, &output);
+    let status = gateway.stop();
+    assert!(status.success(), "the gateway left with {status}");
+}
+
+/// A script of `tests/clients`, to be run against the gateway at a URL.
+fn client(interpreter: &Path, script: &str, url: &str) -> Command {
+    let mut command = Command::new(interpreter);
+    command
         .arg(checkout().join("tests/clients").join(script))
-        .arg(gateway.url(""))
+        .arg(url)
         .env("TIDEGATE_NODE", cache().join("node"))
-        .env("TIDEGATE_CHROMIUM", on_path("chromium"))
-        .output()
-        .expect("the interpreter starts");
+        .env("TIDEGATE_CHROMIUM", on_path("chromium"));
+    command
+}
+
+fn assert_passed(script: &str, output: &Output) {
     assert!(
         output.status.success(),
         "{script} ({}):\n{}{}",
@@ -129,8 +150,6 @@ fn run(interpreter: &Path, script: &str, gateway_args: &[&str]) {
         String::from_utf8_lossy(&output.stdout),
         String::from_utf8_lossy(&output.stderr)
     );
-    let status = gateway.stop();
-    assert!(status.success(), "the gateway left with {status}");
 }
 
 fn python() -> PathBuf {

@@ -16,6 +16,9 @@ export async function runChecks(WebSocket, base) {
     answersRequests,
     answersNonsense,
     publishesToRooms,
+    agreesToCompress,
+    echoesWhatCompressesAndWhatDoesNot,
+    echoesManyCompressed,
   ]
   const done = []
   for (const check of checks) {
@@ -27,6 +30,20 @@ export async function runChecks(WebSocket, base) {
     done.push(check.name)
   }
   return done
+}
+
+/** Joins `room` and checks `count` publishes to it, which `tests/wss` makes. */
+export async function beMember(WebSocket, base, room, count, joined) {
+  const client = await Client.open(new WebSocket(`${base}/ws`))
+  same(client.socket.extensions.split(';')[0], 'permessage-deflate', 'the extension')
+  isBody(await client.answer({ route: 'join', id: 1, body: { room } }), 1)
+  await joined()
+  for (let n = 0; n < count; n++) {
+    const { data } = await client.nextJson()
+    same(data.n, n, 'the order of publishes')
+    same(data.text, `tide ${n} `.repeat(data.times), `publish ${n}`)
+  }
+  await client.close()
 }
 
 async function echoesText(open) {
@@ -87,6 +104,34 @@ async function closesCleanly(open) {
   await client.close(1000, 'done')
   const other = await open('/ws')
   await other.close(3456, 'a code of our own')
+}
+
+async function agreesToCompress(open) {
+  const client = await open('/echo')
+  same(client.socket.extensions.split(';')[0], 'permessage-deflate', 'the extension')
+  await client.close()
+}
+
+async function echoesWhatCompressesAndWhatDoesNot(open) {
+  const client = await open('/echo')
+  for (const size of [0, 1, 255, 256, 4096, 65536, 1 << 20]) {
+    const text = 'all is warm; '.repeat(size / 13 + 1).slice(0, size)
+    client.socket.send(text)
+    same((await client.next()) === text, true, `a text of ${size} bytes coming back`)
+    for (const bytes of [new Uint8Array(size), noise(size)]) {
+      client.socket.send(bytes.buffer)
+      sameBytes(await client.next(), bytes, `${size} bytes`)
+    }
+  }
+  await client.close()
+}
+
+async function echoesManyCompressed(open) {
+  const client = await open('/echo')
+  const text = (n) => `message ${n} `.repeat(n % 97)
+  for (let n = 0; n < 2000; n++) client.socket.send(text(n))
+  for (let n = 0; n < 2000; n++) same((await client.next()) === text(n), true, `message ${n} coming back`)
+  await client.close(3456)
 }
 
 async function answersRequests(open) {
@@ -218,6 +263,15 @@ function within(promise, what) {
     timer = setTimeout(() => reject(new Error(`${what} did not come within 20 s`)), 20000)
   })
   return Promise.race([promise, late]).finally(() => clearTimeout(timer))
+}
+
+/** Bytes that no compressor makes less of. */
+function noise(size) {
+  let seed = 1
+  return Uint8Array.from({ length: size }, () => {
+    seed = (Math.imul(seed, 1664525) + 1013904223) | 0
+    return seed >>> 24
+  })
 }
 
 function pattern(size) {

@@ -1,5 +1,7 @@
-// Headless Chromium against the gateway: `node chromium.mjs ws://HOST:PORT`, with its modules in $TIDEGATE_NODE and the
-// browser in $TIDEGATE_CHROMIUM. The checks run in the page that the gateway itself serves.
+// Headless Chromium against the gateway: `node chromium.mjs ws://HOST:PORT [ROOM COUNT]`, with its modules in $TIDEGATE_NODE
+// and the browser in $TIDEGATE_CHROMIUM. The checks run in the page that the gateway itself serves. Over wss, the
+// gateway's certificate, $TIDEGATE_CERT, is taken for good by its key, and no other. With a room, it is a member of it.
+import { X509Certificate, createHash } from 'node:crypto'
 import { createRequire } from 'node:module'
 import { mkdtemp, readFile, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
@@ -18,7 +20,14 @@ const ARGS = [
   '--disable-sync',
 ]
 
-async function runInPage(context, base) {
+/** The argument by which the browser takes the certificate in a file for good. */
+async function trust(file) {
+  const { publicKey } = new X509Certificate(await readFile(file))
+  const key = publicKey.export({ type: 'spki', format: 'der' })
+  return `--ignore-certificate-errors-spki-list=${createHash('sha256').update(key).digest('base64')}`
+}
+
+async function runInPage(context, base, room, count) {
   const page = context.pages()[0] ?? (await context.newPage())
   const site = base.replace(/^ws/, 'http')
   const response = await page.goto(`${site}/`)
@@ -27,6 +36,14 @@ async function runInPage(context, base) {
   if (!/tidegate/i.test(title)) throw new Error(`GET /: the page's title is "${title}"`)
   const source = await readFile(new URL('checks.mjs', import.meta.url), 'utf8')
   const module = `data:text/javascript;base64,${Buffer.from(source).toString('base64')}`
+  if (room) {
+    await page.exposeFunction('joined', () => console.log('joined'))
+    await page.evaluate(
+      async ([url, base, room, count]) => (await import(url)).beMember(WebSocket, base, room, count, window.joined),
+      [module, base, room, Number(count)],
+    )
+    return ['membership']
+  }
   return page.evaluate(
     async ([url, base]) => (await import(url)).runChecks(WebSocket, base),
     [module, base],
@@ -40,15 +57,16 @@ setTimeout(() => {
 
 const profile = await mkdtemp(path.join(tmpdir(), 'tidegate-chromium-'))
 try {
+  const cert = process.env.TIDEGATE_CERT
   const context = await chromium.launchPersistentContext(profile, {
     executablePath: process.env.TIDEGATE_CHROMIUM ?? '/usr/bin/chromium',
     headless: true,
-    args: ARGS,
+    args: cert ? [...ARGS, await trust(cert)] : ARGS,
     bypassCSP: true,
     timeout: 60000,
   })
   try {
-    const done = await runInPage(context, process.argv[2])
+    const done = await runInPage(context, ...process.argv.slice(2))
     console.log(`chromium: ${done.length} checks passed: ${done.join(', ')}`)
   } finally {
     await context.close()

@@ -1,8 +1,9 @@
-// Node's `ws` against the gateway: `node node_ws.mjs ws://HOST:PORT`, with its modules in $TIDEGATE_NODE.
+// Node's `ws` against the gateway: `node node_ws.mjs ws://HOST:PORT [ROOM COUNT]`, with its modules in $TIDEGATE_NODE.
+// With a room, it is a member of it.
 import { createRequire } from 'node:module'
 import { once } from 'node:events'
 import assert from 'node:assert/strict'
-import { runChecks } from './checks.mjs'
+import { beMember, runChecks } from './checks.mjs'
 
 const WebSocket = createRequire(`${process.env.TIDEGATE_NODE}/`)('ws')
 
@@ -61,7 +62,7 @@ async function isClosedForBadText(base) {
   assert.equal(code, 1007)
 }
 
-const base = process.argv[2]
+const [, , base, room, count] = process.argv
 
 // Ends the process, which sockets that a failed check left open would keep alive.
 function fail(message) {
@@ -71,6 +72,10 @@ function fail(message) {
 
 setTimeout(() => fail('not done within 60 s'), 60000).unref()
 try {
+  if (room) {
+    await beMember(WebSocket, base, room, Number(count), () => console.log('joined'))
+    process.exit(0)
+  }
   const done = await runChecks(WebSocket, base)
   for (const check of [answersPings, joinsFragments, refusesUnknownPaths, isClosedForBadText]) {
     await check(base).catch((error) => {

@@ -1,7 +1,11 @@
-"""Python's `websockets` against the gateway: `python python_websockets.py ws://HOST:PORT`."""
+"""Python's `websockets` against the gateway: `python python_websockets.py ws://HOST:PORT [ROOM COUNT]`.
+
+With a room, it is a member of it.
+"""
 
 import asyncio
 import json
+import random
 import sys
 import time
 
@@ -123,6 +127,54 @@ async def publishes_to_rooms(base):
         check("body" in await ask(ben, "leave", 8, {"room": room}), True, "left")
 
 
+async def agrees_to_compress(base):
+    async with connect(base + "/echo") as ws:
+        check(extensions(ws), ["permessage-deflate"], "the extensions")
+    async with connect(base + "/echo", compression=None) as ws:
+        check(extensions(ws), [], "the extensions of who offers none")
+        await ws.send("x" * 1000)
+        check(await ws.recv(), "x" * 1000, "a text without compression")
+
+
+async def echoes_what_compresses_and_what_does_not(base):
+    noise = random.Random(1).randbytes
+    async with connect(base + "/echo") as ws:
+        for size in [0, 1, 255, 256, 4096, 65_536, 1 << 20]:
+            for message in ["all is warm; " * (size // 13), bytes(size), noise(size)]:
+                await ws.send(message)
+                check(await ws.recv() == message, True, f"{size} bytes coming back")
+
+
+async def echoes_many_compressed(base):
+    async with connect(base + "/echo") as ws:
+        texts = [f"message {n} " * (n % 97) for n in range(2000)]
+
+        async def send_all():
+            for text in texts:
+                await ws.send(text)
+
+        sending = asyncio.create_task(send_all())
+        for n, text in enumerate(texts):
+            check(await ws.recv() == text, True, f"message {n} coming back")
+        await sending
+
+
+async def be_member(base, room, count):
+    """Joins a room and checks what is published to it, which `tests/wss` does."""
+    async with connect(base + "/ws", max_size=None) as ws:
+        check(extensions(ws), ["permessage-deflate"], "the extensions")
+        check("body" in await ask(ws, "join", 1, {"room": room}), True, "joined")
+        print("joined", flush=True)
+        for n in range(count):
+            data = json.loads(await ws.recv())["data"]
+            check(data["n"], n, "the order of publishes")
+            check(data["text"] == f"tide {n} " * data["times"], True, f"publish {n}")
+
+
+def extensions(ws):
+    return [extension.name for extension in ws.protocol.extensions]
+
+
 async def ask(ws, route, id, body=None):
     await ws.send(json.dumps({"route": route, "id": id, "body": body}))
     answer = json.loads(await ws.recv())
@@ -146,6 +198,9 @@ CHECKS = [
     refuses_unknown_paths,
     answers_requests,
     publishes_to_rooms,
+    agrees_to_compress,
+    echoes_what_compresses_and_what_does_not,
+    echoes_many_compressed,
 ]
 
 
@@ -160,6 +215,9 @@ async def main(base):
 
 
 if __name__ == "__main__":
+    if len(sys.argv) == 4:
+        asyncio.run(be_member(sys.argv[1], sys.argv[2], int(sys.argv[3])))
+        sys.exit()
     failure = asyncio.run(main(sys.argv[1]))
     if failure:
         sys.exit(f"python_websockets: {failure}")
