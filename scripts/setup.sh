@@ -9,6 +9,7 @@ install_debian_packages() {
   # What is looked for is the program, not the package: it may have come by another way.
   have cc && have c++ || missing+=(build-essential)
   have haproxy || missing+=(haproxy)
+  have systemd-socket-activate || missing+=(systemd)
   have chromium || missing+=(chromium)
   have node || missing+=(nodejs)
   have npm || missing+=(npm)
