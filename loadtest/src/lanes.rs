@@ -129,7 +129,7 @@ impl Lanes {
         match self.lanes.iter().find(without) {
             None => Ok(self),
             Some(lane) => Err(format!(
-                "{}: this command pings, and {} over TCP has no pings; use `echo` or `broadcast`",
+                "{}: this command pings, and {} over TCP has no pings; use `echo`",
                 lane.target.url,
                 lane.dialect.name()
             )),

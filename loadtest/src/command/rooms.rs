@@ -114,7 +114,7 @@ pub(super) fn scale(args: &ScaleArgs) -> Result<bool, String> {
     let echoing = sample("--echo-sample", args.echo_sample, seed)?;
     let members = sample("--room-members", args.room_members, !seed)?;
     let times = Times { connect_rate: args.rate, duration: args.hold };
-    let lanes = lanes(&args.common, &args.words, 1)?.with_pings()?;
+    let lanes = lanes(&args.common, &args.words, 1)?;
     let (setup, outputs) = prepare(&args.common, lanes, &times, read_buffer(args.size))?;
     let work = Scaled::new(&echoing, args.echoes, &members, args.words.no_self);
     let report = Report::new(Box::new(work), &setup, seed);
@@ -149,7 +149,7 @@ pub(super) fn to_join(args: &ConnectArgs) -> Result<Option<(Words, Places)>, Str
 
 /// The ways that the members of so many rooms take in turn.
 fn lanes(common: &Common, words: &WordsArgs, rooms: u32) -> Result<Lanes, String> {
-    Lanes::new(common, &words.dialect, rooms, words.login.resolve(&words.dialect)?)
+    Lanes::new(common, &words.dialect, rooms, words.login.resolve(&words.dialect)?)?.with_pings()
 }
 
 fn check_size(size: usize) -> Result<(), String> {

@@ -318,6 +318,10 @@ fn inflate(decompress: &mut Decompress, mut payload: Vec<u8>) -> Result<Vec<u8>,
         let status = decompress.decompress_vec(&payload[taken..], &mut out, FlushDecompress::Sync);
         let status = status.map_err(|_| violation("a message that cannot be inflated"))?;
         let idle = out.len() == before && decompress.total_in() - begun == taken as u64;
+        // The output was full just as all was out.
+        if idle && taken == payload.len() {
+            return Ok(out);
+        }
         if status == Status::StreamEnd || idle {
             return Err(violation("a message that cannot be inflated"));
         }
