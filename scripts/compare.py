@@ -218,6 +218,26 @@ def tls_cases(options):
             yield Case({"connections": connections, "bytes": size}, servers, rows, "message")
 
 
+def deflate_cases(options):
+    """An echo of compressed words, beside the same as they are."""
+    plain, shared = "tidegate, not compressed", "tidegate, compressed"
+    others, others_deflate = "Node's ws, not compressed", "Node's ws, compressed"
+    servers = {
+        plain: ServerPlan(INLINE + ["--deflate", "off"]),
+        shared: ServerPlan(INLINE + ["--deflate", "shared"]),
+        others: ServerPlan(["ws-echo.mjs"]),
+        others_deflate: ServerPlan(["ws-echo.mjs", "--deflate"]),
+    }
+    for size in [1024, 16384]:
+        drive = drive_echo(10 if options.quick else 100, size) + ["--words"]
+        baselines = {plain: plain, shared: plain, others: plain, others_deflate: others}
+        rows = [
+            Row(name, name, drive + (["--deflate"] if "not" not in name else []), baseline)
+            for name, baseline in baselines.items()
+        ]
+        yield Case({"bytes": size}, servers, rows, "message")
+
+
 def drive_echo(connections, size):
     drive = ["loadtest", "echo", "--threads", "1", "--connections", str(connections)]
     return drive + ["--size", str(size), "--url", "/echo"]
@@ -232,6 +252,7 @@ CASES = {
     "open": open_cases,
     "dialects": dialect_cases,
     "tls": tls_cases,
+    "deflate": deflate_cases,
 }
 
 

@@ -15,5 +15,6 @@ for argument in "$@"; do
   esac
 done
 have taskset || die "no taskset: install util-linux"
+export TIDEGATE_NODE="$cache/node"
 [ "$build" = false ] || cargo build --release --locked -p tidegate -p loadtest -p peers >&2
 exec python3 scripts/compare.py --bin "$(target_dir)/release" --results "$(target_dir)/compare" "${arguments[@]}"

@@ -19,6 +19,7 @@ from pathlib import Path
 ServerPlan = namedtuple("ServerPlan", "argv cores", defaults=("0",))
 
 
+PEERS = Path(__file__).resolve().parent.parent / "benches/peers"
 # What `tidegate dev-cert` writes.
 Certificate = namedtuple("Certificate", "authority chain key")
 
@@ -75,12 +76,17 @@ def end_started():
         kill(process)
 
 
+def program_of(name, options):
+    """How a server is started that is one of our programs, or a script beside them."""
+    return ["node", str(PEERS / name)] if name.endswith(".mjs") else [str(options.bin / name)]
+
+
 class Server:
     """A running server; `stop` ends it."""
 
     def __init__(self, plan, options):
         self.log = tempfile.TemporaryFile("w+")
-        program = [str(options.bin / plan.argv[0]), "--listen", "127.0.0.1:0", *plan.argv[1:]]
+        program = [*program_of(plan.argv[0], options), "--listen", "127.0.0.1:0", *plan.argv[1:]]
         self.tls = "--tls-cert" in plan.argv
         self.process = start(program, plan.cores, stdout=self.log, stderr=self.log)
         try:

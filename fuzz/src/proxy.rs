@@ -4,8 +4,8 @@
 use std::net::SocketAddr;
 
 use tidegate::transport::proxy::{
-    ForwardedHeader, HEADER_BYTES_MAX, Header, HeaderProblem, Malformed, Networks, Seen,
-    client_of, parse_network, read_header,
+    ForwardedHeader, HEADER_BYTES_MAX, Header, HeaderProblem, Malformed, Networks, Seen, client_of,
+    parse_trusted, read_header,
 };
 
 /// One fuzz input: a byte that says where to cut, then the bytes.
@@ -40,7 +40,7 @@ fn hops(bytes: &[u8], cut: usize) {
     let peer = SocketAddr::from(([10, 0, 0, 1], 4000));
     let stranger = SocketAddr::from(([203, 0, 113, 7], 5));
     let trusted: Networks =
-        ["10.0.0.0/8", "fd00::/8"].into_iter().map(|text| parse_network(text).unwrap()).collect();
+        ["10.0.0.0/8", "fd00::/8"].into_iter().map(|text| parse_trusted(text).unwrap()).collect();
     let (one, two) = bytes.split_at(cut);
     for (header, by_proxy) in [
         (ForwardedHeader::XForwardedFor, &b"203.0.113.7:5"[..]),

@@ -58,7 +58,7 @@ pub(crate) fn execute(cli: &Cli) -> Result<bool, String> {
 fn connect(args: &ConnectArgs) -> Result<bool, String> {
     let pace = Times { connect_rate: args.rate, duration: args.hold };
     let to_join = rooms::to_join(args)?;
-    let lanes = one_lane(&args.common, args.dialect, &args.login)?;
+    let lanes = one_lane(&args.common, args.dialect, &args.login)?.with_pings()?;
     let (setup, outputs) = prepare(&args.common, lanes, &pace, MIN_READ_BUFFER)?;
     let seed = args.common.seed;
     let work = Verified::new(to_join.as_ref().map(|(_, places)| *places));
@@ -77,7 +77,8 @@ fn echo(args: &EchoArgs) -> Result<bool, String> {
     };
     let times = Times { connect_rate: args.connect_rate, duration: args.duration };
     let EchoArgs { dialect, size, .. } = *args;
-    let text = args.text || dialect.is_json();
+    let words = args.words;
+    let text = args.text || words || dialect.is_json();
     let envelope = if dialect == Dialect::Raw { 16 } else { ENVELOPE };
     let read_buffer = (size + envelope).clamp(MIN_READ_BUFFER, MAX_READ_BUFFER);
     let lanes = one_lane(&args.common, dialect, &args.login)?;
@@ -85,8 +86,11 @@ fn echo(args: &EchoArgs) -> Result<bool, String> {
     let work = Echoed::new(pace, size, text);
     let report = Report::new(Box::new(work), &setup, args.common.seed);
     let (seed, threads) = (args.common.seed, setup.plan.threads);
-    let driver =
-        move |thread| Echo::new(Questions::new(dialect, seed, size, text), pace, thread, threads);
+    let driver = move |thread| {
+        let questions = Questions::new(dialect, seed, size, text);
+        let questions = if words { questions.of_words() } else { questions };
+        Echo::new(questions, pace, thread, threads)
+    };
     carry_out(report, setup, outputs, driver)
 }
 

@@ -3,7 +3,11 @@
 use httparse::{EMPTY_HEADER, Header, Response, Status};
 use tungstenite::handshake::{client::generate_key, derive_accept_key};
 
-use crate::{target::Target, transport::Framing, trouble::Trouble};
+use crate::{
+    target::{Deflate, Target},
+    transport::Framing,
+    trouble::Trouble,
+};
 
 /// The longest response head that is read before it counts as bad.
 const MAX_HEAD: usize = 16 * 1024;
@@ -14,6 +18,8 @@ const MAX_HEADERS: usize = 64;
 #[derive(Debug)]
 pub(crate) struct Handshake {
     framing: Framing,
+    /// Whether permessage-deflate was offered.
+    deflate: bool,
     request: Vec<u8>,
     written: usize,
     /// What of the request may be written now.
@@ -33,11 +39,14 @@ impl Handshake {
         let key = generate_key();
         let request = format!(
             "GET {} HTTP/1.1\r\nHost: {}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n{headers}\r\n",
-            path, target.host
+             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n{}{headers}\r\n",
+            path,
+            target.host,
+            target.deflate.map_or("", Deflate::offer),
         );
         Self {
             framing: Framing::WebSocket,
+            deflate: target.deflate.is_some(),
             released: request.len(),
             request: request.into_bytes(),
             written: 0,
@@ -47,9 +56,14 @@ impl Handshake {
     }
 
     /// None at all: a connection over plain TCP is open as soon as it is connected.
-    pub(crate) fn bare() -> Self {
+    pub(crate) fn bare(framing: Framing) -> Self {
         let (request, accept, head) = (Vec::new(), String::new(), Vec::new());
-        Self { framing: Framing::Tcp, request, written: 0, released: 0, accept, head }
+        Self { framing, deflate: false, request, written: 0, released: 0, accept, head }
+    }
+
+    /// Whether there is nothing to be said before the first message.
+    pub(crate) fn is_bare(&self) -> bool {
+        self.accept.is_empty()
     }
 
     /// How messages stand in the stream behind it.
@@ -89,16 +103,20 @@ impl Handshake {
     /// first frames.
     pub(crate) fn received(&mut self, bytes: &[u8]) -> Result<Option<Vec<u8>>, Trouble> {
         self.head.extend_from_slice(bytes);
-        match judge(&self.head, &self.accept)? {
-            Some(len) => Ok(Some(self.head.split_off(len))),
+        match judge(&self.head, &self.accept, self.deflate)? {
+            Some((len, framing)) => {
+                self.framing = framing;
+                Ok(Some(self.head.split_off(len)))
+            }
             None if self.head.len() > MAX_HEAD => Err(Trouble::BadHandshake("head too long")),
             None => Ok(None),
         }
     }
 }
 
-/// Checks a response head; returns its length, or `None` if it is not whole yet.
-fn judge(head: &[u8], accept: &str) -> Result<Option<usize>, Trouble> {
+/// Checks a response head; returns its length and how messages stand behind it, or `None` if it is not
+/// whole yet.
+fn judge(head: &[u8], accept: &str, deflate: bool) -> Result<Option<(usize, Framing)>, Trouble> {
     let mut headers = [EMPTY_HEADER; MAX_HEADERS];
     let mut response = Response::new(&mut headers);
     let parsed = response.parse(head).map_err(|_| Trouble::BadHandshake("not HTTP"))?;
@@ -107,7 +125,42 @@ fn judge(head: &[u8], accept: &str) -> Result<Option<usize>, Trouble> {
         return Err(Trouble::Status(response.code.unwrap_or(0)));
     }
     check_headers(response.headers, accept)?;
-    Ok(Some(len))
+    Ok(Some((len, framing(response.headers, deflate)?)))
+}
+
+/// What was agreed of extensions: what was offered, and nothing else.
+fn framing(headers: &[Header<'_>], deflate: bool) -> Result<Framing, Trouble> {
+    let agreed: Vec<_> = named(headers, "sec-websocket-extensions")
+        .flat_map(|value| value.split(|byte| *byte == b','))
+        .map(<[u8]>::trim_ascii)
+        .filter(|extension| !extension.is_empty())
+        .collect();
+    match (deflate, &agreed[..]) {
+        (false, []) => Ok(Framing::WebSocket),
+        (false, _) => Err(Trouble::BadHandshake("an extension that was not offered")),
+        (true, []) => Err(Trouble::BadHandshake("permessage-deflate was declined")),
+        (true, [one]) => deflate_agreed(one),
+        (true, _) => Err(Trouble::BadHandshake("more extensions than were offered")),
+    }
+}
+
+/// The answer to the offer of permessage-deflate (RFC 7692, section 7.1).
+fn deflate_agreed(extension: &[u8]) -> Result<Framing, Trouble> {
+    let mut words = extension.split(|byte| *byte == b';').map(<[u8]>::trim_ascii);
+    if words.next() != Some(b"permessage-deflate") {
+        return Err(Trouble::BadHandshake("an extension that was not offered"));
+    }
+    let mut keeps = true;
+    for word in words {
+        match word {
+            b"server_no_context_takeover" => keeps = false,
+            b"client_no_context_takeover" => {}
+            // An inflater with the largest window takes smaller ones as well.
+            _ if word.starts_with(b"server_max_window_bits=") => {}
+            _ => return Err(Trouble::BadHandshake("terms of permessage-deflate not offered")),
+        }
+    }
+    Ok(Framing::Deflate { keeps })
 }
 
 fn check_headers(headers: &[Header<'_>], accept: &str) -> Result<(), Trouble> {
@@ -122,9 +175,6 @@ fn check_headers(headers: &[Header<'_>], accept: &str) -> Result<(), Trouble> {
         || accepts.next().is_some()
     {
         return Err(Trouble::BadHandshake("wrong Sec-WebSocket-Accept"));
-    }
-    if named(headers, "sec-websocket-extensions").any(|value| !value.trim_ascii().is_empty()) {
-        return Err(Trouble::BadHandshake("an extension that was not offered"));
     }
     if named(headers, "sec-websocket-protocol").next().is_some() {
         return Err(Trouble::BadHandshake("a subprotocol that was not offered"));
@@ -162,15 +212,16 @@ mod tests {
     }
 
     fn bad(head: &[u8]) -> String {
-        judge(head, ACCEPT).unwrap_err().to_string()
+        judge(head, ACCEPT, false).unwrap_err().to_string()
     }
 
     #[test]
     fn a_right_answer_is_taken_in_any_pieces() {
         let whole = answer("");
-        assert_eq!(judge(&whole, ACCEPT), Ok(Some(whole.len())));
+        let all = Ok(Some((whole.len(), Framing::WebSocket)));
+        assert_eq!(judge(&whole, ACCEPT, false), all);
         for cut in 0..whole.len() {
-            assert_eq!(judge(&whole[..cut], ACCEPT), Ok(None), "cut at {cut}");
+            assert_eq!(judge(&whole[..cut], ACCEPT, false), Ok(None), "cut at {cut}");
         }
     }
 
@@ -193,7 +244,7 @@ mod tests {
         assert!(bad(&answer("Sec-WebSocket-Accept: x\r\n")).contains("Accept"));
         assert!(bad(&answer("Sec-WebSocket-Extensions: x\r\n")).contains("extension"));
         assert!(bad(&answer("Sec-WebSocket-Protocol: x\r\n")).contains("subprotocol"));
-        assert!(judge(&answer(""), "other").is_err());
+        assert!(judge(&answer(""), "other", false).is_err());
     }
 
     #[test]

@@ -71,9 +71,9 @@ impl Lanes {
                 None if alone => Target::resolve(url, flags)?,
                 None => Target::resolve(url, flags)?.beside(dialect.path())?,
             };
-            if target.framing == Framing::Tcp && dialect != Dialect::Kim {
-                let name = dialect.name();
-                return Err(format!("{}: only kim goes over plain TCP, not {name}", target.url));
+            if target.framing == Framing::Tcp && over_tcp(dialect).is_none() {
+                let (url, name) = (&target.url, dialect.name());
+                return Err(format!("{url}: only kim, json and hub go over plain TCP, not {name}"));
             }
             Ok(Lane { dialect, target })
         };
@@ -100,7 +100,7 @@ impl Lanes {
     pub(crate) fn handshake(&self, index: u32) -> Handshake {
         let Lane { dialect, target } = self.lane(index);
         match (&self.login, target.framing) {
-            (_, Framing::Tcp) => Handshake::bare(),
+            (_, Framing::Tcp) => Handshake::bare(over_tcp(*dialect).unwrap_or(Framing::Tcp)),
             (None, _) => Handshake::new(target),
             (Some(_), _) => {
                 let (path, headers) = Login::upgrade(*dialect, &target.path, index);
@@ -120,6 +120,22 @@ impl Lanes {
         Some(self.tls.as_ref()?.session(tls.as_ref()?, *framing))
     }
 
+    /// That there are pings everywhere, which a command may not do without.
+    pub(crate) fn with_pings(self) -> Result<Self, String> {
+        let without = |lane: &&Lane| {
+            let framing = (lane.target.framing == Framing::Tcp).then(|| over_tcp(lane.dialect));
+            matches!(framing, Some(Some(Framing::Lengths { .. })))
+        };
+        match self.lanes.iter().find(without) {
+            None => Ok(self),
+            Some(lane) => Err(format!(
+                "{}: this command pings, and {} over TCP has no pings; use `echo` or `broadcast`",
+                lane.target.url,
+                lane.dialect.name()
+            )),
+        }
+    }
+
     /// How connections log in, if they do.
     pub(crate) fn login(&self) -> Option<&Login> {
         self.login.as_ref()
@@ -134,17 +150,28 @@ impl Lanes {
     /// The dialects, as reports have them; `None` for a command that knows none.
     pub(crate) fn names(&self) -> Option<String> {
         let name = |lane: &Lane| {
-            let Target { framing, tls, address, .. } = &lane.target;
+            let Target { framing, tls, address, deflate, .. } = &lane.target;
             let over = [
                 (*framing == Framing::Tcp, "tcp"),
                 (tls.is_some(), "tls"),
                 (matches!(address, Address::Unix(_)), "unix"),
+                (deflate.is_some(), "deflate"),
             ];
             let over: Vec<_> = over.iter().filter_map(|(is, what)| is.then_some(*what)).collect();
             let parts = if over.is_empty() { "" } else { " over " };
             format!("{}{parts}{}", lane.dialect.name(), over.join(", "))
         };
         self.named.then(|| self.lanes.iter().map(name).collect::<Vec<_>>().join(", "))
+    }
+}
+
+/// What a dialect's frames look like over TCP, as the gateway has it unless it is told otherwise.
+fn over_tcp(dialect: Dialect) -> Option<Framing> {
+    match dialect {
+        Dialect::Kim => Some(Framing::Tcp),
+        Dialect::Json => Some(Framing::Lengths { text: true }),
+        Dialect::Hub => Some(Framing::Lengths { text: false }),
+        _ => None,
     }
 }
 
@@ -205,7 +232,7 @@ mod tests {
     #[test]
     fn what_cannot_be_is_named() {
         let error = |url, text| lanes(url, text).unwrap_err();
-        assert!(error("tcp://127.0.0.1:1", "hub").contains("only kim"));
+        assert!(error("tcp://127.0.0.1:1", "mef").contains("only kim"));
         assert!(error("tcp://127.0.0.1:1", "json,kim").contains("tcp://"));
         assert!(error("ws://127.0.0.1:1", "json,kim=ws://[::1]:1/").contains("family"));
         assert!(Lanes::plain(&Common::to("tcp://127.0.0.1:1")).unwrap_err().contains("--url"));

@@ -26,6 +26,11 @@ impl Questions {
         Self { dialect, payloads, body: Vec::new() }
     }
 
+    /// The same with bodies of words, which have to be text.
+    pub(crate) fn of_words(self) -> Self {
+        Self { payloads: self.payloads.of_words(), ..self }
+    }
+
     /// Question number `sequence` of a connection.
     pub(crate) fn message(&mut self, connection: u32, sequence: u32) -> Message {
         if self.dialect == Dialect::Raw {

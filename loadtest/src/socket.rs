@@ -258,6 +258,15 @@ impl<'a> Wire<'a> {
         self.session.as_deref().is_none_or(Session::is_established)
     }
 
+    /// Ends our side, behind what is written, and TLS before that where it is spoken.
+    pub(crate) fn end_sending(&mut self) -> io::Result<()> {
+        if let Some(session) = self.session.as_deref_mut() {
+            session.close();
+        }
+        self.write_unwritten()?;
+        self.stream.end_sending()
+    }
+
     /// Reads no more from the socket than is in the buffer.
     pub(crate) fn leave_rest(&mut self) {
         (self.drained, self.to_end) = (true, false);

@@ -30,7 +30,7 @@ use crate::{
     socket::{Buffers, Readiness, Stream, Wire},
     tally::Tally,
     tls::Session,
-    transport::{Framing, Transport},
+    transport::Transport,
     trouble::{Trouble, Waiting, count},
 };
 
@@ -456,7 +456,7 @@ fn unread(stream: &Stream, readiness: Readiness) -> Result<Readiness, Trouble> {
 
 /// Writes the request and reads the answer; returns the bytes behind it once it is right.
 fn exchange(handshake: &mut Handshake, wire: &mut Wire<'_>) -> Result<Option<Vec<u8>>, Trouble> {
-    if handshake.framing() == Framing::Tcp {
+    if handshake.is_bare() {
         let connected = wire.is_connected().map_err(|error| Trouble::from_io(&error))?;
         return Ok((connected && wire.secure()?).then(|| wire.take_unread()));
     }

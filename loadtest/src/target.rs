@@ -19,12 +19,38 @@ pub(crate) struct Target {
     pub(crate) framing: Framing,
     /// Whose certificate is wanted, where TLS is spoken.
     pub(crate) tls: Option<ServerName<'static>>,
+    /// Whether compression is offered, and how.
+    pub(crate) deflate: Option<Deflate>,
     /// Where to connect: the first address that the host resolves to.
     pub(crate) address: Address,
     /// The `Host` header: host, and port unless it is the scheme's (RFC 6455, section 4.1).
     pub(crate) host: String,
     /// The request target: path and query, at least `/`.
     pub(crate) path: String,
+}
+
+/// How permessage-deflate is offered (RFC 7692, section 7.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Deflate {
+    /// No message refers to an earlier one.
+    Shared,
+    /// Those of the server may.
+    Takeover,
+}
+
+impl Deflate {
+    /// The header that says so.
+    pub(crate) fn offer(self) -> &'static str {
+        match self {
+            Self::Shared => {
+                "Sec-WebSocket-Extensions: permessage-deflate; server_no_context_takeover; \
+                 client_no_context_takeover\r\n"
+            }
+            Self::Takeover => {
+                "Sec-WebSocket-Extensions: permessage-deflate; client_no_context_takeover\r\n"
+            }
+        }
+    }
 }
 
 /// Where connections go.
@@ -74,7 +100,16 @@ impl Target {
             None => Address::Ip(resolved(host, port)?),
         };
         let tls = tls.then(|| server_name(host, "--url")).transpose()?;
-        let target = Self { url: url.to_owned(), framing, tls, address, host: authority, path };
+        let deflate = match (flags.deflate, flags.deflate_takeover) {
+            (false, _) => None,
+            (true, false) => Some(Deflate::Shared),
+            (true, true) => Some(Deflate::Takeover),
+        };
+        if deflate.is_some() && framing == Framing::Tcp {
+            return Err(format!("--deflate: --url {url}: frames over TCP are not compressed"));
+        }
+        let (url, host) = (url.to_owned(), authority);
+        let target = Self { url, framing, tls, deflate, address, host, path };
         let is_as_given = !flags.tls && !flags.tcp && flags.unix.is_none();
         Ok(if is_as_given { target } else { Self { url: target.shown(), ..target } })
     }
@@ -82,10 +117,10 @@ impl Target {
     /// The URL, made of its parts.
     fn shown(&self) -> String {
         let scheme = match (self.framing, &self.tls) {
-            (Framing::WebSocket, None) => "ws",
-            (Framing::WebSocket, Some(_)) => "wss",
             (Framing::Tcp, None) => "tcp",
             (Framing::Tcp, Some(_)) => "tls",
+            (_, None) => "ws",
+            (_, Some(_)) => "wss",
         };
         let path = if self.framing == Framing::Tcp { "" } else { &*self.path };
         let by = match &self.address {

@@ -7,6 +7,7 @@
 
 mod config;
 mod session;
+mod tickets;
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -51,8 +52,8 @@ impl Tls {
     ) -> Result<Session, Trouble> {
         let name = self.name.as_ref().unwrap_or(host).clone();
         let alpn = match framing {
-            Framing::WebSocket => vec![b"http/1.1".to_vec()],
             Framing::Tcp => Vec::new(),
+            _ => vec![b"http/1.1".to_vec()],
         };
         let config = Arc::clone(&self.config);
         let connection = UnbufferedClientConnection::new_with_alpn(config, name, alpn);

@@ -9,12 +9,12 @@ use std::{
     thread,
 };
 
-use program::{Run, refused, run};
+use program::{Run, loadtest, refused, run};
 use tempfile::TempDir;
 use tidegate::{
-    Gateway, Running,
+    Config, Gateway, Running, TcpListen,
     app::{DevCert, make_dev_cert},
-    config::TcpListen,
+    protocol::deflate::DeflateMode,
     transport::tls::CertificateFiles,
 };
 use tungstenite::WebSocket;
@@ -30,6 +30,10 @@ struct Served {
 
 impl Served {
     fn start() -> Self {
+        Self::with(|_| ())
+    }
+
+    fn with(change: impl FnOnce(&mut Config)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let made = make_dev_cert(folder.path(), &["localhost".to_owned()]).unwrap();
         let files =
@@ -44,6 +48,7 @@ impl Served {
                     endpoint: "/kim".into(),
                     framing: None,
                 }];
+                change(config);
             })
             .start()
             .unwrap();
@@ -217,8 +222,66 @@ fn what_cannot_be_is_named() {
         ("--tls --tls-cert x", "--tls-key"),
         ("--unix /x --source-ips off", "cannot be used with"),
         ("--tcp", "only kim"),
+        ("--tcp --deflate", "cannot be used with"),
+        ("--deflate-takeover", "--deflate"),
     ] {
         let text = refused(&format!("connect --url ws://{nobody}/ {arguments}"));
         assert!(text.contains(named), "{arguments}: {text}");
+    }
+}
+
+#[test]
+fn messages_are_compressed_both_ways() {
+    for mode in [DeflateMode::Shared, DeflateMode::Dedicated] {
+        let served = Served::with(|config| config.deflate.mode = mode);
+        for flags in ["", "--deflate-takeover", "--text --pipeline 16", "--tls-version 1.3"] {
+            let arguments = format!("echo -c 5 --size 2000 --duration 200ms --deflate {flags}");
+            let run = match flags.starts_with("--tls") {
+                true => served.run(&arguments, "/echo"),
+                false => loadtest(&arguments, served.running.addresses()[0]),
+            };
+            assert_eq!(run.code, Some(0), "{}", run.text);
+            assert!(run.count("/echo/right") > 0, "{}", run.text);
+        }
+        let run = served.run("broadcast -c 20 --rooms 2 --rate 50 --duration 300ms --size 500 --dialect json,hub --deflate", "/ws");
+        assert_eq!(run.code, Some(0), "{}", run.text);
+        let totals = &served.running.stats()["totals"];
+        assert_eq!(totals["deflate_agreed"], 40);
+        assert!(totals["messages_inflated"].as_u64() > Some(100), "{totals}");
+        assert!(totals["messages_deflated"].as_u64() > Some(100), "{totals}");
+    }
+}
+
+#[test]
+fn a_server_that_compresses_nothing_is_named() {
+    let served = Served::with(|config| config.deflate.mode = DeflateMode::Off);
+    let run = loadtest("connect -c 2 --hold 0 --deflate", served.running.addresses()[0]);
+    assert_eq!(run.code, Some(1), "{}", run.text);
+    let refused = &run.json["connect"]["refused"];
+    assert_eq!(refused["bad handshake: permessage-deflate was declined"], 2, "{}", run.text);
+}
+
+#[test]
+fn frames_by_lengths_alone_are_spoken() {
+    for (dialect, endpoint) in [("json", "/ws"), ("hub", "/hub")] {
+        let listen =
+            || TcpListen { address: LOCALHOST.into(), endpoint: endpoint.into(), framing: None };
+        let served = Served::with(|config| {
+            (config.tcp_listen, config.tls_tcp_listen) = (vec![listen()], vec![listen()]);
+        });
+        let plain = format!("tcp://{}", served.running.tcp_addresses()[0]);
+        let tls = format!("tls://localhost:{}", served.running.tls_tcp_addresses()[0].port());
+        for (url, more) in [(&plain, vec![]), (&tls, vec!["--tls-insecure"])] {
+            for command in [
+                "echo -c 10 --duration 200ms --pipeline 4",
+                "broadcast -c 10 --rate 50 --duration 200ms",
+            ] {
+                let run = run(&format!("{command} --dialect {dialect}"), url, &more);
+                assert_eq!(run.code, Some(0), "{}", run.text);
+                assert_eq!(run.count("/close/clean"), 10);
+            }
+        }
+        let text = refused(&format!("connect --url {plain} --dialect {dialect}"));
+        assert!(text.contains("has no pings"), "{text}");
     }
 }

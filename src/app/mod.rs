@@ -4,6 +4,8 @@
 //! - what several threads use is made by the starting thread before any loop leaves its descriptor
 //!   table; no loop accepts before all have passed that barrier;
 //! - every thread that is started has all signals blocked;
+//! - what is taken up anew is one snapshot, put in force when all of it is good; files are looked at by
+//!   threads on main's descriptor table;
 //! - taking down: stop accepting, Close 1001 to all, flush, then loops end, then workers.
 
 mod builder;

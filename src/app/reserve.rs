@@ -19,12 +19,13 @@ use crate::transport::proxy::ListenerKind;
 /// All that is listened on, before any loop does.
 #[derive(Debug)]
 pub(super) struct Reserved {
+    /// Files of Unix-domain sockets, for as long as they are listened on. First, so that they are
+    /// dropped before their sockets.
+    pub(super) files: Vec<SocketFile>,
     /// What the loops are to open.
     pub(super) listeners: Vec<ListenAt>,
     /// The configuration, with addresses as they became: no port 0, and those of passed sockets.
     pub(super) config: Config,
-    /// Files of Unix-domain sockets, for as long as they are listened on.
-    pub(super) files: Vec<SocketFile>,
     /// Addresses that are bound and not listened on, so that no connection is ever given to them.
     held: Vec<Socket>,
 }

@@ -8,7 +8,7 @@ use data_encoding::BASE64;
 
 use super::cause::DialError;
 use super::driver::Driver;
-use super::link::Link;
+use super::link::{Link, Opened};
 use super::stream::Stream;
 use super::tls::TlsFault;
 use crate::protocol::Framing;
@@ -47,11 +47,11 @@ impl Driver {
         }
         stream.set_nodelay()?;
         self.secure(&mut stream, deadline)?;
-        let (framing, early) = match self.url.framing {
+        let (framing, opened) = match self.url.framing {
             Framing::WebSocket => (Framing::WebSocket, self.shake_hands(&mut stream, deadline)?),
-            _ => (self.options().framing_over_tcp(), Vec::new()),
+            _ => (self.options().framing_over_tcp(), Opened::default()),
         };
-        Ok(Link::new(stream, framing, self.options(), early))
+        Ok(Link::new(stream, framing, self.options(), opened))
     }
 
     /// TLS's handshake, where the URL asks for it.
@@ -66,12 +66,8 @@ impl Driver {
         Ok(())
     }
 
-    /// The opening handshake; gives what came behind it.
-    fn shake_hands(
-        &mut self,
-        stream: &mut Stream,
-        deadline: Instant,
-    ) -> Result<Vec<u8>, DialError> {
+    /// The opening handshake.
+    fn shake_hands(&mut self, stream: &mut Stream, deadline: Instant) -> Result<Opened, DialError> {
         let mut nonce = [0; 16];
         getrandom::fill(&mut nonce).map_err(io::Error::other)?;
         let (host, key) = (self.url.authority(), BASE64.encode(&nonce));
@@ -81,7 +77,7 @@ impl Driver {
             target: &self.url.target.clone(),
             key: &key,
             subprotocols: &options.subprotocols,
-            deflate: None,
+            deflate: options.deflate.and_then(|settings| settings.offer()),
             headers: &options.headers,
         };
         let mut out = Vec::new();
@@ -96,7 +92,8 @@ impl Driver {
                 None => return Err(io::Error::from(ErrorKind::UnexpectedEof).into()),
                 Some((response, len)) if response.status == 101 => {
                     response.check_upgrade(&request).map_err(DialError::NotUpgraded)?;
-                    return Ok(head.split_off(len));
+                    let agreed = response.deflate(&request).map_err(DialError::NotUpgraded)?;
+                    return Ok(Opened { early: head.split_off(len), agreed });
                 }
                 Some((response, len)) => {
                     let (status, most) = (response.status, options.max_header_bytes);

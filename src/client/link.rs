@@ -4,17 +4,29 @@ use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
 use std::mem;
 
+use super::deflate::Deflate;
 use super::handle::Sent;
 use super::options::Options;
 use super::stream::Stream;
+use crate::protocol::deflate::Agreed;
 use crate::protocol::{
-    ClientDecoder, Decoder, Framing, OpCode, Partial, Spare, put_client_close, put_client_frame,
+    ClientDecoder, Decoder, Framing, MessageKind, OpCode, Partial, Spare, Violation,
+    put_client_close, put_client_frame, put_compressed_client_frame,
 };
 
 /// Masks drawn at once: a system call for so many frames, not for each.
 const MASKS: usize = 256;
 /// Most memory kept for what is assembled, bytes.
 const SPARE_BYTES: usize = 256 * 1024;
+
+/// What came of the opening handshake.
+#[derive(Default)]
+pub(super) struct Opened {
+    /// What came behind it.
+    pub(super) early: Vec<u8>,
+    /// What was agreed on compression.
+    pub(super) agreed: Option<Agreed>,
+}
 
 /// An open connection.
 pub(super) struct Link {
@@ -37,17 +49,25 @@ pub(super) struct Link {
     marks: VecDeque<(u64, Sent)>,
     /// What came behind the opening handshake.
     pub(super) early: Vec<u8>,
+    deflate: Option<Box<Deflate>>,
 }
 
 impl Link {
-    pub(super) fn new(stream: Stream, framing: Framing, options: &Options, early: Vec<u8>) -> Self {
+    pub(super) fn new(
+        stream: Stream,
+        framing: Framing,
+        options: &Options,
+        Opened { early, agreed }: Opened,
+    ) -> Self {
         let decoder = ClientDecoder(Decoder {
             framing,
             max_frame_bytes: options.max_message_bytes,
             max_message_bytes: options.max_message_bytes,
             max_fragments: *crate::limits::FRAGMENTS.end(),
-            deflate: false,
+            deflate: agreed.is_some(),
         });
+        let deflate = options.deflate.as_ref().zip(agreed);
+        let deflate = deflate.map(|(settings, agreed)| Box::new(Deflate::new(settings, agreed)));
         Self {
             stream,
             framing,
@@ -62,6 +82,7 @@ impl Link {
             settled: 0,
             marks: VecDeque::new(),
             early,
+            deflate,
         }
     }
 
@@ -76,8 +97,34 @@ impl Link {
     /// There is no source of randomness for its mask.
     pub(super) fn put(&mut self, op: OpCode, payload: &[u8]) -> io::Result<()> {
         let mask = self.masks.take()?;
+        let kind = match op {
+            OpCode::Text => Some(MessageKind::Text),
+            OpCode::Binary => Some(MessageKind::Binary),
+            _ => None,
+        };
+        if let (Some(deflate), Some(kind)) = (&mut self.deflate, kind)
+            && let Some(compressed) = deflate.compressed(payload)
+        {
+            put_compressed_client_frame(&mut self.out, kind, compressed, mask);
+            return Ok(());
+        }
         put_client_frame(self.framing, &mut self.out, op, payload, mask);
         Ok(())
+    }
+
+    /// The message in a payload that came compressed.
+    ///
+    /// # Errors
+    /// It is none.
+    pub(super) fn inflated(
+        &mut self,
+        kind: MessageKind,
+        payload: &[u8],
+    ) -> Result<Vec<u8>, Violation> {
+        let max_bytes = self.decoder.0.max_message_bytes;
+        // The decoder lets none through where none were agreed.
+        let deflate = self.deflate.as_mut().ok_or(Violation::ReservedBits)?;
+        deflate.inflated(kind, payload, max_bytes)
     }
 
     /// Whether there are pings and Closes.
@@ -146,15 +193,18 @@ impl Link {
         }
         self.out.clear();
         self.written = 0;
-        if !self.stream.flush()? {
-            return Ok(false);
+        if self.ends {
+            self.stream.end();
         }
-        if mem::take(&mut self.ends) {
+        let all = self.stream.flush()?;
+        if all {
+            self.settled = self.gone;
+        }
+        if all && mem::take(&mut self.ends) {
             // Fails only where the server is gone already, which reading will tell.
-            let _ = self.stream.end();
+            let _ = self.stream.end_sending();
         }
-        self.settled = self.gone;
-        Ok(true)
+        Ok(all)
     }
 
     /// Reads what there is: `None` if that is nothing now, 0 at the end of the stream.

@@ -42,6 +42,7 @@ mod about;
 mod backoff;
 mod callbacks;
 mod cause;
+mod deflate;
 mod dial;
 mod driver;
 mod handle;

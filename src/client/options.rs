@@ -8,6 +8,7 @@ use super::backoff::Reconnect;
 use super::callbacks::Callbacks;
 use super::tls::Tls;
 use crate::dialect::{Body, Dialect, Key};
+use crate::protocol::deflate::DeflateSettings;
 use crate::protocol::{Framing, TcpFraming};
 
 /// What a client is told before it connects: limits, times, and what to call when.
@@ -56,6 +57,9 @@ pub struct Options {
     pub max_header_bytes: usize,
     /// For `wss://`.
     pub tls: Tls,
+    /// The terms on which messages are compressed, where the server agrees (RFC 7692); `None`: they are
+    /// not.
+    pub deflate: Option<DeflateSettings>,
     /// Keys and body of joining and leaving a room, where they are not the dialect's own.
     pub(super) room_keys: Option<(Key<'static>, Key<'static>)>,
     /// The key of a push that says that this client is displaced.
@@ -89,6 +93,7 @@ impl Default for Options {
             max_message_bytes: 16 << 20,
             max_header_bytes: 16 << 10,
             tls: Tls::default(),
+            deflate: None,
             room_keys: None,
             displaced_by: None,
             login: None,

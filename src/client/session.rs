@@ -13,7 +13,7 @@ use super::speech;
 use super::tls::TlsFault;
 use super::wait::earlier;
 use crate::dialect::{Body, Key};
-use crate::protocol::{Event, OpCode};
+use crate::protocol::{Event, MessageKind, OpCode, Violation};
 
 /// No more is taken from the queue while so much is to be written, bytes.
 const OWED_BYTES: usize = 64 * 1024;
@@ -293,7 +293,13 @@ impl Driver {
                     self.on_message(session, kind, &payload)?;
                     session.link.spare.recycle(payload);
                 }
-                Ok(Some(Event::Compressed { .. } | Event::CompressedAssembled { .. })) => {}
+                Ok(Some(Event::Compressed { kind, payload })) => {
+                    self.on_compressed(session, kind, payload)?;
+                }
+                Ok(Some(Event::CompressedAssembled { kind, payload })) => {
+                    self.on_compressed(session, kind, &payload)?;
+                    session.link.spare.recycle(payload);
+                }
                 Ok(Some(Event::Ping(payload))) => {
                     if session.closing.is_none() {
                         session.link.put(OpCode::Pong, payload.as_slice()).map_err(io_cause)?;
@@ -304,13 +310,22 @@ impl Driver {
                 Ok(Some(Event::Close { code, reason })) => {
                     self.on_close(session, code, reason.as_str())?;
                 }
-                Err(violation) => {
-                    let (code, reason) = (violation.close_code(), violation.reason());
-                    return Err(self.give_up(session, code, reason, Cause::Violation(violation)));
-                }
+                Err(violation) => return Err(self.violated(session, violation)),
             }
         }
         Ok(())
+    }
+
+    fn on_compressed(&mut self, session: &mut Session, kind: MessageKind, payload: &[u8]) -> Ended {
+        match session.link.inflated(kind, payload) {
+            Ok(message) => self.on_message(session, kind, &message),
+            Err(violation) => Err(self.violated(session, violation)),
+        }
+    }
+
+    fn violated(&mut self, session: &mut Session, violation: Violation) -> Cause {
+        let (code, reason) = (violation.close_code(), violation.reason());
+        self.give_up(session, code, reason, Cause::Violation(violation))
     }
 
     /// Answers a Close, and leaves it to the server to close the stream (RFC 6455, 7.1.1).

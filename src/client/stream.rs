@@ -127,15 +127,18 @@ impl Stream {
         Ok(true)
     }
 
-    /// Says that nothing more comes, as far as the socket takes it.
-    ///
-    /// # Errors
-    /// The socket's.
-    pub(super) fn end(&mut self) -> io::Result<()> {
+    /// Ends TLS in order (RFC 8446, 6.1), behind what is owed; nothing is to be written any more.
+    pub(super) fn end(&mut self) {
         if let Some(tls) = &mut self.tls {
             tls.send_close_notify();
-            self.flush()?;
         }
+    }
+
+    /// Ends the sending side of the socket.
+    ///
+    /// # Errors
+    /// The system's.
+    pub(super) fn end_sending(&self) -> io::Result<()> {
         self.tcp.shutdown(Shutdown::Write)
     }
 
@@ -146,13 +149,11 @@ impl Stream {
 }
 
 impl Drop for Stream {
-    /// Ends TLS in order, as far as the socket takes it (RFC 8446, 6.1).
+    /// Ends TLS in order, as far as the socket takes it.
     fn drop(&mut self) {
-        if let Some(tls) = &mut self.tls {
-            tls.send_close_notify();
-            // It is gone either way.
-            let _ = self.flush();
-        }
+        self.end();
+        // It is gone either way.
+        let _ = self.flush();
     }
 }
 

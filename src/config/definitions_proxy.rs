@@ -26,10 +26,13 @@ pub(super) static PROXY: &[Definition] = &[
         Proxy,
         Texts,
         "trusted_proxies",
-        ("networks such as 10.0.0.0/8, or addresses", "none"),
+        ("networks such as 10.0.0.0/8, addresses, or unix", "none"),
         "Where proxies are whose word on clients' addresses is taken, repeatable",
     )
-    .detail("In the environment, networks stand apart by commas."),
+    .detail(
+        "Several stand apart by commas. `unix`: at the other end of listeners that are Unix-domain \
+         sockets.",
+    ),
     Definition::new(
         Proxy,
         Word,

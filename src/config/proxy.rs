@@ -6,8 +6,8 @@ use super::resolve::Draft;
 use super::suggest::nearest;
 use super::{Config, Place, Problem};
 use crate::transport::proxy::{
-    ForwardedHeader, FromElsewhere, ListenerKind, Networks, ProxyProtocol, ProxySettings,
-    parse_network,
+    ForwardedHeader, FromElsewhere, ListenerKind, ProxyProtocol, ProxySettings, Trusted,
+    parse_trusted,
 };
 
 impl Words for ProxyProtocol {
@@ -38,8 +38,8 @@ impl Draft<'_> {
         self.read("--forwarded-headers", forwarded, word(HEADERS));
         self.read("--untrusted-forwarded", untrusted_forwarded, word(FROM_ELSEWHERE));
         let mut trusted = Vec::new();
-        self.read_each("--trusted-proxies", &mut trusted, parse_network);
-        config.proxy.trusted = Networks::new(trusted);
+        self.read_each("--trusted-proxies", &mut trusted, parse_trusted);
+        config.proxy.trusted = trusted.into_iter().collect();
         for (kind, flag, listeners) in [
             (ListenerKind::WebSocket, "--listen", config.listen.len()),
             (ListenerKind::Tcp, "--tcp-listen", config.tcp_listen.len()),
@@ -82,7 +82,8 @@ impl Config {
 
     /// Trust in everybody.
     pub(super) fn proxy_warning(&self) -> Option<String> {
-        let all = self.proxy.trusted.iter().find(|network| network.prefix_len() == 0)?;
+        let is_all = |trusted: &&Trusted| matches!(trusted, Trusted::Network(network) if network.prefix_len() == 0);
+        let all = self.proxy.trusted.iter().find(is_all)?;
         let by = if self.proxy.has_protocol() { "a PROXY header" } else { "a header" };
         (self.proxy.has_protocol() || self.proxy.forwarded != ForwardedHeader::Off).then(|| {
             format!("--trusted-proxies {all} is everybody: clients can name any address, by {by}")

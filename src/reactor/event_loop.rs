@@ -451,7 +451,7 @@ impl EventLoop {
 
     /// Lets the reporter have what was timed and counted: what it asked for, and all before sleep.
     fn hand_over_figures(&mut self) {
-        let sleeps = self.run_queue.is_empty() && self.flush_queue.is_empty();
+        let sleeps = !self.has_queued();
         if sleeps {
             self.kit.deflate.count(&mut self.memory);
             self.memory.settle();
@@ -471,6 +471,14 @@ impl EventLoop {
         }
     }
 
+    /// Whether anything that stopped for a budget goes on next turn.
+    #[inline]
+    fn has_queued(&self) -> bool {
+        !self.run_queue.is_empty()
+            || !self.flush_queue.is_empty()
+            || !self.kit.tls.waiting.is_empty()
+    }
+
     fn gates_are_idle(&self) -> bool {
         self.gates.iter().all(Gate::is_idle)
     }
@@ -480,11 +488,7 @@ impl EventLoop {
     }
 
     fn timeout(&self) -> Option<Duration> {
-        if !self.run_queue.is_empty()
-            || !self.flush_queue.is_empty()
-            || !self.kit.tls.waiting.is_empty()
-            || self.acceptor.is_eager()
-        {
+        if self.has_queued() || self.acceptor.is_eager() {
             return Some(Duration::ZERO);
         }
         let mut next = self.next_sweep.min(self.acceptor.retry_at());

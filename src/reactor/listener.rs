@@ -207,8 +207,7 @@ mod tests {
 
     #[test]
     fn what_is_not_set_is_the_kernels() {
-        let mut config = Config::default();
-        config.tcp_nodelay = false;
+        let config = Config { tcp_nodelay: false, ..Config::default() };
         let (socket, bare) = (accepted(&config), TcpListener::bind("127.0.0.1:0").unwrap());
         let client = TcpStream::connect(bare.local_addr().unwrap()).unwrap();
         let bare = Socket::from(bare.accept().unwrap().0);

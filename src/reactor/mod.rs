@@ -3,6 +3,8 @@
 //! Invariants:
 //! - one thread touches a socket, for all its life; types that own a loop's sockets are not `Send`;
 //! - a slot is freed only after the event batch, and after its shard has accepted its `Closed`;
+//! - each loop has a listener of its own at an IP address; what can't be had twice (a Unix-domain socket,
+//!   a passed one) has one loop that accepts from it, and passes on what is too much for it;
 //! - what a socket came in over (the endpoint, for plain TCP) goes with it wherever it passes;
 //! - registrations are edge-triggered: whatever stops for a budget is on the run queue, and while
 //!   that is not empty the loop polls without waiting;

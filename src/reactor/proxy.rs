@@ -41,7 +41,7 @@ enum Forwarded {
     /// It names the client.
     Client(SocketAddr),
     /// The request is refused for it.
-    Refused(Reject, ForwardedOutcome),
+    Refused(Vec<u8>, ForwardedOutcome),
 }
 
 impl EventLoop {
@@ -53,10 +53,9 @@ impl EventLoop {
         }
         let Some(peer) = self.table.get_mut(index).map(|slot| slot.peer.addr()) else { return };
         let ProxySettings { trusted, untrusted, .. } = &self.kit.snapshot.config.proxy;
-        match (trusted.contains(peer.ip()), door.proxy, untrusted) {
+        match (trusted.contains_peer(peer), door.proxy, untrusted) {
             (true, _, _) => self.table.put_door(index, door),
             (false, ProxyProtocol::Require, FromElsewhere::Refuse) => {
-                log::debug!("{peer} is no trusted proxy, and a PROXY header is required");
                 self.refuse_header(index, ProxyOutcome::Untrusted, RefusalCause::Proxy);
             }
             (false, ..) => self.enter_behind_header(index, door),
@@ -173,11 +172,9 @@ impl EventLoop {
                 }
                 true
             }
-            Forwarded::Refused(reject, outcome) => {
+            Forwarded::Refused(response, outcome) => {
                 log::debug!("forwarded header from {peer}: {}", outcome.name());
                 self.counters.forwarded_headers.at(outcome as usize).add(1);
-                let mut response = Vec::new();
-                reject.put(&mut response, false);
                 self.respond(index, &response, Some(RefusalCause::Proxy));
                 false
             }
@@ -201,12 +198,16 @@ impl EventLoop {
         if request.header(name).is_none() {
             return Forwarded::Nothing;
         }
-        if !trusted.contains(peer.ip()) {
+        let refused = |reject: Reject, outcome| {
+            let mut response = Vec::new();
+            reject.put(&mut response, request.is_head());
+            Forwarded::Refused(response, outcome)
+        };
+        if !trusted.contains_peer(peer) {
             return match untrusted_forwarded {
                 FromElsewhere::Refuse => {
                     let text = format!("{name} is for proxies that are known here\n");
-                    let reject = Reject::new(Status::FORBIDDEN, text);
-                    Forwarded::Refused(reject, ForwardedOutcome::Untrusted)
+                    refused(Reject::new(Status::FORBIDDEN, text), ForwardedOutcome::Untrusted)
                 }
                 FromElsewhere::Ignore => {
                     self.counters.forwarded_headers.at(ForwardedOutcome::Ignored as usize).add(1);
@@ -218,7 +219,7 @@ impl EventLoop {
             Ok(client) => Forwarded::Client(client),
             Err(Malformed) => {
                 let reject = Reject::bad_request("the forwarded header can't be read\n");
-                Forwarded::Refused(reject, ForwardedOutcome::Malformed)
+                refused(reject, ForwardedOutcome::Malformed)
             }
         }
     }

@@ -27,6 +27,9 @@ const FRUITLESS_READS: usize = 4;
 /// of a client come on top.
 const SESSION_BYTES: usize = 3520;
 
+/// What it takes before a whole ClientHello has come.
+const WAITING_BYTES: usize = 160;
+
 /// One connection's TLS, beside its slot.
 #[derive(Debug)]
 pub(super) struct Tls {
@@ -61,9 +64,8 @@ impl EventLoop {
     /// Begins TLS on a connection that was just accepted. `false`: it can't be had.
     pub(super) fn begin_tls(&mut self, index: usize, door: Door) -> bool {
         let Some(host) = &self.kit.snapshot.tls else { return false };
-        let Ok(session) = TlsSession::new(host.config()) else { return false };
         let tls = Tls {
-            session,
+            session: TlsSession::new(host.config()),
             pending: Vec::new(),
             pending_at: 0,
             without_request: door.tcp,
@@ -123,8 +125,10 @@ impl EventLoop {
             let progress = match tls.take(slot, begun + n, plain, &mut kit.tls, counters) {
                 Ok(progress) => progress,
                 Err(failure) => {
-                    counters.tls_failures.at(failure as usize).add(1);
-                    tls.has_failed = true;
+                    if let Some(failure) = failure {
+                        counters.tls_failures.at(failure as usize).add(1);
+                        tls.has_failed = true;
+                    }
                     return Brought::Failed;
                 }
             };
@@ -221,7 +225,7 @@ impl EventLoop {
 
 impl Tls {
     /// Takes the first `len` bytes of the shared ciphertext: plaintext goes into `plain`, and what is
-    /// to be said goes out.
+    /// to be said goes out. An error is TLS' own, or else (`None`) the socket's.
     fn take(
         &mut self,
         slot: &mut Slot,
@@ -229,7 +233,7 @@ impl Tls {
         plain: &mut [u8],
         kit: &mut TlsKit,
         counters: &LoopCounters,
-    ) -> Result<Progress, TlsFailure> {
+    ) -> Result<Progress, Option<TlsFailure>> {
         kit.out.clear();
         let result = self.session.receive(&mut kit.cipher[..len], plain, &mut kit.out);
         let sent = match &mut slot.socket {
@@ -240,7 +244,7 @@ impl Tls {
         match sent {
             Ok(true) => {}
             Ok(false) => slot.marks.set(Marks::WRITE_BLOCKED),
-            Err(_) => return Err(TlsFailure::Other),
+            Err(_) => return Err(None),
         }
         if progress.established {
             counters.tls_handshakes.add(1);
@@ -299,7 +303,8 @@ impl Tls {
     }
 
     fn count(&mut self, memory: &mut LocalMemory) {
-        let now = SESSION_BYTES + self.session.heap_bytes() + self.pending.capacity();
+        let state = if self.session.has_begun() { SESSION_BYTES } else { WAITING_BYTES };
+        let now = state + self.session.heap_bytes() + self.pending.capacity();
         memory.add(Component::Tls, now.saturating_sub(self.counted_bytes));
         memory.sub(Component::Tls, self.counted_bytes.saturating_sub(now));
         self.counted_bytes = now;

@@ -16,7 +16,7 @@ pub struct ConnectRequest<'a> {
     pub query: Option<&'a str>,
     /// The parameters of the path.
     pub params: &'a super::path::Params,
-    /// The other end of the socket; `[::]:0` over a Unix-domain socket, which has no address.
+    /// The client's address: the other end of the socket, or whom a trusted proxy names; `[::]:0` over a Unix-domain socket, which has no address.
     pub peer: SocketAddr,
     /// The id that the connection will have.
     pub conn: ConnId,

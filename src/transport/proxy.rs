@@ -13,7 +13,7 @@ mod settings;
 
 pub use forwarded::{Malformed, client_of};
 pub use header::{HEADER_BYTES_MAX, Header, HeaderProblem, Seen, Source, read_header};
-pub use networks::{Networks, parse_network};
+pub use networks::{Networks, Trusted, parse_trusted};
 pub use settings::{ForwardedHeader, FromElsewhere, ListenerKind, ProxyProtocol, ProxySettings};
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! The client against servers of other people and against the gateway itself.
 
 mod callbacks;
+mod deflate;
 mod dialects;
 mod displaced;
 mod others;

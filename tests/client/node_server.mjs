@@ -7,6 +7,7 @@ import assert from 'node:assert/strict'
 const { WebSocketServer } = createRequire(`${process.env.TIDEGATE_NODE}/`)('ws')
 const sockets = new WebSocketServer({
   noServer: true,
+  perMessageDeflate: { threshold: 0 },
   handleProtocols: (offered) => (offered.has('two') ? 'two' : false),
 })
 
@@ -17,6 +18,8 @@ async function echo(socket, data, isBinary) {
     const [payload] = await once(socket, 'pong')
     assert.equal(payload.toString(), 'are you there')
     socket.send('pong')
+  } else if (text === 'extensions') {
+    socket.send(Object.keys(socket._extensions).join())
   } else if (text === 'fragments') {
     for (let n = 0; n < 10; n++) socket.send('a', { fin: n === 9 })
   } else if (text === 'close') {

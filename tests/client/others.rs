@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use tidegate::client::{Cause, Client, DialError, Options};
+use tidegate::protocol::deflate::{DeflateMode, DeflateSettings};
 use tidegate::{Body, Dialect, JsonDialect};
 
 use crate::{PATIENCE, Seen, next, next_but_dials, watched};
@@ -25,15 +26,19 @@ fn node_ws() {
 /// What both servers do is the same: `/echo` echoes and `/json` answers requests; a message `ping`
 /// is answered once a ping of the server's is, and `close` by a Close; other paths are refused.
 fn against(server: &Server) {
-    echoes(server);
+    for mode in [DeflateMode::Off, DeflateMode::Shared, DeflateMode::Dedicated] {
+        echoes(server, DeflateSettings { mode, threshold_bytes: 100, ..Default::default() });
+    }
     answers(server);
     let error = Client::connect(&server.url("/none"), Options::default()).unwrap_err();
     let DialError::Refused { status: 404, body } = error else { panic!("{error:?}") };
     assert_eq!(String::from_utf8(body).unwrap().trim_end(), "no such path");
 }
 
-fn echoes(server: &Server) {
-    let (options, seen) = watched(Options::default().subprotocol("one").subprotocol("two"));
+fn echoes(server: &Server, deflate: DeflateSettings) {
+    let mut options = Options::default().subprotocol("one").subprotocol("two");
+    options.deflate = Some(deflate);
+    let (options, seen) = watched(options);
     let client = Client::connect(&server.url("/echo"), options).unwrap();
     assert_eq!(next(&seen), Seen::Established);
     for size in [0, 1, 125, 126, 65535, 65536, 300_000] {
@@ -44,6 +49,9 @@ fn echoes(server: &Server) {
         client.send_text(&text).unwrap();
         assert_eq!(next(&seen), Seen::Message(text.into_bytes()));
     }
+    client.send_text("extensions").unwrap();
+    let agreed = if deflate.mode == DeflateMode::Off { "" } else { "permessage-deflate" };
+    assert_eq!(next(&seen), Seen::Message(agreed.into()));
     client.send_text("ping").unwrap();
     assert_eq!(next(&seen), Seen::Message(b"pong".to_vec()));
     client.send_text("fragments").unwrap();

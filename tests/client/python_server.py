@@ -12,6 +12,8 @@ async def echo(ws):
         if message == "ping":
             await (await ws.ping(b"are you there"))
             await ws.send("pong")
+        elif message == "extensions":
+            await ws.send(",".join(extension.name for extension in ws.protocol.extensions))
         elif message == "fragments":
             await ws.send(["a"] * 10)
         elif message == "close":

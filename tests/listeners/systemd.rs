@@ -226,6 +226,21 @@ fn readiness_and_the_end_are_told() {
 }
 
 #[test]
+fn a_reload_is_told_with_its_time_and_its_end() {
+    let manager = Manager::new();
+    let gateway = manager.start(&[], &[]);
+    manager.told_of("READY=1");
+    for _ in 0..2 {
+        gateway.signal(Signal::SIGHUP);
+        let told = manager.told();
+        let time = told.strip_prefix("RELOADING=1\nMONOTONIC_USEC=").expect(&told);
+        assert!(time.trim_end().parse::<u64>().unwrap() > 0, "{told}");
+        assert!(manager.told().starts_with("READY=1\n"));
+    }
+    assert!(gateway.stop().success());
+}
+
+#[test]
 fn the_watchdog_is_told_that_it_goes_on() {
     let manager = Manager::new();
     let args = ["--close-timeout", "1m", "--drain-timeout", "1m"];

@@ -9,6 +9,7 @@ use std::path::Path;
 
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
+use tidegate::transport::proxy::{ProxyProtocol, parse_trusted};
 use tidegate::{ListenAddr, Running, TcpListen};
 
 use super::support::client::{Client, request};
@@ -221,5 +222,25 @@ fn mistakes_name_the_flag_and_the_file() {
         let (status, said) = refused(args);
         assert_eq!(status.code(), Some(2), "{said}");
         assert!(said.contains("listen") || said.contains("--unix-mode"), "{said}");
+    }
+}
+
+#[test]
+fn proxies_in_front_of_it_are_trusted_by_its_name() {
+    for setup in SETUPS {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("gateway.sock");
+        let builder = builder(&at(&path), setup).configure(|config| {
+            config.proxy.protocol = ProxyProtocol::Require;
+            config.proxy.trusted = [parse_trusted("unix").unwrap()].into_iter().collect();
+        });
+        let running = builder.start().unwrap();
+        let mut client = dial(&path);
+        client.send(b"PROXY TCP4 192.0.2.7 192.0.2.1 4711 443\r\n");
+        client.upgrade("/ws");
+        let said = client.ask("whoami", 1, Value::Null);
+        assert_eq!(said["body"]["peer"], "192.0.2.7:4711", "{said}");
+        drop(client);
+        stop(running);
     }
 }

@@ -1,24 +1,18 @@
 //! `X-Forwarded-For` and `Forwarded`.
 
 use tidegate::GatewayBuilder;
-use tidegate::transport::proxy::{
-    ForwardedHeader, FromElsewhere, Networks, ProxyProtocol, parse_network,
-};
+use tidegate::transport::proxy::{ForwardedHeader, FromElsewhere, ProxyProtocol};
 
 use crate::client::{Client, request_with};
-use crate::{PROXY, STRANGER, Served, all, dial_from, line, protocol, with_hook};
+use crate::{PROXY, STRANGER, Served, all, dial_from, line, protocol, trusted, with_hook};
 
 fn forwarded(header: ForwardedHeader) -> impl Fn(GatewayBuilder) -> GatewayBuilder {
     move |builder| {
         builder.configure(move |config| {
             config.proxy.forwarded = header;
-            config.proxy.trusted = trusted();
+            config.proxy.trusted = trusted(&["127.0.0.1", "10.0.0.0/8"]);
         })
     }
-}
-
-fn trusted() -> Networks {
-    ["127.0.0.1", "10.0.0.0/8"].into_iter().map(|text| parse_network(text).unwrap()).collect()
 }
 
 /// Asks with these headers: whom the handler sees, or the status of the refusal.

@@ -10,7 +10,7 @@ use tidegate::transport::proxy::{ForwardedHeader, ListenerKind, ProxyProtocol};
 use tungstenite::Message;
 
 use crate::doors::{Way, ask, ask_by_message, over_tls};
-use crate::{PATIENCE, Served, all, dial_from};
+use crate::{PATIENCE, Served, all, dial_from, trusted};
 
 const EXAMPLE: &str = include_str!("../../examples/config/haproxy.cfg");
 
@@ -45,6 +45,15 @@ backend https
     mode http
     server gateway 127.0.0.1:8443 send-proxy-v2 ssl verify none
 
+frontend local
+    mode tcp
+    bind 127.0.0.1:9088
+    default_backend local
+
+backend local
+    mode tcp
+    server gateway unix@SOCKET send-proxy-v2
+
 frontend frames
     mode tcp
     bind 127.0.0.1:9087
@@ -67,7 +76,7 @@ struct HaProxy {
 impl HaProxy {
     /// Starts it by a configuration in which addresses stand for others: those of the gateway as given,
     /// and those that it listens on for free ones.
-    fn start(configuration: &str, gateways: &[(&str, SocketAddr)]) -> Self {
+    fn start(configuration: &str, gateways: &[(&str, String)]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let names = configuration.lines().filter_map(|line| line.trim().strip_prefix("bind "));
         let free: Vec<_> = names
@@ -82,7 +91,7 @@ impl HaProxy {
         }
         for (name, at) in gateways {
             assert!(text.contains(name), "{name}");
-            text = text.replace(name, &at.to_string());
+            text = text.replace(name, at);
         }
         let file = folder.path().join("haproxy.cfg");
         std::fs::write(&file, text).unwrap();
@@ -139,19 +148,21 @@ fn the_client_is_seen_through_haproxy() {
         let served = Served::start(|builder| {
             set(builder).configure(|config| {
                 config.proxy.protocol = ProxyProtocol::Require;
+                config.proxy.trusted = trusted(&["127.0.0.1", "unix"]);
                 config.proxy.set_protocol_at(ListenerKind::TlsTcp, 0, ProxyProtocol::Off);
             })
         });
         let proxy = HaProxy::start(
             &format!("{EXAMPLE}{TLS}"),
             &[
-                ("127.0.0.1:8081", served.plain()),
-                ("127.0.0.1:8082", with_requests.plain()),
-                ("127.0.0.1:8443", Way::TlsWebSocket.address(&served)),
-                ("127.0.0.1:8084", Way::Tcp.address(&served)),
+                ("127.0.0.1:8081", served.plain().to_string()),
+                ("127.0.0.1:8082", with_requests.plain().to_string()),
+                ("127.0.0.1:8443", Way::TlsWebSocket.address(&served).to_string()),
+                ("127.0.0.1:8084", Way::Tcp.address(&served).to_string()),
+                ("SOCKET", served.unix().display().to_string()),
             ],
         );
-        for name in ["127.0.0.1:9081", "127.0.0.1:9082", "127.0.0.1:9084"] {
+        for name in ["127.0.0.1:9081", "127.0.0.1:9082", "127.0.0.1:9084", "127.0.0.1:9088"] {
             let stream = proxy.dial(name);
             let own = stream.local_addr().unwrap().to_string();
             assert_eq!(ask_by_message(stream), own, "{name}");
@@ -180,7 +191,7 @@ fn what_the_client_makes_up_is_not_believed() {
     let served = Served::start(|builder| {
         builder.configure(|config| config.proxy.forwarded = ForwardedHeader::XForwardedFor)
     });
-    let proxy = HaProxy::start(EXAMPLE, &[("127.0.0.1:8082", served.plain())]);
+    let proxy = HaProxy::start(EXAMPLE, &[("127.0.0.1:8082", served.plain().to_string())]);
     let made_up =
         "X-Forwarded-For: 6.6.6.6\r\nX-Forwarded-For: 127.0.0.1\r\nForwarded: for=6.6.6.6\r\n";
     let mut client = crate::client::Client::over(proxy.dial("127.0.0.1:9083"));

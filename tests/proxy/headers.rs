@@ -2,6 +2,7 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, TcpStream};
+use std::os::unix::net::UnixStream;
 use std::thread;
 use std::time::Duration;
 
@@ -9,9 +10,9 @@ use socket2::SockRef;
 use tidegate::transport::proxy::{FromElsewhere, ListenerKind, ProxyProtocol};
 
 use crate::client::Client;
-use crate::doors::WAYS;
+use crate::doors::{WAYS, Way, ask_by_message};
 use crate::{
-    PROXY, STRANGER, Served, all, binary, binary_of, dial_from, line, protocol, with_hook,
+    PROXY, STRANGER, Served, all, binary, binary_of, dial_from, line, protocol, trusted, with_hook,
 };
 
 const CLIENT: &str = "203.0.113.7:4711";
@@ -272,7 +273,7 @@ fn a_listener_says_for_itself() {
             let mut stream = dial_from(PROXY, way.address(&served));
             let own = stream.local_addr().unwrap().to_string();
             match way {
-                crate::doors::Way::WebSocket | crate::doors::Way::TlsTcp => {
+                Way::WebSocket | Way::TlsTcp => {
                     assert_eq!(way.who(stream), own, "{way:?}");
                 }
                 _ => {
@@ -282,6 +283,31 @@ fn a_listener_says_for_itself() {
             }
         }
         served.stats_at_rest();
+    });
+}
+
+#[test]
+fn unix_domain_sockets_have_to_be_trusted_by_their_name() {
+    all(|set| {
+        for (names, client) in [(&["unix"][..], Some(CLIENT)), (&["127.0.0.1", "::/0"], None)] {
+            let served = Served::start(|builder| {
+                protocol(ProxyProtocol::Require)(set(builder))
+                    .configure(|config| config.proxy.trusted = trusted(names))
+            });
+            let mut stream = UnixStream::connect(served.unix()).unwrap();
+            for byte in line(CLIENT).chunks(1) {
+                // It may be closed already.
+                let _ = stream.write_all(byte);
+            }
+            match client {
+                Some(client) => assert_eq!(ask_by_message(stream), client),
+                None => {
+                    let _ = stream.read_to_end(&mut Vec::new());
+                    served.stats_until("refused", |s| s["proxy_headers"]["untrusted"] == 1);
+                }
+            }
+            served.stats_at_rest();
+        }
     });
 }
 
@@ -313,11 +339,11 @@ fn there_may_be_too_many() {
             let mut stream = dial_from(PROXY, way.address(&served));
             let said = rest(&mut stream);
             match way {
-                crate::doors::Way::WebSocket => {
+                Way::WebSocket => {
                     assert!(said.starts_with(b"HTTP/1.1 503 "), "{said:?}");
                 }
                 // A Close.
-                crate::doors::Way::Tcp => assert_eq!(said[0] & 0x0F, 8, "{said:?}"),
+                Way::Tcp => assert_eq!(said[0] & 0x0F, 8, "{said:?}"),
                 _ => assert_eq!(said, b""),
             }
         }

@@ -5,18 +5,21 @@
 mod client;
 mod doors;
 mod forwarded;
+mod fuzzed;
 mod haproxy;
 mod headers;
 
 use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use socket2::{Domain, Socket, Type};
 use tempfile::TempDir;
 use tidegate::app::make_dev_cert;
-use tidegate::config::TcpListen;
-use tidegate::transport::proxy::{ProxyProtocol, parse_network};
+use tidegate::config::{ListenAddr, TcpListen};
+use tidegate::protocol::TcpFraming;
+use tidegate::transport::proxy::{Networks, ProxyProtocol, parse_trusted};
 use tidegate::transport::tls::CertificateFiles;
 use tidegate::{Accept, Config, Context, Gateway, GatewayBuilder, Message, Running, Verdict};
 
@@ -31,7 +34,7 @@ const STRANGER: [u8; 4] = [127, 0, 0, 9];
 /// client: `who` as handlers do, `hook` as `on_connect` did.
 struct Served {
     running: Running,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 impl Served {
@@ -40,22 +43,28 @@ impl Served {
         let made = make_dev_cert(folder.path(), &["localhost".to_owned()]).unwrap();
         let files = CertificateFiles { certificate: made.certificate, key: made.key };
         let builder = Gateway::builder().listen(LOCALHOST).tls_listen(LOCALHOST);
-        let builder = builder.tcp_listen(LOCALHOST, "/ws").configure(|config| {
+        let builder = builder.configure(|config| {
             config.tls.certificates = vec![files];
-            let endpoint = "/ws".to_owned();
-            config.tls_tcp_listen.push(TcpListen {
+            let tcp = TcpListen {
                 address: LOCALHOST.into(),
-                endpoint,
-                framing: None,
-            });
-            config.proxy.trusted = [parse_network("127.0.0.1").unwrap()].into_iter().collect();
+                endpoint: "/ws".to_owned(),
+                framing: Some(TcpFraming::Opcode),
+            };
+            config.tcp_listen.push(tcp.clone());
+            config.tls_tcp_listen.push(tcp);
+            config.listen.push(ListenAddr::Unix(folder.path().join("socket")));
+            config.proxy.trusted = trusted(&["127.0.0.1"]);
         });
         let who = |ctx: &mut Context<'_>, _: &Message<'_>| {
             let peer = ctx.peer().to_string();
             ctx.reply(peer.as_str());
         };
         let running = set(builder.route("who", who)).start().unwrap();
-        Self { running, _folder: folder }
+        Self { running, folder }
+    }
+
+    fn unix(&self) -> PathBuf {
+        self.folder.path().join("socket")
     }
 
     fn plain(&self) -> SocketAddr {
@@ -99,6 +108,10 @@ fn all(test: impl Fn(&dyn Fn(GatewayBuilder) -> GatewayBuilder)) {
         };
         test(&|builder: GatewayBuilder| builder.configure(set));
     }
+}
+
+fn trusted(names: &[&str]) -> Networks {
+    names.iter().map(|name| parse_trusted(name).unwrap()).collect()
 }
 
 /// Sets whether PROXY headers come, at all listeners.

@@ -271,6 +271,11 @@ fn handshakes_that_wait_for_their_turn_all_get_it() {
         stats_until(&served.running, "all gone", |s| s["totals"]["connections"] == 0);
         let opened = served.running.stats()["totals"]["opened"].as_u64().unwrap();
         assert!((64..=128).contains(&opened), "{opened}");
+        // Each takes two reads, the ClientHello's and that of the client's end, and a turn has one.
+        for each in served.running.stats()["loops"].as_array().unwrap() {
+            let count = |name: &str| each[name].as_u64().unwrap();
+            assert!(2 * count("tls_handshakes") <= count("turns"), "{each:#}");
+        }
         assert_eq!(served.running.stats()["buffers"]["tls_bytes"], 0);
     });
 }

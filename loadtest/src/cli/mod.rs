@@ -201,6 +201,11 @@ pub(crate) struct EchoArgs {
     #[arg(long)]
     pub(crate) text: bool,
 
+    /// Send text made of words, which compresses to about a third; else it is made of 64 characters at
+    /// random.
+    #[arg(long)]
+    pub(crate) words: bool,
+
     /// How messages are enveloped.
     ///
     /// In all but "raw" each message is a request for the route "echo" (in mef option and resource are

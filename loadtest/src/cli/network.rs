@@ -16,6 +16,16 @@ pub(crate) struct NetworkArgs {
     #[arg(long)]
     pub(crate) tcp: bool,
 
+    /// Compress messages (permessage-deflate, RFC 7692), none by what was in an earlier one.
+    ///
+    /// A server that does not agree to it fails the run.
+    #[arg(long, conflicts_with = "tcp")]
+    pub(crate) deflate: bool,
+
+    /// Let the server refer to earlier messages of a connection, for 50 KB a connection here.
+    #[arg(long, requires = "deflate")]
+    pub(crate) deflate_takeover: bool,
+
     /// TLS under everything, as with a wss:// URL, or tls:// for frames with a length before them.
     #[arg(long)]
     pub(crate) tls: bool,

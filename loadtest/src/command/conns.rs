@@ -65,7 +65,7 @@ pub(super) fn storm(args: &StormArgs) -> Result<bool, String> {
     let times = Times { connect_rate: args.connect_rate, duration: ENDLESS };
     let lanes = match (args.dialect, sessions) {
         (Dialect::Raw, false) => Lanes::plain(&args.common)?,
-        _ => one_lane(&args.common, args.dialect, &args.login)?,
+        _ => one_lane(&args.common, args.dialect, &args.login)?.with_pings()?,
     };
     let beside = stayers.saturating_add(beside_themselves(args, vanishing));
     let (mut setup, outputs) =

@@ -114,7 +114,7 @@ pub(super) fn scale(args: &ScaleArgs) -> Result<bool, String> {
     let echoing = sample("--echo-sample", args.echo_sample, seed)?;
     let members = sample("--room-members", args.room_members, !seed)?;
     let times = Times { connect_rate: args.rate, duration: args.hold };
-    let lanes = lanes(&args.common, &args.words, 1)?;
+    let lanes = lanes(&args.common, &args.words, 1)?.with_pings()?;
     let (setup, outputs) = prepare(&args.common, lanes, &times, read_buffer(args.size))?;
     let work = Scaled::new(&echoing, args.echoes, &members, args.words.no_self);
     let report = Report::new(Box::new(work), &setup, seed);

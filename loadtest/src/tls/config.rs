@@ -15,11 +15,8 @@ use rustls::{
     pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject as _},
 };
 
-use super::Verifier;
+use super::{Verifier, tickets::Tickets};
 use crate::cli::network::{TlsArgs, TlsVersion};
-
-/// Servers whose tickets are kept.
-const SERVERS: usize = 64;
 
 /// What the arguments ask for.
 pub(super) fn config(args: &TlsArgs) -> Result<ClientConfig, String> {
@@ -45,7 +42,7 @@ pub(super) fn config(args: &TlsArgs) -> Result<ClientConfig, String> {
         _ => builder.with_no_client_auth(),
     };
     config.resumption = match args.tls_resume {
-        true => Resumption::in_memory_sessions(SERVERS),
+        true => Resumption::store(Arc::new(Tickets::new())),
         false => Resumption::disabled(),
     };
     Ok(config)

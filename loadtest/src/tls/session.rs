@@ -1,6 +1,6 @@
 //! One connection's TLS, from and to bytes.
 
-use std::fmt;
+use std::{fmt, mem};
 
 use rustls::{
     Error, HandshakeKind,
@@ -23,6 +23,8 @@ pub(crate) struct Session {
     /// Ciphertext that is still to be written.
     unwritten: Vec<u8>,
     state: State,
+    /// Whether our side was ended.
+    closed: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,7 +41,8 @@ enum State {
 
 impl Session {
     pub(super) fn new(connection: UnbufferedClientConnection) -> Self {
-        Self { connection, kept: Vec::new(), unwritten: Vec::new(), state: State::New }
+        let (kept, unwritten) = (Vec::new(), Vec::new());
+        Self { connection, kept, unwritten, state: State::New, closed: false }
     }
 
     /// Whether the handshake is done.
@@ -128,6 +131,19 @@ impl Session {
             let room = record.len() + RECORD_OVERHEAD;
             self.with_traffic(out, room, |traffic, room| traffic.encrypt(record, room))
         })
+    }
+
+    /// Ends our side, once.
+    pub(crate) fn close(&mut self) {
+        if mem::replace(&mut self.closed, true) {
+            return;
+        }
+        let mut out = mem::take(&mut self.unwritten);
+        // Where it cannot be said, the stream has ended.
+        let _ = self.with_traffic(&mut out, RECORD_OVERHEAD, |traffic, room| {
+            traffic.queue_close_notify(room)
+        });
+        self.unwritten = out;
     }
 
     /// Ciphertext that is still to be written.

@@ -1,14 +1,14 @@
 //! Frames over plain TCP: `[u8 opcode][u32 BE length][payload]`.
 
-use std::io::{ErrorKind, Write as _};
+use std::io::ErrorKind;
 
 use tungstenite::{Bytes, Message, Utf8Bytes, protocol::CloseFrame};
 
-use super::MAX_UNWRITTEN;
+use super::{MAX_UNWRITTEN, outgoing::Outgoing};
 use crate::{socket::Wire, trouble::Trouble};
 
 /// The largest payload that is taken: a data message of the largest size, with an envelope.
-const PAYLOAD_MAX: usize = 80 << 20;
+pub(super) const PAYLOAD_MAX: usize = 80 << 20;
 const HEADER_LEN: usize = 5;
 /// What an empty buffer may keep.
 const KEPT: usize = 4096;
@@ -25,9 +25,7 @@ pub(crate) struct Frames {
     /// Bytes from `read` on are not taken out yet.
     input: Vec<u8>,
     read: usize,
-    /// Bytes from `written` on are to be written.
-    output: Vec<u8>,
-    written: usize,
+    output: Outgoing,
     /// Whether our Close is queued or gone: nothing is sent behind it.
     closing: bool,
     /// Whether the peer's Close has come: nothing may come behind it.
@@ -37,7 +35,7 @@ pub(crate) struct Frames {
 impl Frames {
     /// A stream of which `tail` was read already.
     pub(super) fn new(tail: Vec<u8>) -> Self {
-        Self { input: tail, read: 0, output: Vec::new(), written: 0, closing: false, closed: false }
+        Self { input: tail, read: 0, output: Outgoing::default(), closing: false, closed: false }
     }
 
     /// Queues a message.
@@ -51,7 +49,7 @@ impl Frames {
             // Nothing but a codec of WebSocket frames makes these.
             Message::Frame(_) => {}
         }
-        match self.output.len() - self.written > 2 * MAX_UNWRITTEN {
+        match self.output.len() > 2 * MAX_UNWRITTEN {
             true => Err(Trouble::NotReading),
             false => Ok(()),
         }
@@ -59,11 +57,7 @@ impl Frames {
 
     /// Queues a Close, once.
     pub(super) fn close(&mut self, frame: Option<&CloseFrame>) {
-        let payload = frame.map(|frame| {
-            let code = u16::from(frame.code).to_be_bytes();
-            [&code, frame.reason.as_bytes()].concat()
-        });
-        self.put(CLOSE, &payload.unwrap_or_default());
+        self.put(CLOSE, &close_payload(frame));
         self.closing = true;
     }
 
@@ -72,27 +66,15 @@ impl Frames {
             return;
         }
         let length = u32::try_from(payload.len()).expect("messages are far below 4 GiB");
-        self.output.push(opcode);
-        self.output.extend_from_slice(&length.to_be_bytes());
-        self.output.extend_from_slice(payload);
+        let output = self.output.bytes();
+        output.push(opcode);
+        output.extend_from_slice(&length.to_be_bytes());
+        output.extend_from_slice(payload);
     }
 
     /// Writes what is queued, as far as the socket takes it.
     pub(super) fn flush(&mut self, wire: &mut Wire<'_>) -> Result<(), Trouble> {
-        while self.written < self.output.len() {
-            match wire.write(&self.output[self.written..]) {
-                Ok(0) => return Err(Trouble::Eof),
-                Ok(count) => self.written += count,
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
-                Err(error) => return Err(Trouble::from_io(&error)),
-            }
-        }
-        self.written = 0;
-        empty(&mut self.output);
-        match wire.flush() {
-            Err(error) if error.kind() != ErrorKind::WouldBlock => Err(Trouble::from_io(&error)),
-            _ => Ok(()),
-        }
+        self.output.flush(wire)
     }
 
     /// The next message, or `None` when all is read that has come.
@@ -160,8 +142,17 @@ impl Frames {
     }
 }
 
+/// What a Close says, as its payload.
+pub(super) fn close_payload(frame: Option<&CloseFrame>) -> Vec<u8> {
+    let payload = frame.map(|frame| {
+        let code = u16::from(frame.code).to_be_bytes();
+        [&code, frame.reason.as_bytes()].concat()
+    });
+    payload.unwrap_or_default()
+}
+
 /// The code and reason of a Close; there may be none.
-fn close_frame(payload: &[u8]) -> Result<Option<CloseFrame>, Trouble> {
+pub(super) fn close_frame(payload: &[u8]) -> Result<Option<CloseFrame>, Trouble> {
     let Some((code, reason)) = payload.split_first_chunk() else {
         return match payload {
             [] => Ok(None),
@@ -173,14 +164,14 @@ fn close_frame(payload: &[u8]) -> Result<Option<CloseFrame>, Trouble> {
 }
 
 /// Empties a buffer, and gives back what only a burst needed.
-fn empty(buffer: &mut Vec<u8>) {
+pub(super) fn empty(buffer: &mut Vec<u8>) {
     match buffer.capacity() > KEPT {
         true => *buffer = Vec::new(),
         false => buffer.clear(),
     }
 }
 
-fn violation(what: &str) -> Trouble {
+pub(super) fn violation(what: &str) -> Trouble {
     Trouble::Protocol(what.to_owned())
 }
 
@@ -193,7 +184,7 @@ mod tests {
     fn written(message: Message) -> Vec<u8> {
         let mut frames = Frames::new(Vec::new());
         frames.send(&message).unwrap();
-        frames.output
+        frames.output.bytes().clone()
     }
 
     fn taken(frames: &mut Frames) -> Result<Option<Message>, Trouble> {
@@ -217,7 +208,7 @@ mod tests {
         assert_eq!(taken(&mut frames), Ok(Some(Message::Ping("hi".into()))));
         let closed = taken(&mut frames).unwrap().unwrap();
         assert!(matches!(closed, Message::Close(Some(frame)) if u16::from(frame.code) == 1001));
-        assert_eq!(frames.output, b"\x0a\0\0\0\x02hi\x08\0\0\0\x02\x03\xe9");
+        assert_eq!(*frames.output.bytes(), b"\x0a\0\0\0\x02hi\x08\0\0\0\x02\x03\xe9");
         // Nothing goes out behind it, and nothing may come.
         frames.send(&Message::text("late")).unwrap();
         assert_eq!(frames.output.len(), 14);

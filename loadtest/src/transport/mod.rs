@@ -5,14 +5,17 @@
 //! - A ping is answered by itself; its pong, and the answer to a Close, leave with the next flush.
 //! - Over either framing a message is a tungstenite [`Message`], so no command knows the difference.
 
+mod deflate;
 mod frames;
+mod lengths;
+mod outgoing;
 
 use tungstenite::{
     Message,
     protocol::{CloseFrame, Role, WebSocketConfig, WebSocketContext},
 };
 
-use self::frames::Frames;
+use self::{deflate::Deflated, frames::Frames, lengths::Lengths};
 use crate::{socket::Wire, trouble::Trouble};
 
 /// What may wait to be written on a connection before its peer counts as not reading, beyond one
@@ -24,9 +27,19 @@ const MAX_UNWRITTEN: usize = 64 << 20;
 pub(crate) enum Framing {
     /// RFC 6455, behind an upgrade.
     WebSocket,
+    /// The same with permessage-deflate (RFC 7692).
+    Deflate {
+        /// Whether the server keeps its window from message to message.
+        keeps: bool,
+    },
     /// `[u8 opcode][u32 BE length][payload]` from the first byte on, with the opcodes of RFC 6455,
     /// section 5.2. Every frame is final, and none is masked.
     Tcp,
+    /// `[u32 BE length][payload]` from the first byte on, and nothing else.
+    Lengths {
+        /// Whether messages are text; else they are binary.
+        text: bool,
+    },
 }
 
 /// Reads and writes the messages of one connection.
@@ -35,8 +48,12 @@ pub(crate) enum Framing {
 pub(crate) enum Transport {
     /// tungstenite's codec.
     WebSocket(WebSocketContext),
+    /// The same with what RFC 7692 adds.
+    Deflate(Deflated),
     /// Frames over plain TCP.
     Tcp(Frames),
+    /// The same by lengths alone.
+    Lengths(Lengths),
 }
 
 impl Transport {
@@ -44,7 +61,9 @@ impl Transport {
     pub(crate) fn new(framing: Framing, tail: Vec<u8>, read_buffer: usize) -> Self {
         match framing {
             Framing::WebSocket => Self::WebSocket(context(tail, read_buffer)),
+            Framing::Deflate { keeps } => Self::Deflate(Deflated::new(tail, keeps)),
             Framing::Tcp => Self::Tcp(Frames::new(tail)),
+            Framing::Lengths { text } => Self::Lengths(Lengths::new(tail, text)),
         }
     }
 
@@ -52,7 +71,9 @@ impl Transport {
     pub(crate) fn send(&mut self, wire: &mut Wire<'_>, message: Message) -> Result<(), Trouble> {
         match self {
             Self::WebSocket(context) => patient(context.write(wire, message)),
+            Self::Deflate(frames) => frames.send(&message),
             Self::Tcp(frames) => frames.send(&message),
+            Self::Lengths(frames) => frames.send(&message),
         }
     }
 
@@ -61,8 +82,16 @@ impl Transport {
         let frame = CloseFrame { code: 1000.into(), reason: "".into() };
         match self {
             Self::WebSocket(context) => patient(context.close(wire, Some(frame))),
+            Self::Deflate(frames) => {
+                frames.close(Some(&frame));
+                frames.flush(wire)
+            }
             Self::Tcp(frames) => {
                 frames.close(Some(&frame));
+                frames.flush(wire)
+            }
+            Self::Lengths(frames) => {
+                frames.close();
                 frames.flush(wire)
             }
         }
@@ -72,7 +101,9 @@ impl Transport {
     pub(crate) fn flush(&mut self, wire: &mut Wire<'_>) -> Result<(), Trouble> {
         match self {
             Self::WebSocket(context) => patient(context.flush(wire)),
+            Self::Deflate(frames) => frames.flush(wire),
             Self::Tcp(frames) => frames.flush(wire),
+            Self::Lengths(frames) => frames.flush(wire),
         }
     }
 
@@ -84,7 +115,9 @@ impl Transport {
                 Err(error) if would_block(&error) => Ok(None),
                 Err(error) => Err(error.into()),
             },
+            Self::Deflate(frames) => frames.read(wire),
             Self::Tcp(frames) => frames.read(wire),
+            Self::Lengths(frames) => frames.read(wire),
         }
     }
 }

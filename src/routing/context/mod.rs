@@ -156,7 +156,7 @@ impl<'a> Context<'a> {
         self.gateway().public_id(self.conn)
     }
 
-    /// The other end of its socket; `[::]:0` over a Unix-domain socket, which has no address.
+    /// The client's address: the other end of its socket, or whom a trusted proxy names; `[::]:0` over a Unix-domain socket, which has no address.
     #[must_use]
     pub fn peer(&self) -> SocketAddr {
         self.peer.addr()

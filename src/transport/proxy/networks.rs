@@ -1,21 +1,26 @@
-//! Networks of trusted proxies.
+//! Where trusted proxies are.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use ipnet::{IpNet, Ipv4Net};
 
-/// Networks whose addresses are trusted.
+use crate::peer::Peer;
+
+/// Where somebody is who is trusted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trusted {
+    /// At an address of a network.
+    Network(IpNet),
+    /// At the other end of a Unix-domain socket.
+    Unix,
+}
+
+/// Where those are who are trusted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Networks(Vec<IpNet>);
+pub struct Networks(Vec<Trusted>);
 
 impl Networks {
-    /// These networks.
-    #[must_use]
-    pub fn new(networks: Vec<IpNet>) -> Self {
-        Self(networks)
-    }
-
     /// Whether there is none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -27,18 +32,31 @@ impl Networks {
     #[must_use]
     pub fn contains(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
-        self.0.iter().any(|network| network.contains(&address))
+        let holds = |trusted: &Trusted| match trusted {
+            Trusted::Network(network) => network.contains(&address),
+            Trusted::Unix => false,
+        };
+        self.0.iter().any(holds)
+    }
+
+    /// Whether the other end of a socket is of one of them.
+    #[must_use]
+    pub fn contains_peer(&self, peer: SocketAddr) -> bool {
+        if Peer::from(peer).is_unix() {
+            return self.0.contains(&Trusted::Unix);
+        }
+        self.contains(peer.ip())
     }
 
     /// All of them.
-    pub fn iter(&self) -> impl Iterator<Item = &IpNet> {
+    pub fn iter(&self) -> impl Iterator<Item = &Trusted> {
         self.0.iter()
     }
 }
 
-impl FromIterator<IpNet> for Networks {
-    fn from_iter<I: IntoIterator<Item = IpNet>>(networks: I) -> Self {
-        Self(networks.into_iter().collect())
+impl FromIterator<Trusted> for Networks {
+    fn from_iter<I: IntoIterator<Item = Trusted>>(all: I) -> Self {
+        Self(all.into_iter().collect())
     }
 }
 
@@ -49,12 +67,24 @@ impl fmt::Display for Networks {
     }
 }
 
-/// A network, such as `10.0.0.0/8`, or one address.
+impl fmt::Display for Trusted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Network(network) => network.fmt(f),
+            Self::Unix => f.write_str("unix"),
+        }
+    }
+}
+
+/// A network, such as `10.0.0.0/8`, one address, or `unix`.
 ///
 /// # Errors
 /// What was expected instead.
-pub fn parse_network(text: &str) -> Result<IpNet, String> {
-    let expected = || "a network such as 10.0.0.0/8 or fd00::/8, or an address".to_owned();
+pub fn parse_trusted(text: &str) -> Result<Trusted, String> {
+    if text.eq_ignore_ascii_case("unix") {
+        return Ok(Trusted::Unix);
+    }
+    let expected = || "a network such as 10.0.0.0/8 or fd00::/8, an address, or unix".to_owned();
     let network = match text.parse::<IpAddr>() {
         Ok(address) => IpNet::from(address),
         Err(_) => text.parse::<IpNet>().map_err(|_| expected())?,
@@ -63,7 +93,7 @@ pub fn parse_network(text: &str) -> Result<IpNet, String> {
         // More is meant than is named, or less: better asked than guessed.
         return Err(format!("{}, or {}", network.trunc(), network.addr()));
     }
-    Ok(carried(network))
+    Ok(Trusted::Network(carried(network)))
 }
 
 /// Of IPv4 where it is one of `::ffff:0:0/96`.

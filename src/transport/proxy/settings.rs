@@ -67,7 +67,7 @@ impl ListenerKind {
 pub struct ProxySettings {
     /// Whether PROXY headers stand in front of what comes in at listeners that do not say.
     pub protocol: ProxyProtocol,
-    /// The networks that proxies are in.
+    /// Where proxies are.
     pub trusted: Networks,
     /// What becomes of connections from elsewhere, where a PROXY header is required.
     pub untrusted: FromElsewhere,

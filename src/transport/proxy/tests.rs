@@ -7,8 +7,9 @@ use proptest::prelude::*;
 
 use super::{
     ForwardedHeader, HEADER_BYTES_MAX, Header, HeaderProblem, Malformed, Networks, Seen, Source,
-    client_of, parse_network, read_header,
+    client_of, parse_trusted, read_header,
 };
+use crate::peer::Peer;
 
 const SIGNATURE: &[u8] = b"\x0D\x0A\x0D\x0A\x00\x0D\x0A\x51\x55\x49\x54\x0A";
 
@@ -17,7 +18,7 @@ fn addr(text: &str) -> SocketAddr {
 }
 
 fn networks(texts: &[&str]) -> Networks {
-    texts.iter().map(|text| parse_network(text).unwrap()).collect()
+    texts.iter().map(|text| parse_trusted(text).unwrap()).collect()
 }
 
 /// A header of version 2.
@@ -190,12 +191,26 @@ fn networks_are_read_and_hold_what_is_in_them() {
     for outside in ["11.0.0.0", "192.0.2.8", "fe00::1", "::1", "::10.1.2.3", "198.51.101.1"] {
         assert!(!holds(outside), "{outside}");
     }
-    let error = parse_network("10.1.2.3/8").unwrap_err();
+    let error = parse_trusted("10.1.2.3/8").unwrap_err();
     assert_eq!(error, "10.0.0.0/8, or 10.1.2.3");
     for bad in ["", "10.0.0.0/33", "10.0.0", "localhost", "10.0.0.0/-1", "fd00::/129"] {
-        assert!(parse_network(bad).unwrap_err().starts_with("a network such as"), "{bad}");
+        assert!(parse_trusted(bad).unwrap_err().starts_with("a network such as"), "{bad}");
     }
     assert_eq!(trusted.to_string(), "10.0.0.0/8,192.0.2.7/32,fd00::/8,198.51.100.0/24");
+}
+
+#[test]
+fn who_comes_over_a_unix_domain_socket_is_trusted_only_by_that_name() {
+    let unix = Peer::UNIX.addr();
+    assert!(networks(&["unix"]).contains_peer(unix));
+    assert!(!networks(&["::/0", "0.0.0.0/0"]).contains_peer(unix));
+    // An address that somebody names is no socket's.
+    assert!(!networks(&["unix"]).contains(unix.ip()));
+    for other in ["0.0.0.0:0", "[::1]:0", "[::]:1"] {
+        assert!(!networks(&["unix"]).contains_peer(addr(other)), "{other}");
+    }
+    assert!(networks(&["unix", "10.0.0.0/8"]).contains_peer(addr("[::ffff:10.0.0.1]:1")));
+    assert_eq!(networks(&["Unix", "::1"]).to_string(), "unix,::1/128");
 }
 
 const PEER: &str = "10.0.0.1:4000";
@@ -307,7 +322,7 @@ fn one_header_is_not_read_as_the_other_and_none_as_none() {
 fn any_address() -> impl Strategy<Value = SocketAddr> {
     let ip = prop_oneof![
         any::<[u8; 4]>().prop_map(IpAddr::from),
-        any::<[u8; 16]>().prop_map(|o| { IpAddr::from(Ipv6Addr::from(o).to_canonical()) })
+        any::<[u8; 16]>().prop_map(|o| { Ipv6Addr::from(o).to_canonical() })
     ];
     (ip, any::<u16>()).prop_map(SocketAddr::from)
 }

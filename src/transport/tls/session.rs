@@ -7,14 +7,21 @@ use rustls::server::{ServerConnectionData as Data, UnbufferedServerConnection};
 use rustls::unbuffered::{
     ConnectionState, EncodeError, EncodeTlsData, EncryptError, UnbufferedStatus, WriteTraffic,
 };
-use rustls::{Error, HandshakeKind, ServerConfig};
+use rustls::{HandshakeKind, ServerConfig};
 
 use super::failure::TlsFailure;
 
 /// Most unfinished handshake that is held for a client, bytes: a record and its header.
 const HANDSHAKE_BYTES_MAX: usize = 18 * 1024;
 /// Begun records are held in room of a multiple of this, bytes.
-const KEPT_STEP: usize = 1024;
+const KEPT_STEP: usize = 256;
+/// A record's header: type, version, length.
+const RECORD_HEADER: usize = 5;
+/// The type of records with messages of the handshake, and of the message that begins it.
+const HANDSHAKE: u8 = 22;
+const CLIENT_HELLO: u8 = 1;
+/// Longest message of a handshake that rustls goes on with.
+const HELLO_MAX: usize = 0xffff;
 /// Most plaintext of one record (RFC 8446, 5.1).
 const FRAGMENT_MAX: usize = 16 * 1024;
 /// More than a record adds to its plaintext: header, type, tag and, in TLS 1.2, the nonce.
@@ -22,13 +29,21 @@ const RECORD_OVERHEAD: usize = 64;
 
 /// One connection's TLS. Owns no socket; what it is given and gives are bytes.
 pub struct TlsSession {
-    connection: UnbufferedServerConnection,
+    state: State,
     /// Ciphertext of a record that is not whole yet.
     kept: Vec<u8>,
     /// Plaintext that there was no room for.
     left_over: Vec<u8>,
     left_over_at: usize,
     is_established: bool,
+}
+
+/// As far as it has come.
+enum State {
+    /// Nothing has come but the beginning of a ClientHello: what is to be worked with once it is
+    /// whole. Whoever never ends it is not worth the memory of a connection.
+    Waiting(Arc<ServerConfig>),
+    Begun(Box<UnbufferedServerConnection>),
 }
 
 /// What came of ciphertext.
@@ -44,17 +59,22 @@ pub struct Progress {
 
 impl TlsSession {
     /// A connection on which nothing was said.
-    ///
-    /// # Errors
-    /// What rustls cannot work with.
-    pub fn new(config: Arc<ServerConfig>) -> Result<Self, Error> {
-        Ok(Self {
-            connection: UnbufferedServerConnection::new(config)?,
+    #[must_use]
+    pub fn new(config: Arc<ServerConfig>) -> Self {
+        Self {
+            state: State::Waiting(config),
             kept: Vec::new(),
             left_over: Vec::new(),
             left_over_at: 0,
             is_established: false,
-        })
+        }
+    }
+
+    /// Whether a whole ClientHello has come, or something that is none: only from then on it has
+    /// rustls' own state.
+    #[must_use]
+    pub fn has_begun(&self) -> bool {
+        matches!(self.state, State::Begun(_))
     }
 
     /// Whether the handshake is done.
@@ -66,7 +86,8 @@ impl TlsSession {
     /// Whether the handshake resumed an earlier session.
     #[must_use]
     pub fn is_resumed(&self) -> bool {
-        self.connection.handshake_kind() == Some(HandshakeKind::Resumed)
+        let State::Begun(connection) = &self.state else { return false };
+        connection.handshake_kind() == Some(HandshakeKind::Resumed)
     }
 
     /// Whether there is plaintext that there was no room for: more comes without a read.
@@ -115,9 +136,12 @@ impl TlsSession {
         let mut progress =
             Progress { plain_bytes: self.take_left_over(plain), ..Progress::default() };
         let mut at = 0;
+        let Some(connection) = self.state.begin(cipher)? else {
+            return self.keep(cipher).map(|()| progress);
+        };
         loop {
             let UnbufferedStatus { discard, state } =
-                self.connection.process_tls_records(&mut cipher[at..]);
+                connection.process_tls_records(&mut cipher[at..]);
             let mut is_done = false;
             match state {
                 Ok(ConnectionState::ReadTraffic(mut traffic)) => {
@@ -142,7 +166,7 @@ impl TlsSession {
                 // Early data is not offered.
                 Ok(_) => return Err(TlsFailure::Other),
                 Err(error) => {
-                    self.put_alert(out);
+                    put_alert(connection, out);
                     return Err(TlsFailure::from(&error));
                 }
             }
@@ -195,11 +219,12 @@ impl TlsSession {
         room_bytes: usize,
         write: impl FnOnce(&mut WriteTraffic<'_, Data>, &mut [u8]) -> Result<usize, EncryptError>,
     ) -> Result<(), TlsFailure> {
+        let State::Begun(connection) = &mut self.state else { return Err(TlsFailure::Other) };
         let mut at = 0;
         loop {
             // The begun record goes along: rustls may have looked into it already.
             let UnbufferedStatus { discard, state } =
-                self.connection.process_tls_records(&mut self.kept[at..]);
+                connection.process_tls_records(&mut self.kept[at..]);
             at += discard;
             match state {
                 Ok(ConnectionState::EncodeTlsData(data)) => encode(data, out),
@@ -217,15 +242,59 @@ impl TlsSession {
             }
         }
     }
+}
 
-    /// After an error: what the peer is to be told. As long as there is something to say, rustls does
-    /// not look at what came, which it must not do any more.
-    fn put_alert(&mut self, out: &mut Vec<u8>) {
-        while self.connection.wants_write() {
-            let UnbufferedStatus { state, .. } = self.connection.process_tls_records(&mut []);
-            let Ok(ConnectionState::EncodeTlsData(data)) = state else { return };
-            encode(data, out);
+impl State {
+    /// What goes on with `cipher`, all that has come so far; `None` if that is the beginning of a
+    /// ClientHello and no more.
+    fn begin(
+        &mut self,
+        cipher: &[u8],
+    ) -> Result<Option<&mut UnbufferedServerConnection>, TlsFailure> {
+        if let Self::Waiting(config) = self {
+            if is_begun_hello(cipher) {
+                return Ok(None);
+            }
+            let connection = UnbufferedServerConnection::new(Arc::clone(config));
+            *self = Self::Begun(Box::new(connection.map_err(|e| TlsFailure::from(&e))?));
         }
+        match self {
+            Self::Begun(connection) => Ok(Some(connection)),
+            Self::Waiting(_) => Ok(None),
+        }
+    }
+}
+
+/// Whether all that came is the beginning of a ClientHello, in records as they are to be, so that
+/// there is nothing to answer yet (RFC 8446, 4 and 5.1).
+fn is_begun_hello(cipher: &[u8]) -> bool {
+    let (mut rest, mut head, mut came) = (cipher, [CLIENT_HELLO, 0, 0, 0], 0);
+    while let [kind, _, _, high, low, fragment @ ..] = rest {
+        let len = usize::from(u16::from_be_bytes([*high, *low]));
+        let fragment = &fragment[..len.min(fragment.len())];
+        for (to, from) in head.iter_mut().skip(came).zip(fragment) {
+            *to = *from;
+        }
+        came += fragment.len();
+        let [message, len_bytes @ ..] = head;
+        let wanted = len_bytes.iter().fold(0, |len, byte| len << 8 | usize::from(*byte));
+        let is_whole = came >= head.len() && came - head.len() >= wanted;
+        let is_fit = *kind == HANDSHAKE && message == CLIENT_HELLO && wanted <= HELLO_MAX;
+        if !is_fit || is_whole || !(1..=FRAGMENT_MAX).contains(&len) {
+            return false;
+        }
+        rest = &rest[RECORD_HEADER + fragment.len()..];
+    }
+    rest.first().is_none_or(|kind| *kind == HANDSHAKE)
+}
+
+/// After an error: what the peer is to be told. As long as there is something to say, rustls does
+/// not look at what came, which it must not do any more.
+fn put_alert(connection: &mut UnbufferedServerConnection, out: &mut Vec<u8>) {
+    while connection.wants_write() {
+        let UnbufferedStatus { state, .. } = connection.process_tls_records(&mut []);
+        let Ok(ConnectionState::EncodeTlsData(data)) = state else { return };
+        encode(data, out);
     }
 }
 

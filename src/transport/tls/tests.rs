@@ -104,7 +104,7 @@ impl Pair {
         let name = ServerName::try_from(name.to_owned()).unwrap();
         Self {
             client: ClientConnection::new(Arc::clone(client), name).unwrap(),
-            session: TlsSession::new(host.config()).unwrap(),
+            session: TlsSession::new(host.config()),
             to_session: Vec::new(),
             received: Vec::new(),
             heard: Vec::new(),
@@ -263,7 +263,7 @@ fn sessions_are_resumed_unless_clients_are_checked_otherwise_now() {
 fn what_is_no_tls_is_refused_with_an_alert_and_holds_little() {
     let files = Files::new();
     let host = TlsHost::load(&files.settings(&["localhost"])).unwrap();
-    let mut session = TlsSession::new(host.config()).unwrap();
+    let mut session = TlsSession::new(host.config());
     let (mut plain, mut out) = (vec![0; 64], Vec::new());
     let mut http = *b"GET / HTTP/1.1\r\n\r\n";
     let refused = session.receive(&mut http, &mut plain, &mut out);
@@ -271,7 +271,7 @@ fn what_is_no_tls_is_refused_with_an_alert_and_holds_little() {
     assert_eq!(out.first(), Some(&21), "an alert");
 
     // A ClientHello that says it is long, and goes on and on.
-    let mut session = TlsSession::new(host.config()).unwrap();
+    let mut session = TlsSession::new(host.config());
     let mut held = 0;
     let failure = (0..100).find_map(|n| {
         let mut cipher = vec![0; 64 * 1024];
@@ -288,6 +288,35 @@ fn what_is_no_tls_is_refused_with_an_alert_and_holds_little() {
         got.err()
     });
     assert!(failure.is_some() && held <= 20 * 1024, "{failure:?}, {held} held");
+}
+
+/// However a ClientHello is cut into records, rustls gets to see it when it is whole.
+#[test]
+fn nothing_is_begun_before_a_hello_is_whole() {
+    let files = Files::new();
+    let host = TlsHost::load(&files.settings(&["localhost"])).unwrap();
+    for (version, fragment) in
+        [(&TLS12, None), (&TLS13, None), (&TLS13, Some(32)), (&TLS12, Some(33))]
+    {
+        let mut client = files.client(version);
+        client.max_fragment_size = fragment;
+        let mut pair = Pair::new(&host, &Arc::new(client), "localhost");
+        let mut hello = Vec::new();
+        pair.client.write_tls(&mut hello).unwrap();
+        for (n, byte) in hello.iter().enumerate() {
+            assert!(!pair.session.has_begun(), "{n} of {}", hello.len());
+            pair.give(&[*byte]).unwrap();
+        }
+        assert!(pair.session.has_begun());
+        pair.run().unwrap();
+        assert!(pair.session.is_established());
+    }
+    // What is no ClientHello is not waited for.
+    for odd in [&b"G"[..], &[22, 3, 1, 0, 0], &[22, 3, 1, 0, 9, 2], &[22, 3, 1, 0, 9, 1, 1]] {
+        let mut session = TlsSession::new(host.config());
+        let _ = session.receive(&mut odd.to_vec(), &mut [0; 64], &mut Vec::new());
+        assert!(session.has_begun(), "{odd:?}");
+    }
 }
 
 /// The client's key update, split over two records: between the two the session has to send.
