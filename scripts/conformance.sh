@@ -96,7 +96,7 @@ run_suite() {
   python3 "$root/scripts/conformance_report.py" spec "$url" "$cases" "$dir" >"$dir/spec.json" ||
     die "no specification"
   expect_cases "$dir"
-  if ! timeout 1200 "$wstest" -m fuzzingclient -s "$dir/spec.json" >"$dir/wstest.log" 2>&1 </dev/null; then
+  if ! timeout 1800 "$wstest" -m fuzzingclient -s "$dir/spec.json" >"$dir/wstest.log" 2>&1 </dev/null; then
     tail -n 20 "$dir/wstest.log" >&2
     die "wstest failed; its log: $dir/wstest.log"
   fi

@@ -15,7 +15,10 @@ use super::{assert_passed, client, node, python};
 /// Publishes that members hear, and how often each says its words: nothing, little and nearly the limit.
 const TIMES: [usize; 6] = [0, 1, 40, 5_000, 1, 100_000];
 
-const CLIENTS: [(fn() -> PathBuf, &str); 3] =
+/// What runs a script, and the script.
+type Script = (fn() -> PathBuf, &'static str);
+
+const CLIENTS: [Script; 3] =
     [(python, "python_websockets.py"), (node, "node_ws.mjs"), (node, "chromium.mjs")];
 
 fn serve(mode: DeflateMode, workers: usize) -> Served {
@@ -30,7 +33,7 @@ fn serve(mode: DeflateMode, workers: usize) -> Served {
 }
 
 /// A client that trusts the gateway's certificate and no other of its kind.
-fn trusting(served: &Served, (interpreter, script): (fn() -> PathBuf, &str)) -> Command {
+fn trusting(served: &Served, (interpreter, script): Script) -> Command {
     let mut command = client(&interpreter(), script, &format!("wss://{}", served.addr()));
     command
         .env("SSL_CERT_FILE", &served.made.authority)
@@ -135,10 +138,7 @@ fn publish((n, times): (usize, &usize)) -> String {
 }
 
 /// A member of the room, and what it says.
-fn join_by(
-    served: &Served,
-    client: (fn() -> PathBuf, &'static str),
-) -> (Child, BufReader<std::process::ChildStdout>) {
+fn join_by(served: &Served, client: Script) -> (Child, BufReader<std::process::ChildStdout>) {
     let mut command = trusting(served, client);
     command.args(["tea", &TIMES.len().to_string()]);
     let mut child =
