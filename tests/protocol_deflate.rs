@@ -333,10 +333,14 @@ fn the_bit_stands_on_the_first_frame_of_a_message_only() {
 
 #[test]
 fn compressed_bytes_are_bounded_as_others_are() {
-    let tight = Decoder { max_frame_bytes: 5, max_message_bytes: 8, max_fragments: 2, ..DECODER };
-    assert_eq!(events(tight, &[&frame(0xc1, HELLO)[..2]]), ["FrameTooBig"]);
-    let two = [frame(0x41, &HELLO[..5]), frame(0x80, &HELLO[..4])].concat();
-    assert_eq!(events(tight, &[&two]), ["MessageTooBig"]);
+    let tight = Decoder { max_frame_bytes: 32, max_message_bytes: 48, max_fragments: 2, ..DECODER };
+    // But for what they may grow by: a sixteenth, and 64.
+    assert_eq!(events(tight, &[&frame(0xc1, &[0; 98])[..2]]), [""; 0]);
+    assert_eq!(events(tight, &[&frame(0xc1, &[0; 99])[..2]]), ["FrameTooBig"]);
+    assert_eq!(events(tight, &[&frame(0x81, &[0; 33])[..2]]), ["FrameTooBig"]);
+    let two = |second: usize| [frame(0x41, &[0; 98]), frame(0x80, &vec![0; second])].concat();
+    assert_eq!(events(tight, &[&two(18)[..]]), ["MessageTooBig"]);
+    assert_ne!(events(tight, &[&two(17)[..]]), ["MessageTooBig"]);
     let three = [frame(0x41, b"a"), frame(0x00, b"b"), frame(0x80, b"c")].concat();
     assert_eq!(events(tight, &[&three]), ["TooManyFragments"]);
 }

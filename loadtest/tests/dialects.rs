@@ -403,7 +403,7 @@ fn arguments_that_do_not_go_together_name_the_flag() {
         (format!("broadcast {web} --dialect raw"), "--dialect raw"),
         (format!("broadcast {web} --dialect json,hub --join x"), "--dialect json alone"),
         (format!("connect {web} --dialect kim --login"), "--login-secret"),
-        ("echo --url tcp://127.0.0.1:1 --dialect hub".to_owned(), "only kim"),
+        ("echo --url tcp://127.0.0.1:1 --dialect mef".to_owned(), "kim, json and hub"),
         ("storm --url tcp://127.0.0.1:1".to_owned(), "--url"),
     ] {
         let text = refused(&arguments);

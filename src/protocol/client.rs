@@ -65,7 +65,7 @@ impl FrameRules for ClientDecoder {
         self.0.check_sequence(op, progress)?;
         let Some((len, size)) = lead.server_length(bytes)? else { return Ok(None) };
         if !op.is_control() {
-            self.0.check_length(len, progress)?;
+            self.0.check_length(len, progress, lead.compressed)?;
         }
         Ok(Some(FrameHeader { fin, compressed, op, len, mask: [0; 4], size }))
     }

@@ -68,7 +68,8 @@ pub struct Decoder {
     /// never refused for it.
     pub max_fragments: u32,
     /// Whether messages may be compressed: permessage-deflate was agreed (RFC 7692). The limits hold
-    /// for the compressed bytes. It has no meaning over plain TCP.
+    /// for the compressed bytes, with a sixteenth and 64 bytes more: what does not compress grows. It
+    /// has no meaning over plain TCP.
     pub deflate: bool,
 }
 
@@ -188,7 +189,7 @@ impl Decoder {
         };
         let Some(header) = header else { return Ok(None) };
         if !header.op.is_control() {
-            self.check_length(header.len, Progress::IDLE)?;
+            self.check_length(header.len, Progress::IDLE, false)?;
         }
         Ok(Some(header))
     }
@@ -205,7 +206,7 @@ impl Decoder {
         self.check_sequence(lead.op, progress)?;
         let Some((len, mask_at)) = lead.length(bytes)? else { return Ok(None) };
         if !lead.op.is_control() {
-            self.check_length(len, progress)?;
+            self.check_length(len, progress, lead.compressed)?;
         }
         Ok(lead.header(bytes, len, mask_at))
     }
@@ -223,11 +224,18 @@ impl Decoder {
     }
 
     #[inline]
-    pub(super) fn check_length(&self, len: u64, progress: Progress) -> Result<(), Violation> {
-        if len > self.max_frame_bytes as u64 {
+    pub(super) fn check_length(
+        &self,
+        len: u64,
+        progress: Progress,
+        compressed: bool,
+    ) -> Result<(), Violation> {
+        let compressed = compressed || progress.compressed;
+        let limit = |bytes| if compressed { grown(bytes) } else { bytes } as u64;
+        if len > limit(self.max_frame_bytes) {
             return Err(Violation::FrameTooBig);
         }
-        if len.saturating_add(progress.bytes as u64) > self.max_message_bytes as u64 {
+        if len.saturating_add(progress.bytes as u64) > limit(self.max_message_bytes) {
             return Err(Violation::MessageTooBig);
         }
         Ok(())
@@ -265,10 +273,17 @@ pub(super) struct Progress {
     pub(super) fragments: u32,
     /// Payload so far.
     pub(super) bytes: usize,
+    /// Whether it is compressed.
+    pub(super) compressed: bool,
 }
 
 impl Progress {
-    pub(super) const IDLE: Self = Self { fragments: 0, bytes: 0 };
+    pub(super) const IDLE: Self = Self { fragments: 0, bytes: 0, compressed: false };
+}
+
+/// The most that a message of so many bytes takes once it is compressed, by whatever compresses it.
+pub(super) const fn grown(bytes: usize) -> usize {
+    bytes.saturating_add(bytes / 16 + 64)
 }
 
 /// Cuts a frame off the front of `input`, if all of it is there, and returns its payload.

@@ -1,6 +1,6 @@
 //! What is kept of a connection's frames between reads, and the pool it comes from.
 
-use super::decoder::{Event, FrameRules, Progress, control_event};
+use super::decoder::{Event, FrameRules, Progress, control_event, grown};
 use super::frame::{ControlPayload, FrameHeader, MessageKind, OpCode};
 use super::mask::{apply_mask, rotated};
 use super::utf8::Utf8Stream;
@@ -154,8 +154,9 @@ impl Partial {
     }
 
     fn progress(&self) -> Progress {
-        let fragments = self.message.map_or(0, |message| message.fragments);
-        Progress { fragments, bytes: self.payload.len() }
+        let (fragments, compressed) =
+            self.message.map_or((0, false), |message| (message.fragments, message.compressed));
+        Progress { fragments, bytes: self.payload.len(), compressed }
     }
 
     /// Takes a header off the front of `input`, together with what was kept of it.
@@ -242,7 +243,11 @@ impl Partial {
         }
         // A message that ends here needs no more than it has; another may come up to its limit.
         let whole = self.payload.len() + piece.len() + rest.len;
-        self.append(piece, if fin { whole } else { limits.max_message_bytes() }, spare);
+        let most = match self.message {
+            Some(Message { compressed: true, .. }) => grown(limits.max_message_bytes()),
+            _ => limits.max_message_bytes(),
+        };
+        self.append(piece, if fin { whole } else { most }, spare);
         if rest.len > 0 {
             self.stage = Stage::Data { fin, rest };
             return Ok(None);

@@ -236,10 +236,10 @@ mod tests {
         }
         assert_eq!(gauge.total(), 0);
         local.settle();
-        assert_eq!(gauge.total(), 6000);
+        assert_eq!(gauge.total(), 7000);
         assert!(Component::ALL.iter().all(|c| gauge.component(*c) == 1000));
         local.settle();
-        assert_eq!(gauge.total(), 6000);
+        assert_eq!(gauge.total(), 7000);
     }
 
     #[test]

@@ -99,7 +99,8 @@ fn buffers_add_up_to_their_total() {
     assert_eq!(buffers["arena_bytes"], 1003);
     assert_eq!(buffers["room_bytes"], 1004);
     assert_eq!(buffers["tls_bytes"], 1005);
-    assert_eq!(buffers["total_bytes"], 6015);
+    assert_eq!(buffers["deflate_bytes"], 1006);
+    assert_eq!(buffers["total_bytes"], 7021);
     assert_eq!(buffers["limit_bytes"], 1 << 20);
     drop(charges);
     let snapshot = registry.snapshot(&StageHistograms::new(), Map::new());

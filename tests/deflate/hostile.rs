@@ -2,10 +2,10 @@
 
 use tidegate::protocol::deflate::DeflateMode::{Off, Shared};
 
-use crate::client::{BINARY, CONTINUATION, Client, PING, TEXT, put_masked};
+use crate::client::{BINARY, CONTINUATION, Client, PING, TEXT, frame, put_masked};
 use crate::peer::{Peer, put_compressed};
 use crate::wait::wait_until;
-use crate::{OFFER, all, lines, start, start_with};
+use crate::{OFFER, all, lines, noise, start, start_with};
 
 /// Resident memory of this process, bytes: the most so far.
 fn peak_bytes() -> u64 {
@@ -97,6 +97,44 @@ fn limits_hold_for_what_is_inflated() {
     let addr = running.addresses()[0];
     let mut peer = Peer::open(addr, "/echo", OFFER);
     peer.echoes(BINARY, &[b'a'; 5000]);
+    // What does not compress grows, in one frame or several.
+    let message = noise(5000);
+    let stored = stored(&message);
+    let mut out = Vec::new();
+    put_compressed(&mut out, BINARY, &stored);
+    let at = out.len();
+    put_masked(&mut out, false, BINARY, &stored[..10]);
+    out[at] |= 0x40;
+    put_masked(&mut out, true, CONTINUATION, &stored[10..]);
+    peer.client.send(&out);
+    assert_eq!(peer.receive().message, message);
+    assert_eq!(peer.receive().message, message);
+    // What is not compressed may not.
+    peer.client.send(&frame(BINARY, &noise(5000)));
+    assert_eq!(peer.receive().message, message);
     peer.send(BINARY, &[b'a'; 5001]);
     peer.client.expect_close_and_end(1009);
+    let mut plain = Peer::open(addr, "/echo", OFFER).client;
+    plain.send(&frame(BINARY, &noise(5001)));
+    plain.expect_close_and_end(1009);
+    let mut peer = Peer::open(addr, "/echo", OFFER);
+    let mut out = Vec::new();
+    put_compressed(&mut out, BINARY, &[0; 5000 + 5000 / 16 + 65]);
+    peer.client.send(&out);
+    peer.client.expect_close_and_end(1009);
+}
+
+/// A message in blocks that compress nothing, of a hundred bytes each.
+fn stored(message: &[u8]) -> Vec<u8> {
+    let mut payload = Vec::new();
+    for block in message.chunks(100) {
+        let len = block.len() as u16;
+        payload.push(0);
+        payload.extend(len.to_le_bytes());
+        payload.extend((!len).to_le_bytes());
+        payload.extend(block);
+    }
+    // The last block is empty, and its end is left out (RFC 7692, 7.2.1).
+    payload.push(0);
+    payload
 }

@@ -10,7 +10,7 @@ use crate::protocol::{MessageKind, put_compressed_frame, put_frame};
 
 /// An empty message: a block with nothing in it, less its last bytes (RFC 7692, 7.2.3.6).
 const EMPTY: u8 = 0x00;
-/// How much longer a message may get in any case, where others may refer to it, bytes.
+/// How much longer a message may get in any case, where others can refer to it, bytes.
 const GRACE: usize = 64;
 /// Most memory to keep for payloads that are to become frames, bytes.
 const SCRATCH_MAX: usize = 64 * 1024;
@@ -53,7 +53,7 @@ impl Deflater {
     /// Appends the payload of a compressed message that says `message`.
     ///
     /// `false`: nothing was added, and the message is to be sent as it is; because it would be no
-    /// shorter (with context takeover: much longer, for it costs what later messages refer to), or
+    /// shorter (with context takeover: or not much longer, where later messages can refer to it), or
     /// because memory failed. With context takeover each message has to be sent once it is compressed,
     /// and in the same order; after `false` it has to [forget](Self::forget).
     #[must_use]
@@ -71,8 +71,10 @@ impl Deflater {
         if whole {
             out.truncate(out.len() - TAIL.len());
         }
-        // What does not compress grows by a twentieth on the lowest level.
-        let grace = if self.takeover { message.len() / 64 + GRACE } else { 0 };
+        // What does not compress grows by a twentieth on the lowest level, and may, if later messages
+        // can refer to all of it.
+        let is_referred_to = self.takeover && message.len() <= 1 << self.window_bits;
+        let grace = if is_referred_to { message.len() / 16 + GRACE } else { 0 };
         let pays = out.len() - from < message.len() + grace;
         if !(whole && pays) {
             out.truncate(from);
