@@ -76,8 +76,8 @@ fn messages_of_every_size_come_back_over_tls() {
     }
     client.stop();
     assert_eq!(next(&seen), Seen::Closed(Cause::Stopped));
-    assert_eq!(running.stats()["closes"]["peer_close"], 1);
-    stop(running);
+    let (_, stats) = running.stop(|| false);
+    assert_eq!(stats["closes"]["peer_close"], 1);
 }
 
 #[test]
