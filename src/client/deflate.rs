@@ -35,12 +35,7 @@ impl Deflate {
             return None;
         }
         self.payload.clear();
-        if !self.deflater.compress(message, &mut self.payload) {
-            // Nobody knows what it has taken in of the message.
-            self.deflater.forget();
-            return None;
-        }
-        Some(&self.payload)
+        self.deflater.compress(message, &mut self.payload).then_some(&*self.payload)
     }
 
     /// The message in a payload.

@@ -51,8 +51,7 @@ impl DeflateKit {
     /// Carries what it holds into the ceiling's count.
     pub(super) fn count(&mut self, memory: &mut LocalMemory) {
         let now = self.inflater.heap_bytes() + self.deflaters.heap_bytes() + self.packed.capacity();
-        memory.change(Component::Deflate, now as i64 - self.counted_bytes as i64);
-        self.counted_bytes = now;
+        memory.recount(Component::Deflate, &mut self.counted_bytes, now);
     }
 }
 
@@ -89,8 +88,7 @@ impl Takeover {
 
     fn count(&mut self, memory: &mut LocalMemory) {
         let now = self.heap_bytes();
-        memory.change(Component::Deflate, now as i64 - self.counted_bytes as i64);
-        self.counted_bytes = now;
+        memory.recount(Component::Deflate, &mut self.counted_bytes, now);
     }
 }
 
@@ -145,12 +143,10 @@ impl EventLoop {
                 packed.extend_from_slice(first.frame);
                 continue;
             };
-            let at = packed.len();
-            match dedicated(table, index, agreed, deflaters) {
+            let is_compressed = match dedicated(table, index, agreed, deflaters) {
                 Some(own) => deflaters.put_dedicated_frame(own, kind, message, &mut packed),
                 None => deflaters.put_frame(agreed.class(), kind, message, &mut packed),
-            }
-            let is_compressed = first_frame(&packed[at..]).message.is_none();
+            };
             counters.messages_deflated.add(u64::from(is_compressed));
         }
         self.count_takeover(index);

@@ -305,9 +305,7 @@ impl Tls {
     fn count(&mut self, memory: &mut LocalMemory) {
         let state = if self.session.has_begun() { SESSION_BYTES } else { WAITING_BYTES };
         let now = state + self.session.heap_bytes() + self.pending.capacity();
-        memory.add(Component::Tls, now.saturating_sub(self.counted_bytes));
-        memory.sub(Component::Tls, self.counted_bytes.saturating_sub(now));
-        self.counted_bytes = now;
+        memory.recount(Component::Tls, &mut self.counted_bytes, now);
     }
 }
 

@@ -139,6 +139,13 @@ impl LocalMemory {
         }
     }
 
+    /// Counts that what was counted as `counted` bytes takes `now`, which is what is counted from here
+    /// on.
+    pub fn recount(&mut self, component: Component, counted: &mut usize, now: usize) {
+        self.change(component, now as i64 - *counted as i64);
+        *counted = now;
+    }
+
     /// Brings the gauge up to date. To be called before the thread sleeps and before it sheds.
     pub fn settle(&mut self) {
         for component in Component::ALL {

@@ -55,7 +55,7 @@ impl Deflater {
     /// `false`: nothing was added, and the message is to be sent as it is; because it would be no
     /// shorter (with context takeover: or not much longer, where later messages can refer to it), or
     /// because memory failed. With context takeover each message has to be sent once it is compressed,
-    /// and in the same order; after `false` it has to [forget](Self::forget).
+    /// and in the same order; after `false` it refers to nothing before.
     #[must_use]
     pub fn compress(&mut self, message: &[u8], out: &mut Vec<u8>) -> bool {
         let from = out.len();
@@ -76,10 +76,15 @@ impl Deflater {
         let is_referred_to = self.takeover && message.len() <= 1 << self.window_bits;
         let grace = if is_referred_to { message.len() / 16 + GRACE } else { 0 };
         let pays = out.len() - from < message.len() + grace;
-        if !(whole && pays) {
-            out.truncate(from);
+        if whole && pays {
+            return true;
         }
-        whole && pays
+        out.truncate(from);
+        if self.takeover {
+            // The other end never sees what was taken in of the message.
+            self.forget();
+        }
+        false
     }
 
     /// Refers to nothing before from here on: with context takeover, because the connection is sent a
@@ -169,40 +174,52 @@ impl Deflaters {
     }
 
     /// Appends the server's frame of a message, compressed as [`compress`](Self::compress) has it, or
-    /// as it is.
+    /// as it is; whether it is compressed.
     pub fn put_frame(
         &mut self,
         class: DeflateClass,
         kind: MessageKind,
         message: &[u8],
         out: &mut Vec<u8>,
-    ) {
+    ) -> bool {
         let mut payload = std::mem::take(&mut self.scratch);
-        if self.compress(class, message, &mut payload) {
-            put_compressed_frame(out, kind, &payload);
-        } else {
-            put_frame(out, kind.opcode(), message);
-        }
-        self.keep_scratch(payload);
+        let pays = self.compress(class, message, &mut payload);
+        self.put(pays, payload, (kind, message), out)
     }
 
-    /// The same for one connection with context takeover, whose own compressor is `dedicated`.
+    /// The same for one connection with context takeover, whose own compressor is `dedicated`, and
+    /// whatever the threshold.
     pub fn put_dedicated_frame(
         &mut self,
         dedicated: &mut Deflater,
         kind: MessageKind,
         message: &[u8],
         out: &mut Vec<u8>,
-    ) {
+    ) -> bool {
         let mut payload = std::mem::take(&mut self.scratch);
-        if dedicated.compress(message, &mut payload) {
+        let pays = dedicated.compress(message, &mut payload);
+        self.put(pays, payload, (kind, message), out)
+    }
+
+    /// Appends a frame of the compressed `payload`, if that `pays`, or else of the message; keeps the
+    /// payload's memory.
+    fn put(
+        &mut self,
+        pays: bool,
+        mut payload: Vec<u8>,
+        (kind, message): (MessageKind, &[u8]),
+        out: &mut Vec<u8>,
+    ) -> bool {
+        if pays {
             put_compressed_frame(out, kind, &payload);
         } else {
-            // Nobody knows what it has taken in of the message.
-            dedicated.forget();
             put_frame(out, kind.opcode(), message);
         }
-        self.keep_scratch(payload);
+        if payload.capacity() <= SCRATCH_MAX {
+            payload.clear();
+            self.scratch = payload;
+        }
+        pays
     }
 
     /// Whether a message of so many bytes is to be sent as it is.
@@ -210,13 +227,6 @@ impl Deflaters {
     #[must_use]
     pub const fn is_short(&self, message_bytes: usize) -> bool {
         message_bytes < self.threshold_bytes
-    }
-
-    fn keep_scratch(&mut self, mut payload: Vec<u8>) {
-        if payload.capacity() <= SCRATCH_MAX {
-            payload.clear();
-            self.scratch = payload;
-        }
     }
 
     /// A compressor for what a server sends to one connection with context takeover.
